@@ -1,0 +1,32 @@
+//! The nouns of Lockstep: transactions, bundles, block lists, proposals, bids and the reasons why one is refused.
+//!
+//! Everything here is plain data. Nothing reads a clock, a socket or a file, and nothing knows JSON: the wire types
+//! live in the `rpc` crate. Hashes that identify or are signed over are made here, so that there is one definition.
+
+mod bundle;
+mod hash;
+mod lists;
+mod market;
+mod money;
+mod reason;
+mod signing;
+mod stand_in;
+mod status;
+mod transaction;
+
+pub use bundle::{Asset, BlockRange, Bundle, Leg, LegTx, Relay, Replacement, Requirement, RevertMode};
+pub use hash::{BUNDLE_TYPE, dialect_bundle_hash};
+pub use lists::{BlockList, ListBlock, RollupSet};
+pub use market::{Allocation, Bid, Grant, Registration};
+pub use money::{Price, to_signed};
+pub use reason::{Place, Reason, Rejection, Validity};
+pub use signing::{InvalidSignature, SignatureBytes, digest, domain, recover};
+pub use stand_in::StandIn;
+pub use status::{BundleState, Guarantee};
+pub use transaction::{SignedTx, TxDecodeError};
+
+/// The EIP-155 chain id that names a rollup. Ethereum L1 is a rollup here too.
+pub type ChainId = u64;
+
+/// A slot of the market, counted from the clock's genesis.
+pub type SlotNumber = u64;

@@ -1,0 +1,573 @@
+//! Why a bundle is refused, left out or ended: one stable code each, and where in the bundle.
+
+use std::fmt;
+
+use alloy_primitives::{Address, B256, Bytes, I256, U256};
+
+use crate::ChainId;
+
+/// Where in a bundle something went wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The rollup.
+    pub chain: Option<ChainId>,
+    /// The leg's index in the bundle.
+    pub leg: Option<usize>,
+    /// The transaction's index in the leg.
+    pub index: Option<usize>,
+}
+
+impl Place {
+    /// The bundle as a whole.
+    pub const BUNDLE: Self = Self { chain: None, leg: None, index: None };
+
+    /// A rollup of the bundle.
+    pub const fn rollup(chain: ChainId) -> Self {
+        Self { chain: Some(chain), leg: None, index: None }
+    }
+
+    /// A leg.
+    pub const fn leg(chain: ChainId, leg: usize) -> Self {
+        Self { chain: Some(chain), leg: Some(leg), index: None }
+    }
+
+    /// A transaction of a leg.
+    pub const fn tx(chain: ChainId, leg: usize, index: usize) -> Self {
+        Self { chain: Some(chain), leg: Some(leg), index: Some(index) }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = Vec::new();
+        if let Some(leg) = self.leg {
+            parts.push(format!("leg {leg}"));
+        }
+        if let Some(index) = self.index {
+            parts.push(format!("transaction {index}"));
+        }
+        if let Some(chain) = self.chain {
+            parts.push(format!("rollup {chain}"));
+        }
+        if parts.is_empty() { f.write_str("bundle") } else { f.write_str(&parts.join(", ")) }
+    }
+}
+
+/// When something that is not valid can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Validity {
+    /// In another state or a later block. It stays in the pool.
+    Later,
+    /// Never. It is refused or evicted.
+    Never,
+}
+
+/// What is wrong. [`Reason::code`] is stable; the text may be reworded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// A rollup that this builder does not serve.
+    #[error("this builder does not serve the rollup")]
+    UnknownRollup,
+    /// Not an EIP-2718 transaction.
+    #[error("the transaction cannot be decoded: {0}")]
+    UndecodableTransaction(String),
+    /// The signature recovers no signer.
+    #[error("no signer can be recovered from the transaction's signature")]
+    InvalidSignature,
+    /// Signed for another chain.
+    #[error("the transaction is signed for chain {signed}")]
+    WrongChainId {
+        /// The chain id in the transaction.
+        signed: ChainId,
+    },
+    /// Legacy transaction without EIP-155 protection.
+    #[error("the transaction has no chain id and could be replayed on every rollup")]
+    UnprotectedTransaction,
+    /// Type 0x03.
+    #[error("blob transactions are not accepted")]
+    BlobTransaction,
+    /// Type 0x7e.
+    #[error("deposit transactions come from the rollup's derivation, never from users")]
+    DepositTransaction,
+    /// No legs.
+    #[error("the bundle has no legs")]
+    EmptyBundle,
+    /// A leg without transactions.
+    #[error("the leg has no transactions")]
+    EmptyLeg,
+    /// Only relays, so nothing was asked for by a signature.
+    #[error("the bundle has no signed transaction")]
+    NoSignedTransaction,
+    /// A relay that names a leg after it.
+    #[error("the relay names leg {leg}, which is not before it")]
+    RelayToLaterLeg {
+        /// The named leg.
+        leg: usize,
+    },
+    /// A relay that waits for itself.
+    #[error("the relay depends on itself")]
+    RelayCycle,
+    /// A relay on the rollup whose leg emits the message.
+    #[error("the relay delivers to the rollup that leg {leg} is on")]
+    RelaySameRollup {
+        /// The named leg.
+        leg: usize,
+    },
+    /// Two relays for one message.
+    #[error("message {message} of leg {leg} is delivered twice")]
+    RelayTwice {
+        /// The leg.
+        leg: usize,
+        /// The message.
+        message: usize,
+    },
+    /// The same transaction twice.
+    #[error("transaction {0} is in the bundle twice")]
+    DuplicateTransaction(B256),
+    /// A hash that is both reverting and dropping.
+    #[error("transaction {0} is both in revertingTxHashes and in droppingTxHashes")]
+    ConflictingModes(B256),
+    /// A listed hash that no transaction of the leg has.
+    #[error("{0} is listed as reverting or dropping, but no transaction of the leg has that hash")]
+    UnknownTxHash(B256),
+    /// Block bounds for a rollup that no leg is on.
+    #[error("block bounds are given for a rollup that no leg is on")]
+    BoundsForUnusedRollup,
+    /// min > max.
+    #[error("the range is empty: min {min} is greater than max {max}")]
+    EmptyRange {
+        /// Lower bound.
+        min: u64,
+        /// Upper bound.
+        max: u64,
+    },
+    /// The last block has passed.
+    #[error("block {max} has passed, the rollup is at {head}")]
+    PastBlock {
+        /// The bundle's last block.
+        max: u64,
+        /// The rollup's head.
+        head: u64,
+    },
+    /// The last timestamp has passed.
+    #[error("timestamp {max} has passed, it is {now}")]
+    PastTimestamp {
+        /// The bundle's last timestamp in seconds.
+        max: u64,
+        /// Now, in seconds.
+        now: u64,
+    },
+    /// A block that is too far ahead to wait for.
+    #[error("block {min} is more than {limit} blocks ahead of the head {head}")]
+    TooFarAhead {
+        /// The bundle's first block.
+        min: u64,
+        /// The rollup's head.
+        head: u64,
+        /// How far ahead a bundle may look.
+        limit: u64,
+    },
+    /// More legs than the limit.
+    #[error("{count} legs are more than {limit}")]
+    TooManyLegs {
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// More transactions than the limit.
+    #[error("{count} transactions are more than {limit}")]
+    TooManyTransactions {
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// More conditions than the limit.
+    #[error("{count} requirements are more than {limit}")]
+    TooManyRequirements {
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// More bytes than the limit.
+    #[error("{bytes} bytes of transactions are more than {limit}")]
+    TooLarge {
+        /// How many there are.
+        bytes: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// A nonce that the chain has already used.
+    #[error("nonce {nonce} of {signer} is used, the account is at {account}")]
+    NonceTooLow {
+        /// The signer.
+        signer: Address,
+        /// In the transaction.
+        nonce: u64,
+        /// In the state.
+        account: u64,
+    },
+    /// A nonce that earlier transactions have to fill first.
+    #[error("nonce {nonce} of {signer} is ahead, the account is at {account}")]
+    NonceTooHigh {
+        /// The signer.
+        signer: Address,
+        /// In the transaction.
+        nonce: u64,
+        /// In the state.
+        account: u64,
+    },
+    /// Cannot pay for gas and value.
+    #[error("{signer} has {balance} wei, the transaction may cost {cost}")]
+    InsufficientFunds {
+        /// The signer.
+        signer: Address,
+        /// In wei.
+        balance: U256,
+        /// In wei.
+        cost: U256,
+    },
+    /// The fee cap is below the block's base fee.
+    #[error("the transaction's fee cap {cap} is below the base fee {base_fee}")]
+    FeeCapTooLow {
+        /// maxFeePerGas or gasPrice, in wei.
+        cap: u128,
+        /// Of the block, in wei.
+        base_fee: u64,
+    },
+    /// More gas than a transaction or a block may use.
+    #[error("gas limit {gas} is above {limit}")]
+    GasLimitTooHigh {
+        /// Of the transaction.
+        gas: u64,
+        /// Of the rollup.
+        limit: u64,
+    },
+    /// Any other rule of the protocol that makes the transaction invalid.
+    #[error("the transaction is invalid: {0}")]
+    InvalidTransaction(String),
+    /// It reverted.
+    #[error("the transaction reverted{}", reverted_with(.message))]
+    Reverted {
+        /// Decoded `Error(string)` or `Panic(uint256)`, when it is one.
+        message: Option<String>,
+        /// The revert data.
+        data: Bytes,
+    },
+    /// It halted: out of gas, invalid opcode and the like.
+    #[error("the transaction halted: {0}")]
+    Halted(String),
+    /// The block has no room for the transaction.
+    #[error("the block has {left} gas left, the transaction may use {gas}")]
+    NoRoom {
+        /// Gas limit of the transaction.
+        gas: u64,
+        /// Gas left in the block.
+        left: u64,
+    },
+    /// The block has no room for the transaction's data (OP stack, Jovian).
+    #[error("the block has {left} of data-availability footprint left, the transaction needs {footprint}")]
+    NoDataRoom {
+        /// Footprint of the transaction.
+        footprint: u64,
+        /// Footprint left in the block.
+        left: u64,
+    },
+    /// A leg emitted fewer messages than a relay expects.
+    #[error("the relay delivers message {message} of leg {leg}, which emitted {count}")]
+    NoSuchMessage {
+        /// The leg.
+        leg: usize,
+        /// The message.
+        message: usize,
+        /// How many were recognised.
+        count: usize,
+    },
+    /// The message goes elsewhere.
+    #[error("the message goes to {destination}, not to the relay's rollup")]
+    WrongDestination {
+        /// The destination as the protocol names it.
+        destination: String,
+    },
+    /// Only another caller may deliver the message.
+    #[error("only {caller} may deliver the message, the builder is {builder}")]
+    RestrictedCaller {
+        /// Who may.
+        caller: Address,
+        /// Who would.
+        builder: Address,
+    },
+    /// A message that looks like one of a protocol, but is malformed.
+    #[error("the message cannot be read: {0}")]
+    MalformedMessage(String),
+    /// The message was delivered before.
+    #[error("the message {0} is already delivered")]
+    MessageDelivered(B256),
+    /// No evidence source speaks for the message.
+    #[error("no evidence for the message: {0}")]
+    NoEvidence(String),
+    /// The bundle closes a cycle of messages between rollups whose sequencers the attester does not trust.
+    #[error("the bundle sends messages both ways between rollups that the attester does not trust to vote blindly")]
+    MutualMessages,
+    /// A balance condition does not hold.
+    #[error("the balance of {account} rises by {increase}, required are {required}")]
+    RequirementNotMet {
+        /// Whose balance.
+        account: Address,
+        /// By how much it rises; negative when it falls.
+        increase: I256,
+        /// By how much it has to.
+        required: U256,
+    },
+    /// A balance condition cannot be read.
+    #[error("the balance of {account} in token {token} cannot be read")]
+    UnreadableBalance {
+        /// Whose balance.
+        account: Address,
+        /// The token.
+        token: Address,
+    },
+    /// The bundle takes more from the proposer than it gives.
+    #[error("the bundle's value to the proposer is {value}")]
+    Unprofitable {
+        /// In the numeraire's smallest unit.
+        value: I256,
+    },
+    /// Not yet valid: a block or timestamp bound lies ahead.
+    #[error("the bundle is valid from {0} on")]
+    NotYet(String),
+    /// The slot has no block of the rollup that fits the bundle's bounds.
+    #[error("the slot has no block of the rollup inside the bundle's bounds")]
+    NoBlockInSlot,
+    /// The builder did not win a rollup of the bundle.
+    #[error("the builder does not propose for the rollup in this slot")]
+    RollupNotWon,
+    /// The sequencers did not all agree in time.
+    #[error("the slot's decision was abort: {0}")]
+    DecisionAbort(String),
+    /// Its bounds have passed.
+    #[error("the bundle's bounds have passed")]
+    Expired,
+    /// Cancelled by its sender.
+    #[error("cancelled by its sender")]
+    Cancelled,
+    /// Replaced by its sender.
+    #[error("replaced by {0}")]
+    Replaced(B256),
+    /// A replacement whose nonce does not rise.
+    #[error("replacement nonce {nonce} is not above {current}")]
+    ReplacementNonceTooLow {
+        /// Of the new bundle.
+        nonce: u64,
+        /// Of the bundle in the pool.
+        current: u64,
+    },
+    /// Replacement needs an identity.
+    #[error("replacing and cancelling need a signed request")]
+    ReplacementNeedsSigner,
+    /// The bundle that is in the pool can no longer be replaced.
+    #[error("the bundle is already {0}")]
+    TooLate(&'static str),
+    /// A plain transaction with a nonce that is taken, and not enough more fee.
+    #[error("replacing a pending transaction needs a fee at least {0} % higher")]
+    ReplacementUnderpriced(u64),
+    /// No room in the pool.
+    #[error("the pool is full ({limit} bundles) and the bundle is not worth more than the least of them")]
+    PoolFull {
+        /// How many bundles it holds.
+        limit: usize,
+    },
+    /// No room for one more bundle of this sender.
+    #[error("the sender has {limit} bundles pending")]
+    SenderFull {
+        /// How many it may have.
+        limit: usize,
+    },
+    /// Evicted for a better one.
+    #[error("evicted for a bundle of greater value")]
+    Evicted,
+    /// A leg landed and another did not.
+    #[error("some legs landed and others did not")]
+    Partial,
+}
+
+fn reverted_with(message: &Option<String>) -> String {
+    message.as_ref().map(|message| format!(": {message}")).unwrap_or_default()
+}
+
+impl Reason {
+    /// The stable code.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownRollup => "unknown_rollup",
+            Self::UndecodableTransaction(_) => "undecodable_transaction",
+            Self::InvalidSignature => "invalid_signature",
+            Self::WrongChainId { .. } => "wrong_chain_id",
+            Self::UnprotectedTransaction => "unprotected_transaction",
+            Self::BlobTransaction => "blob_transaction",
+            Self::DepositTransaction => "deposit_transaction",
+            Self::EmptyBundle => "empty_bundle",
+            Self::EmptyLeg => "empty_leg",
+            Self::NoSignedTransaction => "no_signed_transaction",
+            Self::RelayToLaterLeg { .. } => "relay_to_later_leg",
+            Self::RelayCycle => "relay_cycle",
+            Self::RelaySameRollup { .. } => "relay_same_rollup",
+            Self::RelayTwice { .. } => "relay_twice",
+            Self::DuplicateTransaction(_) => "duplicate_transaction",
+            Self::ConflictingModes(_) => "conflicting_modes",
+            Self::UnknownTxHash(_) => "unknown_tx_hash",
+            Self::BoundsForUnusedRollup => "bounds_for_unused_rollup",
+            Self::EmptyRange { .. } => "empty_range",
+            Self::PastBlock { .. } => "past_block",
+            Self::PastTimestamp { .. } => "past_timestamp",
+            Self::TooFarAhead { .. } => "too_far_ahead",
+            Self::TooManyLegs { .. } => "too_many_legs",
+            Self::TooManyTransactions { .. } => "too_many_transactions",
+            Self::TooManyRequirements { .. } => "too_many_requirements",
+            Self::TooLarge { .. } => "too_large",
+            Self::NonceTooLow { .. } => "nonce_too_low",
+            Self::NonceTooHigh { .. } => "nonce_too_high",
+            Self::InsufficientFunds { .. } => "insufficient_funds",
+            Self::FeeCapTooLow { .. } => "fee_cap_too_low",
+            Self::GasLimitTooHigh { .. } => "gas_limit_too_high",
+            Self::InvalidTransaction(_) => "invalid_transaction",
+            Self::Reverted { .. } => "reverted",
+            Self::Halted(_) => "halted",
+            Self::NoRoom { .. } => "no_room",
+            Self::NoDataRoom { .. } => "no_data_room",
+            Self::NoSuchMessage { .. } => "no_such_message",
+            Self::WrongDestination { .. } => "wrong_destination",
+            Self::RestrictedCaller { .. } => "restricted_caller",
+            Self::MalformedMessage(_) => "malformed_message",
+            Self::MessageDelivered(_) => "message_delivered",
+            Self::NoEvidence(_) => "no_evidence",
+            Self::MutualMessages => "mutual_messages",
+            Self::RequirementNotMet { .. } => "requirement_not_met",
+            Self::UnreadableBalance { .. } => "unreadable_balance",
+            Self::Unprofitable { .. } => "unprofitable",
+            Self::NotYet(_) => "not_yet",
+            Self::NoBlockInSlot => "no_block_in_slot",
+            Self::RollupNotWon => "rollup_not_won",
+            Self::DecisionAbort(_) => "decision_abort",
+            Self::Expired => "expired",
+            Self::Cancelled => "cancelled",
+            Self::Replaced(_) => "replaced",
+            Self::ReplacementNonceTooLow { .. } => "replacement_nonce_too_low",
+            Self::ReplacementNeedsSigner => "replacement_needs_signer",
+            Self::TooLate(_) => "too_late",
+            Self::ReplacementUnderpriced(_) => "replacement_underpriced",
+            Self::PoolFull { .. } => "pool_full",
+            Self::SenderFull { .. } => "sender_full",
+            Self::Evicted => "evicted",
+            Self::Partial => "partial",
+        }
+    }
+
+    /// What the sender can do about it.
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::UnknownRollup => "lockstep_getSlot lists the rollups that are served",
+            Self::UndecodableTransaction(_) => "send the EIP-2718 bytes of one signed transaction, as eth_sendRawTransaction takes them",
+            Self::InvalidSignature => "sign again with a low s and a valid recovery id",
+            Self::WrongChainId { .. } | Self::UnprotectedTransaction => "sign with the chain id of the leg's rollup (EIP-155)",
+            Self::BlobTransaction => "send blob transactions to the rollup's own mempool",
+            Self::DepositTransaction => "deposits are made on L1",
+            Self::EmptyBundle | Self::EmptyLeg => "remove the leg or give it transactions",
+            Self::NoSignedTransaction => "a bundle needs at least one transaction that its user signed",
+            Self::RelayToLaterLeg { .. } | Self::RelayCycle => "put the leg that emits the message before the relay",
+            Self::RelaySameRollup { .. } => "a message is delivered on another rollup than the one that emits it",
+            Self::RelayTwice { .. } => "every message is delivered once",
+            Self::DuplicateTransaction(_) => "list every transaction once",
+            Self::ConflictingModes(_) => "a transaction may revert or be dropped, not both",
+            Self::UnknownTxHash(_) => "list hashes of the leg's own transactions",
+            Self::BoundsForUnusedRollup => "give bounds for rollups of the bundle only",
+            Self::EmptyRange { .. } => "swap the bounds",
+            Self::PastBlock { .. } | Self::PastTimestamp { .. } | Self::Expired => "send it again with later bounds",
+            Self::TooFarAhead { .. } => "send it nearer to its first block",
+            Self::TooManyLegs { .. }
+            | Self::TooManyTransactions { .. }
+            | Self::TooManyRequirements { .. }
+            | Self::TooLarge { .. } => "split the bundle",
+            Self::NonceTooLow { .. } => "sign again with the account's next nonce",
+            Self::NonceTooHigh { .. } => "send the transactions before it, in this bundle or on their own",
+            Self::InsufficientFunds { .. } => "fund the account, in an earlier leg if need be, or lower gas limit, fee cap or value",
+            Self::FeeCapTooLow { .. } => "raise maxFeePerGas, or wait for a lower base fee",
+            Self::GasLimitTooHigh { .. } => "lower the gas limit (EIP-7825 caps it at 16777216 where Osaka rules hold)",
+            Self::InvalidTransaction(_) => "check the transaction against the rollup's rules",
+            Self::Reverted { .. } | Self::Halted(_) => "lockstep_simulateBundle shows the leg's result; revertingTxHashes or droppingTxHashes let the bundle live without it",
+            Self::NoRoom { .. } | Self::NoDataRoom { .. } => "pay more for the gas, or lower the gas limit",
+            Self::NoSuchMessage { .. } => "lockstep_simulateBundle lists the messages of every leg",
+            Self::WrongDestination { .. } => "put the relay on the rollup that the message names",
+            Self::RestrictedCaller { .. } => "burn without a destination caller, or name the builder",
+            Self::MalformedMessage(_) => "the emitting contract does not follow its protocol",
+            Self::MessageDelivered(_) => "a message can be delivered once only",
+            Self::NoEvidence(_) => "the builder has no source of evidence for this protocol and route",
+            Self::MutualMessages => "split the bundle, or send it when no bundle goes the other way",
+            Self::RequirementNotMet { .. } => "relax the requirement, or wait for a better state",
+            Self::UnreadableBalance { .. } => "the asset has to be an ERC-20 token on that rollup",
+            Self::Unprofitable { .. } => "raise the priority fee or pay the builder's address, at least for the relay's gas",
+            Self::NotYet(_) => "it waits in the pool",
+            Self::NoBlockInSlot => "it waits for a slot with such a block",
+            Self::RollupNotWon => "it waits for a slot that the builder wins",
+            Self::DecisionAbort(_) => "nothing of it was published; it waits for the next slot",
+            Self::Cancelled | Self::Replaced(_) => "nothing more will happen to it",
+            Self::ReplacementNonceTooLow { .. } => "raise replacementNonce",
+            Self::ReplacementNeedsSigner => "sign the request body: X-Flashbots-Signature",
+            Self::TooLate(_) => "its list is on its way to the sequencers",
+            Self::ReplacementUnderpriced(_) => "raise both the fee cap and the priority fee",
+            Self::PoolFull { .. } | Self::Evicted => "pay more, or try again later",
+            Self::SenderFull { .. } => "wait until some of them land, or cancel one",
+            Self::Partial => "lockstep_getBundle names the legs that landed",
+        }
+    }
+
+    /// Whether another state or a later block can cure it.
+    pub const fn validity(&self) -> Validity {
+        match self {
+            Self::NonceTooHigh { .. }
+            | Self::InsufficientFunds { .. }
+            | Self::FeeCapTooLow { .. }
+            | Self::Reverted { .. }
+            | Self::Halted(_)
+            | Self::NoRoom { .. }
+            | Self::NoDataRoom { .. }
+            | Self::NoSuchMessage { .. }
+            | Self::NoEvidence(_)
+            | Self::MutualMessages
+            | Self::RequirementNotMet { .. }
+            | Self::UnreadableBalance { .. }
+            | Self::Unprofitable { .. }
+            | Self::NotYet(_)
+            | Self::NoBlockInSlot
+            | Self::RollupNotWon
+            | Self::DecisionAbort(_)
+            | Self::WrongDestination { .. }
+            | Self::RestrictedCaller { .. }
+            | Self::MalformedMessage(_)
+            | Self::InvalidTransaction(_)
+            | Self::PoolFull { .. }
+            | Self::SenderFull { .. }
+            | Self::TooFarAhead { .. } => Validity::Later,
+            _ => Validity::Never,
+        }
+    }
+}
+
+/// A reason and where in the bundle it applies.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {reason}")]
+pub struct Rejection {
+    /// Where.
+    pub place: Place,
+    /// What.
+    pub reason: Reason,
+}
+
+impl Rejection {
+    /// A rejection at a place.
+    pub const fn new(place: Place, reason: Reason) -> Self {
+        Self { place, reason }
+    }
+}

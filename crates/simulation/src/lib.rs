@@ -1,0 +1,28 @@
+//! Executes transactions on rollups: one revm per rollup behind types of our own.
+//!
+//! A [`PendingBlock`] is a block being built on a read-only parent state ([`StateView`]). It executes transactions one by
+//! one, keeps what each did, and can be taken back to any [`Checkpoint`], which is what makes a bundle all-or-nothing over
+//! several rollups. Finished, it yields the roots that a header needs, or serves as the parent of the next block.
+//!
+//! The crate knows nothing of networks, pools, messages or what anything is worth. A state that does not know a value
+//! answers [`StateError::Missing`]; nothing here waits for it.
+
+mod block;
+mod call;
+mod evm;
+mod memory;
+mod overlay;
+mod receipt;
+mod rules;
+mod state;
+mod transaction;
+
+pub use block::{BlockSummary, Checkpoint, Executed, PendingBlock, SimulationError};
+pub use call::{CallRequest, call};
+pub use evm::StandIns;
+pub use memory::MemoryState;
+pub use overlay::{AccountChange, Overlay, StateChanges};
+pub use receipt::{Receipt, receipts_root};
+pub use rules::{BlockContext, EthereumFork, ForkSchedule, NextBlock, OpFork, ParentBlock, Rules, RulesError, known_forks};
+pub use state::{Account, Code, StateError, StateKey, StateView};
+pub use transaction::{BlockTx, Deposit, TxFees, TxOutcome, TxStatus};

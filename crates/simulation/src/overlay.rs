@@ -1,0 +1,286 @@
+//! Writes on top of a read-only state, with an undo log.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use alloy_primitives::{Address, B256, U256, keccak256};
+use revm::{
+    Database,
+    state::{Account as EvmAccount, AccountInfo, EvmState},
+};
+
+use crate::{Account, Code, StateError, StateView};
+
+/// What a block changed in one account.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AccountChange {
+    /// The account afterwards; `Some(None)` when it no longer exists; `None` when only storage changed.
+    pub account: Option<Option<Account>>,
+    /// Whether all storage from before is gone (the account was created anew or destroyed).
+    pub storage_cleared: bool,
+    /// The changed slots.
+    pub storage: BTreeMap<U256, U256>,
+}
+
+/// What a block changed, in canonical order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StateChanges {
+    /// By account.
+    pub accounts: BTreeMap<Address, AccountChange>,
+    /// New code by hash.
+    pub code: BTreeMap<B256, Code>,
+}
+
+impl StateChanges {
+    /// Keccak-256 over the changes in canonical order. Equal digests mean equal post-states of equal parents.
+    pub fn digest(&self) -> B256 {
+        let mut bytes = Vec::new();
+        for (address, change) in &self.accounts {
+            bytes.extend_from_slice(address.as_slice());
+            bytes.push(u8::from(change.storage_cleared));
+            match &change.account {
+                None => bytes.push(0),
+                Some(None) => bytes.push(1),
+                Some(Some(account)) => {
+                    bytes.push(2);
+                    bytes.extend_from_slice(&account.balance.to_be_bytes::<32>());
+                    bytes.extend_from_slice(&account.nonce.to_be_bytes());
+                    bytes.extend_from_slice(account.code_hash.as_slice());
+                }
+            }
+            bytes.extend_from_slice(&(change.storage.len() as u64).to_be_bytes());
+            for (slot, value) in &change.storage {
+                bytes.extend_from_slice(&slot.to_be_bytes::<32>());
+                bytes.extend_from_slice(&value.to_be_bytes::<32>());
+            }
+        }
+        keccak256(bytes)
+    }
+}
+
+type Slots = HashMap<U256, U256>;
+
+/// The inverse of one write.
+#[derive(Clone, Debug)]
+enum Undo {
+    Account(Address, Option<Option<Account>>),
+    Slot(Address, U256, Option<U256>),
+    Cleared(Address, bool, Option<Slots>),
+}
+
+/// A state that is written to without touching the state below it.
+#[derive(Clone, Debug)]
+pub struct Overlay {
+    base: Arc<dyn StateView>,
+    accounts: HashMap<Address, Option<Account>>,
+    storage: HashMap<Address, Slots>,
+    cleared: HashMap<Address, bool>,
+    code: HashMap<B256, Code>,
+    undo: Vec<Undo>,
+}
+
+impl Overlay {
+    /// Nothing written yet.
+    pub fn new(base: Arc<dyn StateView>) -> Self {
+        Self {
+            base,
+            accounts: HashMap::new(),
+            storage: HashMap::new(),
+            cleared: HashMap::new(),
+            code: HashMap::new(),
+            undo: Vec::new(),
+        }
+    }
+
+    /// The state below.
+    pub fn base(&self) -> &Arc<dyn StateView> {
+        &self.base
+    }
+
+    /// The same state with nothing left to undo.
+    pub(crate) fn settled(&self) -> Self {
+        Self {
+            base: Arc::clone(&self.base),
+            accounts: self.accounts.clone(),
+            storage: self.storage.clone(),
+            cleared: self.cleared.clone(),
+            code: self.code.clone(),
+            undo: Vec::new(),
+        }
+    }
+
+    /// A point to return to.
+    pub(crate) fn mark(&self) -> usize {
+        self.undo.len()
+    }
+
+    /// Undoes every write since `mark`.
+    pub(crate) fn rewind(&mut self, mark: usize) {
+        while self.undo.len() > mark {
+            match self.undo.pop() {
+                Some(Undo::Account(address, before)) => restore(&mut self.accounts, address, before),
+                Some(Undo::Slot(address, slot, before)) => restore(self.storage.entry(address).or_default(), slot, before),
+                Some(Undo::Cleared(address, was_cleared, slots)) => {
+                    restore(&mut self.cleared, address, was_cleared.then_some(true));
+                    restore(&mut self.storage, address, slots);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Writes an account; an empty one is removed (EIP-161).
+    pub(crate) fn write_account(&mut self, address: Address, account: Option<Account>) {
+        let account = account.filter(|account| !account.is_empty());
+        let before = self.accounts.insert(address, account);
+        self.undo.push(Undo::Account(address, before));
+    }
+
+    /// Takes over what a transaction did.
+    pub(crate) fn commit(&mut self, state: EvmState) {
+        for (address, account) in state {
+            if account.is_touched() {
+                self.commit_account(address, account);
+            }
+        }
+    }
+
+    fn commit_account(&mut self, address: Address, account: EvmAccount) {
+        if account.is_selfdestructed() {
+            self.clear_storage(address);
+            self.write_account(address, None);
+            return;
+        }
+        if account.is_created() {
+            self.clear_storage(address);
+        }
+        for (slot, value) in &account.storage {
+            if value.is_changed() {
+                let before = self.storage.entry(address).or_default().insert(*slot, value.present_value());
+                self.undo.push(Undo::Slot(address, *slot, before));
+            }
+        }
+        let info = account.info;
+        if let Some(code) = info.code.filter(|code| !code.is_empty()) {
+            // Keyed by hash, so it need not be undone: nothing refers to it after a rewind.
+            self.code.entry(info.code_hash).or_insert(code);
+        }
+        self.write_account(address, Some(Account { balance: info.balance, nonce: info.nonce, code_hash: info.code_hash }));
+    }
+
+    fn clear_storage(&mut self, address: Address) {
+        let was_cleared = self.cleared.insert(address, true).unwrap_or(false);
+        let slots = self.storage.remove(&address);
+        self.undo.push(Undo::Cleared(address, was_cleared, slots));
+    }
+
+    /// Everything that differs from the state below.
+    ///
+    /// # Errors
+    /// When the state below cannot be read.
+    pub fn changes(&self) -> Result<StateChanges, StateError> {
+        let mut changes = StateChanges::default();
+        let accounts: BTreeMap<_, _> = self.accounts.iter().collect();
+        for (address, account) in accounts {
+            if *account != self.base.account(*address)? {
+                changes.accounts.entry(*address).or_default().account = Some(*account);
+            }
+            if let Some(account) = account
+                && let Some(code) = self.code.get(&account.code_hash)
+            {
+                changes.code.insert(account.code_hash, code.clone());
+            }
+        }
+        let cleared: BTreeMap<_, _> = self.cleared.iter().collect();
+        for address in cleared.into_keys() {
+            changes.accounts.entry(*address).or_default().storage_cleared = true;
+        }
+        let storage: BTreeMap<_, _> = self.storage.iter().collect();
+        for (address, slots) in storage {
+            let cleared = self.cleared.contains_key(address);
+            let slots: BTreeMap<_, _> = slots.iter().collect();
+            for (slot, value) in slots {
+                let before = if cleared { U256::ZERO } else { self.base.storage(*address, *slot)? };
+                if *value != before {
+                    changes.accounts.entry(*address).or_default().storage.insert(*slot, *value);
+                }
+            }
+        }
+        Ok(changes)
+    }
+}
+
+fn restore<K: std::hash::Hash + Eq, V>(map: &mut HashMap<K, V>, key: K, before: Option<V>) {
+    match before {
+        Some(value) => {
+            map.insert(key, value);
+        }
+        None => {
+            map.remove(&key);
+        }
+    }
+}
+
+impl StateView for Overlay {
+    fn account(&self, address: Address) -> Result<Option<Account>, StateError> {
+        match self.accounts.get(&address) {
+            Some(account) => Ok(*account),
+            None => self.base.account(address),
+        }
+    }
+
+    fn code(&self, hash: B256) -> Result<Code, StateError> {
+        match self.code.get(&hash) {
+            Some(code) => Ok(code.clone()),
+            None => self.base.code(hash),
+        }
+    }
+
+    fn storage(&self, address: Address, slot: U256) -> Result<U256, StateError> {
+        if let Some(value) = self.storage.get(&address).and_then(|slots| slots.get(&slot)) {
+            return Ok(*value);
+        }
+        if self.cleared.contains_key(&address) {
+            return Ok(U256::ZERO);
+        }
+        self.base.storage(address, slot)
+    }
+
+    fn block_hash(&self, number: u64) -> Result<B256, StateError> {
+        self.base.block_hash(number)
+    }
+}
+
+/// The face that revm reads.
+#[derive(Debug)]
+pub(crate) struct Reader<'a>(pub(crate) &'a dyn StateView);
+
+impl Database for Reader<'_> {
+    type Error = StateError;
+
+    fn basic(&mut self, address: Address) -> Result<Option<AccountInfo>, StateError> {
+        let Some(account) = self.0.account(address)? else { return Ok(None) };
+        let code = if account.has_code() { self.0.code(account.code_hash)? } else { Code::default() };
+        Ok(Some(AccountInfo {
+            balance: account.balance,
+            nonce: account.nonce,
+            code_hash: account.code_hash,
+            code: Some(code),
+            ..AccountInfo::default()
+        }))
+    }
+
+    fn code_by_hash(&mut self, hash: B256) -> Result<Code, StateError> {
+        self.0.code(hash)
+    }
+
+    fn storage(&mut self, address: Address, slot: U256) -> Result<U256, StateError> {
+        self.0.storage(address, slot)
+    }
+
+    fn block_hash(&mut self, number: u64) -> Result<B256, StateError> {
+        self.0.block_hash(number)
+    }
+}
