@@ -1,1 +1,29 @@
-//! stub
+//! Builds blocks for several rollups at once.
+//!
+//! A bundle is run over all its rollups from checkpoints and either stays on all of them or leaves no trace on any. What is
+//! built is a [`Draft`]: block lists whose relays are unsigned and name the evidence they need. [`seal`](seal()) adds
+//! evidence and signatures, which fixes the bytes, and executes the lists once more on a fresh EVM, so that what is promised
+//! is what the sealed bytes do.
+//!
+//! The crate does not know who won which rollup, nor any network.
+
+mod balances;
+mod draft;
+mod greedy;
+mod proposals;
+mod relay;
+mod run;
+mod seal;
+mod simulate;
+mod value;
+mod view;
+
+pub use balances::{BalanceChange, balance_of};
+pub use draft::{Draft, LaneDraft, Placed};
+pub use greedy::build;
+pub use proposals::{MAX_SETS, proposals, useful_sets};
+pub use relay::RelayDraft;
+pub use run::{Attempt, BundleRun, LegRun, Lanes, RequirementRun, TxRun, open_lanes, run_bundle};
+pub use seal::{EvidenceMap, Promise, SealError, SealedBlock, SealedList, measure, seal, verify};
+pub use simulate::{Simulated, simulate, simulate_all};
+pub use view::{BuildError, Candidate, Policy, RollupView, SlotView};

@@ -1,1 +1,31 @@
-//! stub
+//! The market: who may propose where in a slot, and at what price.
+//!
+//! Rollups register their terms in a [`Registry`]. A [`SlotClock`] says which rollups have blocks in a slot and so are on
+//! sale in it. Bids for packages of rollups come in sealed to a [`SlotAuction`]; closing it determines the winners exactly
+//! and yields an [`Outcome`]: the allocation, what each seller gets, and all the bids, so that anyone can check it with
+//! [`Outcome::decide`].
+//!
+//! The payment rule is pay-as-bid. Each seller gets at least its reserve, and a package must pay each of its sellers at
+//! least the best bid for that seller's rollup alone, which the package displaces.
+//!
+//! Nothing here reads a clock or a socket. The same bids in any order give the same outcome.
+
+mod auction;
+mod bid;
+mod clock;
+mod error;
+mod outcome;
+mod payment;
+mod registry;
+mod sale;
+mod winner;
+
+pub use auction::{MAX_BIDS_PER_BIDDER, MAX_BIDS_PER_SLOT, MAX_TAG_BYTES, SlotAuction};
+pub use bid::AcceptedBid;
+pub use clock::{MAX_BLOCKS_PER_SLOT, SlotClock};
+pub use error::MarketError;
+pub use outcome::Outcome;
+pub use payment::{floors, split};
+pub use registry::{MAX_SELLERS, MAX_URL_BYTES, Registry};
+pub use sale::{MAX_AMOUNT, Sale, Terms};
+pub use winner::MAX_SEARCH_NODES;

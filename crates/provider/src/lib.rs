@@ -1,2 +1,17 @@
-//! stub
-pub mod recorded;
+//! Where Lockstep meets chains: heads and state, evidence, submission, and the embedded rollup behind the same traits.
+//!
+//! [`RollupNode`] is one rollup's node. [`EmbeddedRollup`] runs in this process and needs nothing else; [`RemoteNode`] speaks
+//! JSON-RPC to a node elsewhere. State that is not here yet is [`StateError::Missing`](lockstep_simulation::StateError):
+//! whoever ran into it calls [`RollupNode::fetch_missing`] and runs again, so that no worker thread waits for a socket.
+
+mod embedded;
+mod evidence;
+mod node;
+mod recorded;
+mod remote;
+
+pub use embedded::{EmbeddedBlock, EmbeddedGenesis, EmbeddedRollup, EmbeddedTx, HISTORY_BLOCKS};
+pub use evidence::{EvidenceError, EvidenceSource, LocalAttester};
+pub use node::{Landed, NodeError, PublishedBlock, RollupNode};
+pub use recorded::{RecordedBlock, RecordedError, short};
+pub use remote::{RemoteLimits, RemoteNode};

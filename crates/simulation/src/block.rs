@@ -1,12 +1,12 @@
 //! A block being built.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use alloy_eips::{
     eip2935::HISTORY_STORAGE_ADDRESS, eip4788::BEACON_ROOTS_ADDRESS, eip7002::WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS,
     eip7251::CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS,
 };
-use alloy_primitives::{Address, B256, Bloom, Bytes, U256, address};
+use alloy_primitives::{Address, B256, Bloom, Bytes, I256, U256, address};
 use lockstep_primitives::Reason;
 
 use crate::{
@@ -158,6 +158,22 @@ impl PendingBlock {
         self.gas_used = checkpoint.gas_used;
         self.blob_gas_used = checkpoint.blob_gas_used;
         self.footprint = checkpoint.footprint;
+    }
+
+    /// How native balances have changed since `checkpoint`, in wei; accounts whose balance is the same are left out.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn balance_changes(&self, checkpoint: Checkpoint) -> Result<BTreeMap<Address, I256>, SimulationError> {
+        let mut changes = BTreeMap::new();
+        for (address, before) in self.state.written_since(checkpoint.mark)? {
+            let before = before.map_or(U256::ZERO, |account| account.balance);
+            let after = self.state.account(address)?.map_or(U256::ZERO, |account| account.balance);
+            if before != after {
+                changes.insert(address, I256::from_raw(after.wrapping_sub(before)));
+            }
+        }
+        Ok(changes)
     }
 
     /// Executes a transaction as the block's next one. Reverted transactions are in the block too: whoever does not want

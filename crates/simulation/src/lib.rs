@@ -10,6 +10,7 @@
 mod block;
 mod call;
 mod evm;
+mod lane;
 mod memory;
 mod overlay;
 mod receipt;
@@ -20,6 +21,7 @@ mod transaction;
 pub use block::{BlockSummary, Checkpoint, Executed, PendingBlock, SimulationError};
 pub use call::{CallRequest, call};
 pub use evm::StandIns;
+pub use lane::{BlockPlan, Lane, LaneBlock, LaneError, SlotRollup, execute_list};
 pub use memory::MemoryState;
 pub use overlay::{AccountChange, Overlay, StateChanges};
 pub use receipt::{Receipt, receipts_root};

@@ -116,6 +116,26 @@ impl Overlay {
         self.undo.len()
     }
 
+    /// The accounts written since `mark`, each as it was then.
+    ///
+    /// # Errors
+    /// When the state below cannot be read.
+    pub(crate) fn written_since(&self, mark: usize) -> Result<BTreeMap<Address, Option<Account>>, StateError> {
+        let mut before = BTreeMap::new();
+        for undo in self.undo.iter().skip(mark) {
+            if let Undo::Account(address, was) = undo
+                && !before.contains_key(address)
+            {
+                let was = match was {
+                    Some(account) => *account,
+                    None => self.base.account(*address)?,
+                };
+                before.insert(*address, was);
+            }
+        }
+        Ok(before)
+    }
+
     /// Undoes every write since `mark`.
     pub(crate) fn rewind(&mut self, mark: usize) {
         while self.undo.len() > mark {

@@ -1,0 +1,69 @@
+//! Balances: what a requirement measures and what a simulation shows.
+
+use std::collections::BTreeMap;
+
+use alloy_primitives::{Address, B256, I256, Log, U256, b256};
+use alloy_sol_types::{SolCall, sol};
+use lockstep_primitives::{Asset, Reason};
+use lockstep_simulation::{CallRequest, PendingBlock, SimulationError, StateView, call};
+
+sol! {
+    function balanceOf(address account) external view returns (uint256);
+}
+
+/// keccak256("Transfer(address,address,uint256)").
+const TRANSFER: B256 = b256!("ddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef");
+/// A token that needs more to tell a balance is not read.
+const BALANCE_GAS: u64 = 1_000_000;
+
+/// A change of a balance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BalanceChange {
+    /// Whose.
+    pub account: Address,
+    /// Of what.
+    pub asset: Asset,
+    /// By how much, in the smallest unit; never zero.
+    pub change: I256,
+}
+
+/// The balance of `account` in the block's state.
+///
+/// # Errors
+/// Outer: the state or the EVM is broken. Inner: the asset is no token that answers `balanceOf`.
+pub fn balance_of(block: &PendingBlock, account: Address, asset: Asset) -> Result<Result<U256, Reason>, SimulationError> {
+    match asset {
+        Asset::Native => Ok(Ok(block.state().account(account)?.map_or(U256::ZERO, |account| account.balance))),
+        Asset::Token(token) => {
+            let request = CallRequest::read(token, balanceOfCall { account }.abi_encode().into(), BALANCE_GAS);
+            let outcome = call(block.context(), block.state(), &request)?;
+            Ok(outcome
+                .ok()
+                .filter(|outcome| outcome.succeeded())
+                .and_then(|outcome| balanceOfCall::abi_decode_returns(&outcome.output).ok())
+                .ok_or(Reason::UnreadableBalance { account, token }))
+        }
+    }
+}
+
+/// How token balances moved, as `Transfer` logs (ERC-20) tell it. An NFT's transfer has four topics and is not counted.
+pub(crate) fn token_changes<'a>(logs: impl IntoIterator<Item = &'a Log>) -> Vec<BalanceChange> {
+    let mut moved: BTreeMap<(Address, Address), I256> = BTreeMap::new();
+    for log in logs {
+        let [topic, from, to] = log.topics() else { continue };
+        if *topic != TRANSFER || log.data.data.len() != 32 {
+            continue;
+        }
+        let amount = I256::from_raw(U256::from_be_slice(&log.data.data));
+        for (account, change) in [(from, amount.wrapping_neg()), (to, amount)] {
+            let entry = moved.entry((log.address, Address::from_word(*account))).or_default();
+            *entry = entry.wrapping_add(change);
+        }
+    }
+    moved
+        .into_iter()
+        // Mints and burns move from and to the zero address, which is nobody's balance.
+        .filter(|((_, account), change)| !change.is_zero() && !account.is_zero())
+        .map(|((token, account), change)| BalanceChange { account, asset: Asset::Token(token), change })
+        .collect()
+}

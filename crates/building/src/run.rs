@@ -1,0 +1,396 @@
+//! Runs one bundle over its rollups: all of it, or nothing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use alloy_primitives::{Address, B256, I256, U256};
+use lockstep_messaging::Message;
+use lockstep_primitives::{
+    Asset, Bundle, ChainId, Leg, LegTx, Place, Reason, Rejection, Relay, Requirement, RevertMode, RollupSet,
+};
+use lockstep_simulation::{
+    BlockTx, Checkpoint, Lane, PendingBlock, SimulationError, StandIns, StateView, TxFees, TxOutcome, TxStatus,
+};
+
+use crate::{
+    BalanceChange, BuildError, Policy, RelayDraft, SlotView, balance_of, balances::token_changes, relay, value,
+};
+
+/// The open blocks of a set of rollups.
+pub type Lanes = BTreeMap<ChainId, Lane>;
+
+/// Opens the first block of each rollup of a set.
+///
+/// # Errors
+/// When a rollup is not in the view or its forced prefix cannot be executed.
+pub fn open_lanes(view: &SlotView, rollups: &RollupSet) -> Result<Lanes, BuildError> {
+    rollups
+        .iter()
+        .map(|chain| {
+            let rollup = view.rollups.get(chain).ok_or(BuildError::UnknownRollup(*chain))?;
+            let lane = Lane::open(Arc::clone(&rollup.slot)).map_err(|cause| BuildError::Lane { chain: *chain, cause })?;
+            Ok((*chain, lane))
+        })
+        .collect()
+}
+
+/// What became of a transaction of a leg.
+#[derive(Clone, Debug)]
+pub struct TxRun {
+    /// Its hash; that of the draft for a relay, which changes when it is sealed.
+    pub hash: B256,
+    /// What it did; `None` when it was left out (revert mode `drop`).
+    pub outcome: Option<TxOutcome>,
+    /// Position in the block, forced prefix included.
+    pub position: Option<usize>,
+    /// Whether the bundle is out when it fails.
+    pub must_succeed: bool,
+}
+
+/// What became of a leg.
+#[derive(Clone, Debug)]
+pub struct LegRun {
+    /// The rollup.
+    pub chain: ChainId,
+    /// Index of its block in the slot.
+    pub block: usize,
+    /// Whether the leg delivers a message.
+    pub relay: bool,
+    /// Its transactions.
+    pub txs: Vec<TxRun>,
+    /// The messages that it emitted, in log order; a malformed one keeps its index.
+    pub messages: Vec<Result<Message, Reason>>,
+}
+
+/// A requirement and what it measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequirementRun {
+    /// What is required.
+    pub requirement: Requirement,
+    /// By how much the balance rose.
+    pub increase: I256,
+}
+
+/// A bundle that ran on every rollup.
+#[derive(Clone, Debug, Default)]
+pub struct BundleRun {
+    /// Leg by leg.
+    pub legs: Vec<LegRun>,
+    /// Its relays.
+    pub relays: Vec<RelayDraft>,
+    /// (origin, destination) of the messages that it delivers.
+    pub edges: BTreeSet<(ChainId, ChainId)>,
+    /// Ids of the messages that it delivers.
+    pub delivered: BTreeSet<B256>,
+    /// The proposer's gain by rollup, in wei.
+    pub gains: BTreeMap<ChainId, I256>,
+    /// The proposer's gain, in the numeraire's smallest unit.
+    pub value: I256,
+    /// Gas used by rollup.
+    pub gas: BTreeMap<ChainId, u64>,
+    /// What was required and measured.
+    pub requirements: Vec<RequirementRun>,
+    /// Balance changes by rollup, of native assets and tokens.
+    pub balances: BTreeMap<ChainId, Vec<BalanceChange>>,
+}
+
+/// How far a bundle came.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// What ran. Complete when nothing blocked it.
+    pub run: BundleRun,
+    /// What blocked it.
+    pub blocked: Option<Rejection>,
+}
+
+/// Runs a bundle on the open blocks. If anything blocks it, every block is as it was before.
+///
+/// # Errors
+/// When the engine fails; then, too, every block is as it was before.
+pub fn run_bundle(
+    view: &SlotView,
+    lanes: &mut Lanes,
+    bundle: &Bundle,
+    delivered: &BTreeSet<B256>,
+) -> Result<Attempt, BuildError> {
+    let checkpoints: BTreeMap<ChainId, Checkpoint> =
+        bundle.rollups().iter().filter_map(|chain| Some((*chain, lanes.get(chain)?.block().checkpoint()))).collect();
+    let mut runner = Runner { view, lanes, bundle, delivered, checkpoints, run: BundleRun::default() };
+    let result = runner.all();
+    let Runner { lanes, checkpoints, run, .. } = runner;
+    let blocked = match result {
+        Ok(()) => return Ok(Attempt { run, blocked: None }),
+        Err(stop) => stop,
+    };
+    for (chain, checkpoint) in checkpoints {
+        if let Some(lane) = lanes.get_mut(&chain) {
+            lane.block_mut().rollback(checkpoint);
+        }
+    }
+    match blocked {
+        Stop::Bundle(rejection) => Ok(Attempt { run, blocked: Some(rejection) }),
+        Stop::Engine(error) => Err(error),
+    }
+}
+
+/// Why a run ends early: the bundle is bad, or the engine is broken.
+enum Stop {
+    Bundle(Rejection),
+    Engine(BuildError),
+}
+
+impl From<BuildError> for Stop {
+    fn from(error: BuildError) -> Self {
+        Self::Engine(error)
+    }
+}
+
+fn bad(place: Place, reason: Reason) -> Stop {
+    Stop::Bundle(Rejection::new(place, reason))
+}
+
+struct Runner<'a> {
+    view: &'a SlotView,
+    lanes: &'a mut Lanes,
+    bundle: &'a Bundle,
+    delivered: &'a BTreeSet<B256>,
+    checkpoints: BTreeMap<ChainId, Checkpoint>,
+    run: BundleRun,
+}
+
+impl Runner<'_> {
+    fn all(&mut self) -> Result<(), Stop> {
+        self.check_bounds()?;
+        let before = self.required_balances()?;
+        for (index, leg) in self.bundle.legs.iter().enumerate() {
+            match leg {
+                Leg::Txs { chain, txs } => self.signed_leg(index, *chain, txs)?,
+                Leg::Relay { chain, relay } => self.relay_leg(index, *chain, *relay)?,
+            }
+        }
+        self.check_requirements(&before)?;
+        self.measure()
+    }
+
+    fn lane(&mut self, chain: ChainId) -> Result<&mut Lane, Stop> {
+        self.lanes.get_mut(&chain).ok_or_else(|| bad(Place::rollup(chain), Reason::RollupNotWon))
+    }
+
+    fn policy(&self) -> &Policy {
+        &self.view.policy
+    }
+
+    fn check_bounds(&mut self) -> Result<(), Stop> {
+        let bundle = self.bundle;
+        for chain in bundle.rollups() {
+            let place = Place::rollup(chain);
+            let context = self.lane(chain)?.block().context();
+            let (number, timestamp) = (context.number, context.timestamp);
+            let range = bundle.block_range(chain);
+            if number > range.max {
+                return Err(bad(place, Reason::PastBlock { max: range.max, head: number - 1 }));
+            }
+            if number < range.min {
+                return Err(bad(place, Reason::NotYet(format!("block {}", range.min))));
+            }
+            if let Some(max) = bundle.max_timestamp.filter(|max| timestamp > *max) {
+                return Err(bad(place, Reason::PastTimestamp { max, now: timestamp }));
+            }
+            if let Some(min) = bundle.min_timestamp.filter(|min| timestamp < *min) {
+                return Err(bad(place, Reason::NotYet(format!("timestamp {min}"))));
+            }
+        }
+        Ok(())
+    }
+
+    fn required_balances(&mut self) -> Result<Vec<U256>, Stop> {
+        let mut balances = Vec::with_capacity(self.bundle.require.len());
+        for requirement in &self.bundle.require {
+            let lane = self.lane(requirement.chain)?;
+            balances.push(read_balance(lane.block(), requirement.chain, requirement.account, requirement.asset)?);
+        }
+        Ok(balances)
+    }
+
+    fn check_requirements(&mut self, before: &[U256]) -> Result<(), Stop> {
+        for (requirement, before) in self.bundle.require.iter().zip(before) {
+            let lane = self.lane(requirement.chain)?;
+            let after = read_balance(lane.block(), requirement.chain, requirement.account, requirement.asset)?;
+            let increase = I256::from_raw(after.wrapping_sub(*before));
+            let met = after.checked_sub(*before).is_some_and(|rise| rise >= requirement.min_increase);
+            if !met {
+                let reason = Reason::RequirementNotMet {
+                    account: requirement.account,
+                    increase,
+                    required: requirement.min_increase,
+                };
+                return Err(bad(Place::rollup(requirement.chain), reason));
+            }
+            self.run.requirements.push(RequirementRun { requirement: *requirement, increase });
+        }
+        Ok(())
+    }
+
+    fn signed_leg(&mut self, index: usize, chain: ChainId, txs: &[LegTx]) -> Result<(), Stop> {
+        let mut leg = self.start_leg(chain, false)?;
+        let mut blocked = None;
+        for (position, tx) in txs.iter().enumerate() {
+            let run = execute(self.lane(chain)?.block_mut(), &BlockTx::Signed(Arc::clone(&tx.tx)), tx.mode, &StandIns::default());
+            let (run, reason) = run.map_err(|error| Stop::Engine(BuildError::simulation(chain, error)))?;
+            leg.txs.push(run);
+            if let Some(reason) = reason {
+                blocked = Some(bad(Place::tx(chain, index, position), reason));
+                break;
+            }
+        }
+        self.end_leg(leg);
+        blocked.map_or(Ok(()), Err)
+    }
+
+    fn relay_leg(&mut self, index: usize, chain: ChainId, relay: Relay) -> Result<(), Stop> {
+        let place = Place::leg(chain, index);
+        let message = self.message(relay).map_err(|reason| bad(place, reason))?;
+        if self.delivered.contains(&message.id) || !self.run.delivered.insert(message.id) {
+            return Err(bad(place, Reason::MessageDelivered(message.id)));
+        }
+        let builder = self.view.proposer;
+        let prepared = relay::prepare(self.policy(), &message, chain, builder).map_err(|reason| bad(place, reason))?;
+        let gas_limit = self.policy().relay_gas_limit;
+        let mut leg = self.start_leg(chain, true)?;
+        for (number, call) in prepared.calls.iter().enumerate() {
+            let engine = |error| Stop::Engine(BuildError::simulation(chain, error));
+            let lane = self.lane(chain)?;
+            let (block_index, position) = (lane.index(), lane.block().executed().len());
+            let nonce = lane
+                .block()
+                .state()
+                .account(builder)
+                .map_err(|error| engine(error.into()))?
+                .map_or(0, |account| account.nonce);
+            let tx = relay::transaction(lane.block().context(), call, nonce, gas_limit);
+            let signed = BlockTx::Signed(relay::placeholder(tx.clone(), builder));
+            let (run, reason) =
+                execute(lane.block_mut(), &signed, RevertMode::Fail, &prepared.stand_ins).map_err(engine)?;
+            leg.txs.push(run);
+            if let Some(reason) = reason {
+                self.end_leg(leg);
+                return Err(bad(place, reason));
+            }
+            self.run.relays.push(RelayDraft {
+                leg: index,
+                chain,
+                request: prepared.request.clone(),
+                call: number,
+                block: block_index,
+                position,
+                tx,
+            });
+        }
+        self.run.edges.insert((message.origin, chain));
+        self.end_leg(leg);
+        Ok(())
+    }
+
+    fn message(&self, relay: Relay) -> Result<Message, Reason> {
+        let messages = self.run.legs.get(relay.leg).map_or(&[][..], |leg| &leg.messages);
+        match messages.get(relay.message) {
+            Some(message) => message.clone(),
+            None => Err(Reason::NoSuchMessage { leg: relay.leg, message: relay.message, count: messages.len() }),
+        }
+    }
+
+    fn start_leg(&mut self, chain: ChainId, relay: bool) -> Result<LegRun, Stop> {
+        let block = self.lane(chain)?.index();
+        Ok(LegRun { chain, block, relay, txs: Vec::new(), messages: Vec::new() })
+    }
+
+    fn end_leg(&mut self, mut leg: LegRun) {
+        let logs = leg.txs.iter().filter_map(|tx| tx.outcome.as_ref()).flat_map(|outcome| &outcome.logs);
+        leg.messages = self.policy().protocols.recognise(leg.chain, logs);
+        self.run.legs.push(leg);
+    }
+
+    /// Value, gas and balance changes of a bundle that ran.
+    fn measure(&mut self) -> Result<(), Stop> {
+        let mut total = I256::ZERO;
+        for (chain, checkpoint) in self.checkpoints.clone() {
+            let engine = |error| Stop::Engine(BuildError::simulation(chain, error));
+            let mut fees = TxFees::default();
+            let mut gas = 0_u64;
+            for outcome in outcomes(&self.run.legs, chain) {
+                fees.priority = fees.priority.saturating_add(outcome.fees.priority);
+                fees.base = fees.base.saturating_add(outcome.fees.base);
+                gas = gas.saturating_add(outcome.gas_used);
+            }
+            let rollup = self.view.rollups.get(&chain).ok_or(BuildError::UnknownRollup(chain))?;
+            let proposer = self.view.proposer;
+            let block = self.lane(chain)?.block();
+            let native = block.balance_changes(checkpoint).map_err(engine)?;
+            let own = native.get(&proposer).copied().unwrap_or_default();
+            let gain = value::gain(block, proposer, own, fees, rollup.fee_share_bps)?;
+            total = total.checked_add(value::weigh(gain, rollup.price)?).ok_or(BuildError::Overflow)?;
+            let mut balances: Vec<BalanceChange> = native
+                .into_iter()
+                .map(|(account, change)| BalanceChange { account, asset: Asset::Native, change })
+                .collect();
+            balances.extend(token_changes(outcomes(&self.run.legs, chain).flat_map(|outcome| &outcome.logs)));
+            self.run.gains.insert(chain, gain);
+            self.run.gas.insert(chain, gas);
+            self.run.balances.insert(chain, balances);
+        }
+        self.run.value = total;
+        Ok(())
+    }
+}
+
+fn outcomes(legs: &[LegRun], chain: ChainId) -> impl Iterator<Item = &TxOutcome> {
+    legs.iter().filter(move |leg| leg.chain == chain).flat_map(|leg| &leg.txs).filter_map(|tx| tx.outcome.as_ref())
+}
+
+fn read_balance(block: &PendingBlock, chain: ChainId, account: Address, asset: Asset) -> Result<U256, Stop> {
+    balance_of(block, account, asset)
+        .map_err(|error| Stop::Engine(BuildError::simulation(chain, error)))?
+        .map_err(|reason| bad(Place::rollup(chain), reason))
+}
+
+/// Executes one transaction in its revert mode. The reason is what blocks the bundle.
+fn execute(
+    block: &mut PendingBlock,
+    tx: &BlockTx,
+    mode: RevertMode,
+    stand_ins: &StandIns,
+) -> Result<(TxRun, Option<Reason>), SimulationError> {
+    let checkpoint = block.checkpoint();
+    let position = block.executed().len();
+    let must_succeed = mode == RevertMode::Fail;
+    let absent = TxRun { hash: tx.hash(), outcome: None, position: None, must_succeed };
+    let outcome = match block.execute_with(tx, stand_ins)? {
+        Ok(executed) => executed.outcome.clone(),
+        Err(_) if mode == RevertMode::Drop => return Ok((absent, None)),
+        Err(reason) => return Ok((absent, Some(reason))),
+    };
+    let failed = match &outcome.status {
+        TxStatus::Succeeded => None,
+        TxStatus::Reverted => {
+            Some(Reason::Reverted { message: revert_message(&outcome.output), data: outcome.output.clone() })
+        }
+        TxStatus::Halted(cause) => Some(Reason::Halted(cause.clone())),
+    };
+    match (failed, mode) {
+        (Some(_), RevertMode::Drop) => {
+            block.rollback(checkpoint);
+            Ok((absent, None))
+        }
+        (Some(reason), RevertMode::Fail) => {
+            Ok((TxRun { outcome: Some(outcome), position: None, ..absent }, Some(reason)))
+        }
+        _ => Ok((TxRun { outcome: Some(outcome), position: Some(position), ..absent }, None)),
+    }
+}
+
+/// The text of `Error(string)` or the meaning of `Panic(uint256)`.
+fn revert_message(data: &[u8]) -> Option<String> {
+    alloy_sol_types::decode_revert_reason(data).map(|text| text.trim_start_matches("revert: ").to_owned())
+}

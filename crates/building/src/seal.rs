@@ -1,0 +1,292 @@
+//! Sealing: evidence and signatures fix the bytes, and the bytes are executed once more.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use alloy_primitives::{B256, I256, Signature};
+use lockstep_messaging::Evidence;
+use lockstep_primitives::{BlockList, ChainId, ListBlock, Place, Reason, Rejection};
+use lockstep_simulation::{BlockTx, Executed, LaneBlock, LaneError, PendingBlock, SlotRollup, execute_list};
+
+use crate::{BuildError, Draft, RequirementRun, SlotView, balance_of, relay};
+
+/// Evidence by message id.
+pub type EvidenceMap = BTreeMap<B256, Evidence>;
+
+/// What is promised of one block of a sealed list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedBlock {
+    /// Block number.
+    pub number: u64,
+    /// Gas used by the whole block.
+    pub gas_used: u64,
+    /// Root of the receipts of the whole block.
+    pub receipts_root: B256,
+    /// Digest of what the slot's blocks up to this one change in the state.
+    pub state: B256,
+    /// Positions in the list that must not revert.
+    pub must_succeed: Vec<u32>,
+}
+
+/// A requirement and where in the list it is measured, as (block, position), both ends inclusive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Promise {
+    /// What was required and measured.
+    pub requirement: RequirementRun,
+    /// The bundle's first transaction on the rollup.
+    pub first: (u32, u32),
+    /// The bundle's last transaction on the rollup.
+    pub last: (u32, u32),
+}
+
+/// A list whose bytes are fixed, with what it does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedList {
+    /// The list.
+    pub list: BlockList,
+    /// What is promised of each block.
+    pub blocks: Vec<SealedBlock>,
+    /// Balance conditions that it keeps.
+    pub requirements: Vec<Promise>,
+    /// Bundle by bundle and leg by leg: where its transactions are, as (block, position in the list, hash).
+    pub legs: BTreeMap<(B256, usize), Vec<(u32, u32, B256)>>,
+}
+
+/// Why a list cannot be sealed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SealError {
+    /// Evidence for a relay is not there.
+    #[error("{0}")]
+    Evidence(Rejection),
+    /// The sealed list does not do what the draft did.
+    #[error("the sealed list differs from its draft: {0}")]
+    Differs(String),
+    /// The engine failed.
+    #[error(transparent)]
+    Engine(#[from] BuildError),
+}
+
+/// Seals one rollup's list of a draft: puts evidence into its relays, signs them, and executes the result on a fresh EVM.
+///
+/// # Errors
+/// When evidence is absent, or the sealed list does not keep what the draft promised.
+pub fn seal(
+    view: &SlotView,
+    draft: &Draft,
+    chain: ChainId,
+    evidence: &EvidenceMap,
+    sign: &dyn Fn(B256) -> Signature,
+) -> Result<SealedList, SealError> {
+    let rollup = view.rollups.get(&chain).ok_or(BuildError::UnknownRollup(chain))?;
+    let lane = draft.lanes.get(&chain).ok_or(BuildError::UnknownRollup(chain))?;
+    let signed = sign_relays(view, draft, chain, evidence, sign)?;
+    let list = BlockList {
+        chain,
+        blocks: lane.blocks.iter().enumerate().map(|(index, block)| list_block(index, block, &signed)).collect(),
+    };
+    let executed = verify(&rollup.slot, &list)?;
+    compare(&lane.blocks, &executed)?;
+    let mut sealed = SealedList { list, blocks: Vec::new(), requirements: Vec::new(), legs: BTreeMap::new() };
+    place(draft, chain, &lane.blocks, &mut sealed);
+    for (index, block) in executed.iter().enumerate() {
+        let state = block
+            .block
+            .state()
+            .changes()
+            .map_err(|error| BuildError::simulation(chain, error.into()))?
+            .digest();
+        sealed.blocks.push(SealedBlock {
+            number: block.block.context().number,
+            gas_used: block.summary.gas_used,
+            receipts_root: block.summary.receipts_root,
+            state,
+            must_succeed: must_succeed(draft, chain, index, block.forced),
+        });
+    }
+    sealed.requirements = requirements(draft, chain, &lane.blocks, &rollup.slot, &sealed.list)?;
+    Ok(sealed)
+}
+
+/// Executes a list on a fresh EVM from the parent state.
+///
+/// # Errors
+/// As [`execute_list`].
+pub fn verify(rollup: &Arc<SlotRollup>, list: &BlockList) -> Result<Vec<LaneBlock>, SealError> {
+    execute_list(rollup, list).map_err(|cause| match cause {
+        LaneError::Invalid { block, index, reason } => {
+            SealError::Differs(format!("transaction {index} of block {block} is invalid: {reason}"))
+        }
+        cause => SealError::Engine(BuildError::Lane { chain: rollup.chain, cause }),
+    })
+}
+
+type SignedRelays = BTreeMap<(usize, usize), BlockTx>;
+
+fn sign_relays(
+    view: &SlotView,
+    draft: &Draft,
+    chain: ChainId,
+    evidence: &EvidenceMap,
+    sign: &dyn Fn(B256) -> Signature,
+) -> Result<SignedRelays, SealError> {
+    let mut signed = SignedRelays::new();
+    for relay in draft.relays(chain) {
+        let reject = |reason| SealError::Evidence(Rejection::new(Place::leg(chain, relay.leg), reason));
+        let message = &relay.request.message;
+        let evidence = evidence
+            .get(&message.id)
+            .ok_or_else(|| reject(Reason::NoEvidence(format!("message {} has none", message.id))))?;
+        let calls = view.policy.protocols.of(message).and_then(|protocol| protocol.deliver(message, evidence)).map_err(reject)?;
+        let call = calls.get(relay.call).ok_or_else(|| SealError::Differs("the delivery has fewer calls".into()))?;
+        let tx = alloy_consensus::TxEip1559 { input: call.data.clone(), ..relay.tx.clone() };
+        let signed_tx = relay::sign(tx, view.proposer, sign);
+        signed.insert((relay.block, relay.position), BlockTx::Signed(signed_tx));
+    }
+    Ok(signed)
+}
+
+fn list_block(index: usize, block: &LaneBlock, signed: &SignedRelays) -> ListBlock {
+    let context = block.block.context();
+    let transactions = block
+        .listed()
+        .iter()
+        .enumerate()
+        .map(|(position, executed)| {
+            signed.get(&(index, block.forced + position)).unwrap_or(&executed.tx).raw().clone()
+        })
+        .collect();
+    ListBlock { number: context.number, timestamp: context.timestamp, transactions }
+}
+
+/// Every transaction has to end as it did in the draft, with the same logs: only gas may move, because evidence and
+/// signatures weigh differently.
+fn compare(draft: &[LaneBlock], sealed: &[LaneBlock]) -> Result<(), SealError> {
+    for (number, (draft, sealed)) in draft.iter().zip(sealed).enumerate() {
+        for (index, (before, after)) in draft.block.executed().iter().zip(sealed.block.executed()).enumerate() {
+            if before.outcome.status != after.outcome.status {
+                let statuses = (&before.outcome.status, &after.outcome.status);
+                return Err(SealError::Differs(format!("transaction {index} of block {number}: {statuses:?}")));
+            }
+            if !same_logs(before, after) {
+                return Err(SealError::Differs(format!("transaction {index} of block {number} has other logs")));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn same_logs(before: &Executed, after: &Executed) -> bool {
+    before.outcome.logs == after.outcome.logs
+}
+
+fn must_succeed(draft: &Draft, chain: ChainId, block: usize, forced: usize) -> Vec<u32> {
+    let mut positions: Vec<u32> = draft
+        .placed
+        .iter()
+        .flat_map(|placed| &placed.run.legs)
+        .filter(|leg| leg.chain == chain && leg.block == block)
+        .flat_map(|leg| &leg.txs)
+        .filter(|tx| tx.must_succeed)
+        .filter_map(|tx| tx.position)
+        .map(|position| listed_position(position, forced))
+        .collect();
+    positions.sort_unstable();
+    positions
+}
+
+/// The position in the list of a position in the block.
+fn listed_position(position: usize, forced: usize) -> u32 {
+    u32::try_from(position.saturating_sub(forced)).unwrap_or(u32::MAX)
+}
+
+fn place(draft: &Draft, chain: ChainId, lane: &[LaneBlock], sealed: &mut SealedList) {
+    for placed in &draft.placed {
+        for (index, leg) in placed.run.legs.iter().enumerate().filter(|(_, leg)| leg.chain == chain) {
+            let forced = lane.get(leg.block).map_or(0, |block| block.forced);
+            let places = leg
+                .txs
+                .iter()
+                .filter_map(|tx| tx.position)
+                .map(|position| {
+                    let listed = listed_position(position, forced);
+                    let raw = sealed.list.blocks.get(leg.block).and_then(|block| block.transactions.get(listed as usize));
+                    let hash = raw.map(alloy_primitives::keccak256).unwrap_or_default();
+                    (u32::try_from(leg.block).unwrap_or(u32::MAX), listed, hash)
+                })
+                .collect();
+            sealed.legs.insert((placed.hash, index), places);
+        }
+    }
+}
+
+/// Measures every requirement on the sealed list: a bundle's span on a rollup is contiguous, so the balances just before
+/// its first and just after its last transaction are those of prefixes of the list.
+fn requirements(
+    draft: &Draft,
+    chain: ChainId,
+    lane: &[LaneBlock],
+    rollup: &Arc<SlotRollup>,
+    list: &BlockList,
+) -> Result<Vec<Promise>, SealError> {
+    let mut promises = Vec::new();
+    for placed in &draft.placed {
+        for required in placed.run.requirements.iter().filter(|run| run.requirement.chain == chain) {
+            let legs = placed.run.legs.iter().filter(|leg| leg.chain == chain);
+            let positions: Vec<(usize, usize)> =
+                legs.flat_map(|leg| leg.txs.iter().filter_map(|tx| Some((leg.block, tx.position?)))).collect();
+            let (Some(first), Some(last)) = (positions.iter().min().copied(), positions.iter().max().copied()) else { continue };
+            let forced = lane.get(first.0).map_or(0, |block| block.forced);
+            let listed = |(block, position): (usize, usize)| {
+                (u32::try_from(block).unwrap_or(u32::MAX), listed_position(position, forced))
+            };
+            let promise = Promise { requirement: *required, first: listed(first), last: listed(last) };
+            let increase = measure(rollup, list, &promise)?;
+            let met = !increase.is_negative() && increase.into_raw() >= required.requirement.min_increase;
+            if !met {
+                return Err(SealError::Differs(format!("a requirement of bundle {} is not met any more", placed.hash)));
+            }
+            let requirement = RequirementRun { requirement: required.requirement, increase };
+            promises.push(Promise { requirement, ..promise });
+        }
+    }
+    Ok(promises)
+}
+
+/// By how much the balance rises over the promise's span of a list.
+///
+/// # Errors
+/// When the list cannot be executed or the balance not be read.
+pub fn measure(rollup: &Arc<SlotRollup>, list: &BlockList, promise: &Promise) -> Result<I256, SealError> {
+    let mut lane = lockstep_simulation::Lane::open(Arc::clone(rollup))
+        .map_err(|cause| BuildError::Lane { chain: rollup.chain, cause })?;
+    let requirement = promise.requirement.requirement;
+    let mut before = None;
+    for (index, listed) in list.blocks.iter().enumerate() {
+        if index > 0 {
+            lane.advance().map_err(|cause| BuildError::Lane { chain: rollup.chain, cause })?;
+        }
+        for (position, raw) in listed.transactions.iter().enumerate() {
+            let at = (u32::try_from(index).unwrap_or(u32::MAX), u32::try_from(position).unwrap_or(u32::MAX));
+            if at == promise.first {
+                before = Some(read(lane.block(), &promise.requirement)?);
+            }
+            let tx = BlockTx::decode(raw.clone()).map_err(|error| SealError::Differs(error.to_string()))?;
+            lane.block_mut()
+                .execute(&tx)
+                .map_err(|error| BuildError::simulation(rollup.chain, error))?
+                .map_err(|reason| SealError::Differs(reason.to_string()))?;
+            if at == promise.last {
+                let after = read(lane.block(), &promise.requirement)?;
+                let before = before.ok_or_else(|| SealError::Differs("a span ends before it begins".into()))?;
+                return Ok(I256::from_raw(after.wrapping_sub(before)));
+            }
+        }
+    }
+    Err(SealError::Differs(format!("the span of a requirement on {} is not in the list", requirement.account)))
+}
+
+fn read(block: &PendingBlock, required: &RequirementRun) -> Result<alloy_primitives::U256, SealError> {
+    let chain = block.context().chain;
+    balance_of(block, required.requirement.account, required.requirement.asset)
+        .map_err(|error| BuildError::simulation(chain, error))?
+        .map_err(|reason| SealError::Differs(reason.to_string()))
+}

@@ -1,0 +1,98 @@
+//! What building sees of a slot.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use alloy_primitives::{Address, B256};
+use lockstep_messaging::Protocols;
+use lockstep_primitives::{Bundle, ChainId, Price, RollupSet, SlotNumber};
+use lockstep_simulation::{LaneError, SimulationError, SlotRollup, StateError, StateKey};
+
+/// A rollup in a slot, and what it is worth to propose for it.
+#[derive(Clone, Debug)]
+pub struct RollupView {
+    /// Its head and the blocks of the slot.
+    pub slot: Arc<SlotRollup>,
+    /// The price of its native asset.
+    pub price: Price,
+    /// Which part of the rollup's protocol fees the proposer receives, in basis points.
+    pub fee_share_bps: u64,
+}
+
+/// How to build.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// The message protocols.
+    pub protocols: Protocols,
+    /// The gas limit of a relay transaction.
+    pub relay_gas_limit: u64,
+    /// Rollups whose sequencers the evidence sources trust to vote before evidence is held back: only between these may
+    /// messages go both ways in one slot.
+    pub trusted: RollupSet,
+    /// How often the greedy pass goes over what did not fit, as long as every pass adds something.
+    pub max_passes: usize,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { protocols: Protocols::default(), relay_gas_limit: 600_000, trusted: RollupSet::new(), max_passes: 16 }
+    }
+}
+
+/// A slot as building sees it.
+#[derive(Clone, Debug)]
+pub struct SlotView {
+    /// The slot.
+    pub slot: SlotNumber,
+    /// The rollups that have blocks in it.
+    pub rollups: BTreeMap<ChainId, RollupView>,
+    /// The proposer's address: it is paid, and it signs and pays for relays.
+    pub proposer: Address,
+    /// How to build.
+    pub policy: Policy,
+}
+
+/// A pending bundle.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// The Lockstep hash.
+    pub hash: B256,
+    /// The bundle.
+    pub bundle: Arc<Bundle>,
+    /// Order of admission: among equals the earlier goes first.
+    pub sequence: u64,
+}
+
+/// The engine failed; no bundle is to blame.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BuildError {
+    /// A rollup's blocks cannot be built.
+    #[error("rollup {chain}: {cause}")]
+    Lane {
+        /// The rollup.
+        chain: ChainId,
+        /// Why.
+        cause: LaneError,
+    },
+    /// The slot view has no such rollup.
+    #[error("rollup {0} is not in the slot's view")]
+    UnknownRollup(ChainId),
+    /// An amount does not fit 256 bits.
+    #[error("an amount does not fit 256 bits")]
+    Overflow,
+}
+
+impl BuildError {
+    pub(crate) fn simulation(chain: ChainId, error: SimulationError) -> Self {
+        Self::Lane { chain, cause: error.into() }
+    }
+
+    /// The value that has to be fetched before the same work can go on.
+    pub const fn missing(&self) -> Option<(ChainId, StateKey)> {
+        match self {
+            Self::Lane { chain, cause: LaneError::Simulation(SimulationError::State(StateError::Missing(key))) } => {
+                Some((*chain, *key))
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Why the market refuses something.
+
+use alloy_primitives::{Address, U256};
+use lockstep_primitives::{ChainId, RollupSet, SlotNumber};
+
+/// Why a registration or a bid is refused. [`MarketError::code`] is stable; the text may be reworded.
+///
+/// Amounts are in the numeraire's smallest unit.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MarketError {
+    /// Block time zero.
+    #[error("the registration of rollup {chain} has a block time of zero")]
+    ZeroBlockTime {
+        /// The rollup.
+        chain: ChainId,
+    },
+    /// More than all of the fees.
+    #[error("the registration of rollup {chain} shares {bps} basis points of its fees, more than 10000")]
+    FeeShareTooLarge {
+        /// The rollup.
+        chain: ChainId,
+        /// The share.
+        bps: u64,
+    },
+    /// A URL beyond the limit.
+    #[error("the registration of rollup {chain} has a sequencer URL of {bytes} bytes, more than {limit}")]
+    UrlTooLong {
+        /// The rollup.
+        chain: ChainId,
+        /// How long it is.
+        bytes: usize,
+        /// How long it may be.
+        limit: usize,
+    },
+    /// No signer can be recovered.
+    #[error("no signer can be recovered from the signature of the registration of rollup {chain}")]
+    InvalidRegistrationSignature {
+        /// The rollup.
+        chain: ChainId,
+    },
+    /// Somebody else signed.
+    #[error("the registration of rollup {chain} names the sequencer {sequencer}, but {signer} signed it")]
+    WrongSigner {
+        /// The rollup.
+        chain: ChainId,
+        /// Who should have signed.
+        sequencer: Address,
+        /// Who did.
+        signer: Address,
+    },
+    /// The rollup belongs to another key.
+    #[error("rollup {chain} is registered by {registered}, so {sequencer} cannot change it")]
+    SequencerChanged {
+        /// The rollup.
+        chain: ChainId,
+        /// The key that speaks for the rollup.
+        registered: Address,
+        /// The key of the refused registration.
+        sequencer: Address,
+    },
+    /// An old registration.
+    #[error("nonce {nonce} of the registration of rollup {chain} is not above {current}")]
+    RegistrationNonceTooLow {
+        /// The rollup.
+        chain: ChainId,
+        /// Of the refused registration.
+        nonce: u64,
+        /// Of the current one.
+        current: u64,
+    },
+    /// No room for another rollup.
+    #[error("the market serves at most {limit} rollups")]
+    TooManySellers {
+        /// How many there may be.
+        limit: usize,
+    },
+    /// A bid for another slot.
+    #[error("the bid is for slot {slot}, the open slot is {open}")]
+    WrongSlot {
+        /// Of the bid.
+        slot: SlotNumber,
+        /// Of the book.
+        open: SlotNumber,
+    },
+    /// Too late.
+    #[error("the bidding for slot {slot} ended at {close_ms} ms, it is {now_ms} ms")]
+    Closed {
+        /// The slot.
+        slot: SlotNumber,
+        /// When it ended.
+        close_ms: u64,
+        /// When the bid came.
+        now_ms: u64,
+    },
+    /// A bid for nothing.
+    #[error("the bid for slot {slot} names no rollup")]
+    EmptyPackage {
+        /// The slot.
+        slot: SlotNumber,
+    },
+    /// A rollup that is unknown or has no block in the slot.
+    #[error("rollup {chain} is not on sale in slot {slot}")]
+    NotOnSale {
+        /// The slot.
+        slot: SlotNumber,
+        /// The rollup.
+        chain: ChainId,
+    },
+    /// More than [`MAX_AMOUNT`](crate::MAX_AMOUNT).
+    #[error("the bid for slot {slot} offers {amount}, more than 2^248 - 1")]
+    AmountTooLarge {
+        /// The slot.
+        slot: SlotNumber,
+        /// The offer.
+        amount: U256,
+    },
+    /// Less than the sellers ask for.
+    #[error("the bid for rollups {rollups:?} in slot {slot} offers {amount}, the reserves sum to {reserve}")]
+    BelowReserve {
+        /// The slot.
+        slot: SlotNumber,
+        /// The package.
+        rollups: RollupSet,
+        /// The offer.
+        amount: U256,
+        /// The sum of the reserves.
+        reserve: U256,
+    },
+    /// A tag beyond the limit.
+    #[error("the exclusive tag of the bid for slot {slot} has {bytes} bytes, more than {limit}")]
+    TagTooLong {
+        /// The slot.
+        slot: SlotNumber,
+        /// How long it is.
+        bytes: usize,
+        /// How long it may be.
+        limit: usize,
+    },
+    /// No signer can be recovered.
+    #[error("no signer can be recovered from the signature of the bid for slot {slot}")]
+    InvalidBidSignature {
+        /// The slot.
+        slot: SlotNumber,
+    },
+    /// An old bid, or a different one with the same nonce.
+    #[error("nonce {nonce} of the bid for rollups {rollups:?} in slot {slot} is not above {current} of the earlier bid")]
+    BidNonceTooLow {
+        /// The slot.
+        slot: SlotNumber,
+        /// The package.
+        rollups: RollupSet,
+        /// Of the refused bid.
+        nonce: u64,
+        /// Of the bid in the book.
+        current: u64,
+    },
+    /// No room for another bid of the bidder.
+    #[error("{bidder} has {limit} bids for slot {slot}, which is the limit")]
+    TooManyBids {
+        /// The slot.
+        slot: SlotNumber,
+        /// Who bids.
+        bidder: Address,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// No room for another bid.
+    #[error("the book of slot {slot} holds {limit} bids, which is the limit")]
+    BookFull {
+        /// The slot.
+        slot: SlotNumber,
+        /// How many there may be.
+        limit: usize,
+    },
+}
+
+impl MarketError {
+    /// The stable code.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::ZeroBlockTime { .. } => "zero_block_time",
+            Self::FeeShareTooLarge { .. } => "fee_share_too_large",
+            Self::UrlTooLong { .. } => "url_too_long",
+            Self::InvalidRegistrationSignature { .. } => "invalid_registration_signature",
+            Self::WrongSigner { .. } => "wrong_signer",
+            Self::SequencerChanged { .. } => "sequencer_changed",
+            Self::RegistrationNonceTooLow { .. } => "registration_nonce_too_low",
+            Self::TooManySellers { .. } => "too_many_sellers",
+            Self::WrongSlot { .. } => "wrong_slot",
+            Self::Closed { .. } => "bidding_closed",
+            Self::EmptyPackage { .. } => "empty_package",
+            Self::NotOnSale { .. } => "not_on_sale",
+            Self::AmountTooLarge { .. } => "amount_too_large",
+            Self::BelowReserve { .. } => "below_reserve",
+            Self::TagTooLong { .. } => "tag_too_long",
+            Self::InvalidBidSignature { .. } => "invalid_bid_signature",
+            Self::BidNonceTooLow { .. } => "bid_nonce_too_low",
+            Self::TooManyBids { .. } => "too_many_bids",
+            Self::BookFull { .. } => "book_full",
+        }
+    }
+
+    /// What one can do about it.
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::ZeroBlockTime { .. } => "blockTime is in seconds, at least 1",
+            Self::FeeShareTooLarge { .. } => "feeShareBps is in basis points, 10000 is all",
+            Self::UrlTooLong { .. } => "register a shorter URL",
+            Self::InvalidRegistrationSignature { .. } | Self::InvalidBidSignature { .. } => {
+                "sign the EIP-712 digest (domain Lockstep, version 1): 65 bytes r || s || v with a low s"
+            }
+            Self::WrongSigner { .. } => "sign with the sequencer's key, and check that every signed field is what was sent",
+            Self::SequencerChanged { .. } => "sign with the key of the first registration",
+            Self::RegistrationNonceTooLow { .. } | Self::BidNonceTooLow { .. } => "raise the nonce",
+            Self::TooManySellers { .. } => "run another market for more rollups",
+            Self::WrongSlot { .. } => "ask the market which slot is open",
+            Self::Closed { .. } => "bid for a later slot",
+            Self::EmptyPackage { .. } => "name at least one rollup",
+            Self::NotOnSale { .. } => "ask the market what is on sale: a rollup without a block in the slot is not",
+            Self::AmountTooLarge { .. } => "amounts are in the numeraire's smallest unit",
+            Self::BelowReserve { .. } => "bid at least the sum of the reserves",
+            Self::TagTooLong { .. } => "use a shorter tag",
+            Self::TooManyBids { .. } => "replace one of your bids: same package and tag, higher nonce",
+            Self::BookFull { .. } => "bid earlier, or for a later slot",
+        }
+    }
+}

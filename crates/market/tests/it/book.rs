@@ -1,0 +1,156 @@
+//! What the book of a slot takes, what it refuses, and that bidders cannot touch each other's bids.
+
+use alloy::signers::local::PrivateKeySigner;
+use alloy_primitives::{B256, U256};
+use lockstep_market::{MAX_AMOUNT, MAX_BIDS_PER_BIDDER, MAX_TAG_BYTES, MarketError, SlotAuction};
+use lockstep_primitives::{Bid, ChainId, Grant};
+
+use crate::fixtures::{bid, default_proposer, key, sign, terms};
+
+const CLOSE_MS: u64 = 1000;
+
+fn open() -> SlotAuction {
+    SlotAuction::open(7, terms(&[(1, 10), (10, 20), (42, 0)])).expect("three rollups are not too many")
+}
+
+fn submit(auction: &mut SlotAuction, bid: &Bid, signer: &PrivateKeySigner) -> Result<B256, MarketError> {
+    let signature = sign(signer, bid.digest());
+    auction.submit(bid.clone(), &signature, CLOSE_MS - 1, CLOSE_MS)
+}
+
+#[test]
+fn bids_become_an_allocation() {
+    let (mut auction, ann, bob) = (open(), key(1), key(2));
+    let digest = submit(&mut auction, &bid(&[1, 10], 60), &ann).unwrap();
+    submit(&mut auction, &bid(&[1], 20), &bob).unwrap();
+    assert_eq!(digest, bid(&[1, 10], 60).digest());
+
+    let outcome = auction.close();
+    assert_eq!(outcome.allocation.slot, 7);
+    assert_eq!(
+        outcome.allocation.grants,
+        [
+            Grant { proposer: ann.address(), rollups: [1, 10].into(), price: U256::from(60) },
+            Grant { proposer: default_proposer(42), rollups: [42].into(), price: U256::ZERO },
+        ]
+    );
+    // Both floors are 20: rollup 1's is what bob would have paid, rollup 10's its reserve.
+    assert_eq!(outcome.proceeds, [(1, U256::from(30)), (10, U256::from(30)), (42, U256::ZERO)].into());
+    assert_eq!(outcome.surplus, U256::from(30));
+    assert_eq!(outcome.bids.len(), 2);
+    assert_eq!(outcome.winning_bids().map(|winner| winner.bidder).collect::<Vec<_>>(), [ann.address()]);
+    assert!(outcome.optimal);
+}
+
+#[test]
+fn an_empty_book_leaves_everything_to_the_default_proposers() {
+    let outcome = open().close();
+    let proposers: Vec<_> = outcome.allocation.grants.iter().map(|grant| (grant.rollups.clone(), grant.proposer)).collect();
+    let expected: Vec<_> = [1, 10, 42].map(|chain: ChainId| ([chain].into(), default_proposer(chain))).into();
+    assert_eq!(proposers, expected);
+}
+
+#[test]
+fn bad_bids_are_refused_by_name() {
+    let (mut auction, ann) = (open(), key(1));
+    let good = bid(&[1, 10], 30);
+    let bad = [
+        (Bid { slot: 8, ..good.clone() }, "wrong_slot"),
+        (bid(&[], 30), "empty_package"),
+        (bid(&[1, 11], 30), "not_on_sale"),
+        (bid(&[1, 10], 29), "below_reserve"),
+        (Bid { amount: MAX_AMOUNT + U256::ONE, ..good.clone() }, "amount_too_large"),
+        (Bid { exclusive: Some("x".repeat(MAX_TAG_BYTES + 1)), ..good.clone() }, "tag_too_long"),
+    ];
+    for (bid, code) in bad {
+        let refused = submit(&mut auction, &bid, &ann).unwrap_err();
+        assert_eq!(refused.code(), code);
+        assert!(!refused.hint().is_empty());
+    }
+    let refused = submit(&mut auction, &bid(&[1, 10], 29), &ann).unwrap_err();
+    assert_eq!(refused.to_string(), "the bid for rollups {1, 10} in slot 7 offers 29, the reserves sum to 30");
+
+    let refused = auction.submit(good.clone(), &[7; 65], 0, CLOSE_MS);
+    assert_eq!(refused, Err(MarketError::InvalidBidSignature { slot: 7 }));
+    let late = auction.submit(good.clone(), &sign(&ann, good.digest()), CLOSE_MS, CLOSE_MS);
+    assert_eq!(late, Err(MarketError::Closed { slot: 7, close_ms: CLOSE_MS, now_ms: CLOSE_MS }));
+    assert!(auction.is_empty());
+    submit(&mut auction, &good, &ann).unwrap();
+}
+
+#[test]
+fn a_higher_nonce_replaces_and_the_same_bid_changes_nothing() {
+    let (mut auction, ann) = (open(), key(1));
+    let first = bid(&[1], 50);
+    let digest = submit(&mut auction, &first, &ann).unwrap();
+    assert_eq!(submit(&mut auction, &first, &ann), Ok(digest));
+
+    // An empty tag is none, so this is the same bid too.
+    let same = Bid { exclusive: Some(String::new()), ..first.clone() };
+    assert_eq!(submit(&mut auction, &same, &ann), Ok(digest));
+    assert_eq!(auction.len(), 1);
+
+    let refused = submit(&mut auction, &bid(&[1], 60), &ann);
+    assert_eq!(refused, Err(MarketError::BidNonceTooLow { slot: 7, rollups: [1].into(), nonce: 1, current: 1 }));
+    submit(&mut auction, &Bid { nonce: 2, ..bid(&[1], 40) }, &ann).unwrap();
+    assert_eq!(submit(&mut auction, &first, &ann).unwrap_err().code(), "bid_nonce_too_low");
+
+    // Another tag is another bid, which may have any nonce.
+    submit(&mut auction, &Bid { exclusive: Some("a".to_owned()), nonce: 0, ..bid(&[1], 30) }, &ann).unwrap();
+    assert_eq!(auction.len(), 2);
+    assert_eq!(auction.close().proceeds[&1], U256::from(40));
+}
+
+#[test]
+fn bidders_do_not_replace_each_other() {
+    let (mut auction, ann, bob) = (open(), key(1), key(2));
+    submit(&mut auction, &bid(&[1], 50), &ann).unwrap();
+    submit(&mut auction, &Bid { nonce: 9, ..bid(&[1], 11) }, &bob).unwrap();
+    // The very same offer by another bidder is another bid.
+    submit(&mut auction, &bid(&[1], 50), &bob).unwrap_err();
+    submit(&mut auction, &bid(&[10], 50), &ann).unwrap();
+    submit(&mut auction, &bid(&[10], 50), &bob).unwrap();
+    assert_eq!(auction.len(), 4);
+    let outcome = auction.close();
+    assert_eq!(outcome.allocation.proposer_of(1), Some(ann.address()));
+    assert_eq!(outcome.allocation.proposer_of(10), Some(ann.address().min(bob.address())));
+}
+
+#[test]
+fn one_bidder_cannot_fill_the_book() {
+    let (mut auction, ann, bob) = (open(), key(1), key(2));
+    let tagged = |tag: usize, nonce| Bid { exclusive: Some(tag.to_string()), nonce, ..bid(&[42], 1) };
+    for tag in 0..MAX_BIDS_PER_BIDDER {
+        submit(&mut auction, &tagged(tag, 0), &ann).unwrap();
+    }
+    let refused = submit(&mut auction, &tagged(MAX_BIDS_PER_BIDDER, 0), &ann);
+    assert_eq!(refused, Err(MarketError::TooManyBids { slot: 7, bidder: ann.address(), limit: MAX_BIDS_PER_BIDDER }));
+    submit(&mut auction, &tagged(0, 1), &ann).unwrap();
+    submit(&mut auction, &tagged(0, 0), &bob).unwrap();
+}
+
+#[test]
+fn the_order_of_submission_does_not_matter() {
+    let (ann, bob, cid) = (key(1), key(2), key(3));
+    let tag = |bid: Bid| Bid { exclusive: Some("one of".to_owned()), ..bid };
+    let bids = [
+        (tag(bid(&[1, 10], 60)), &ann),
+        (tag(bid(&[42], 60)), &ann),
+        (bid(&[1], 30), &bob),
+        (bid(&[10], 30), &bob),
+        (bid(&[42], 60), &cid),
+        (bid(&[10, 42], 90), &cid),
+    ];
+    let outcome_of = |order: &[usize]| {
+        let mut auction = open();
+        for index in order {
+            let (bid, signer) = &bids[*index];
+            submit(&mut auction, bid, signer).expect("each bid is valid");
+        }
+        auction.close()
+    };
+    let expected = outcome_of(&[0, 1, 2, 3, 4, 5]);
+    for order in [[5, 4, 3, 2, 1, 0], [3, 0, 5, 2, 4, 1], [1, 3, 5, 0, 2, 4], [2, 5, 0, 4, 1, 3]] {
+        assert_eq!(outcome_of(&order), expected);
+    }
+}

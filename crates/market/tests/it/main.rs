@@ -1,0 +1,6 @@
+//! The market as its users see it: registrations and bids go in signed, outcomes come out.
+
+mod book;
+mod fixtures;
+mod properties;
+mod registry;

@@ -1,0 +1,37 @@
+//! Every bound of the pool, by name.
+
+/// The pool's bounds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bundles in the pool.
+    pub bundles: usize,
+    /// Bundles of one sender: the request's signer, or the signer of its first transaction.
+    pub bundles_per_sender: usize,
+    /// Legs of a bundle.
+    pub legs: usize,
+    /// Transactions of a bundle (as the Flashbots relay).
+    pub transactions: usize,
+    /// Bytes of a bundle's transactions (as the Flashbots relay).
+    pub bytes: usize,
+    /// Balance conditions of a bundle.
+    pub requirements: usize,
+    /// How many blocks ahead of its rollup's head a bundle's first block may lie.
+    pub blocks_ahead: u64,
+    /// By how many percent both fees have to rise for a plain transaction to replace another with the same nonce.
+    pub fee_bump_percent: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            bundles: 20_000,
+            bundles_per_sender: 1_000,
+            legs: 16,
+            transactions: 100,
+            bytes: 300_000,
+            requirements: 16,
+            blocks_ahead: 7_200,
+            fee_bump_percent: 10,
+        }
+    }
+}

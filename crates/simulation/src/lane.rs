@@ -1,0 +1,247 @@
+//! A rollup's blocks of one slot.
+
+use std::sync::Arc;
+
+use alloy_primitives::{B256, ChainId, keccak256};
+use lockstep_primitives::{BlockList, Reason};
+
+use crate::{
+    BlockContext, BlockSummary, BlockTx, Executed, ForkSchedule, NextBlock, ParentBlock, PendingBlock, RulesError,
+    SimulationError, StateView,
+};
+
+/// A block that the sequencer is about to make: its environment and the transactions that have to come first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BlockPlan {
+    /// What the sequencer fixes.
+    pub next: NextBlock,
+    /// The forced prefix: L1 attributes, deposits. Empty under Ethereum rules.
+    pub forced: Vec<BlockTx>,
+}
+
+/// A rollup as a slot finds it.
+#[derive(Clone, Debug)]
+pub struct SlotRollup {
+    /// The rollup.
+    pub chain: ChainId,
+    /// When which rules hold.
+    pub forks: ForkSchedule,
+    /// The head that the slot builds on.
+    pub parent: ParentBlock,
+    /// The state after the head.
+    pub state: Arc<dyn StateView>,
+    /// The blocks whose timestamps fall inside the slot; at least one.
+    pub blocks: Vec<BlockPlan>,
+}
+
+impl SlotRollup {
+    /// Canonical digest of the forced prefixes: keccak-256 over the hashes of every block's forced transactions, each
+    /// block's preceded by their count as eight big-endian bytes.
+    pub fn forced_prefix(&self) -> B256 {
+        let mut bytes = Vec::new();
+        for plan in &self.blocks {
+            bytes.extend_from_slice(&(plan.forced.len() as u64).to_be_bytes());
+            for tx in &plan.forced {
+                bytes.extend_from_slice(tx.hash().as_slice());
+            }
+        }
+        keccak256(bytes)
+    }
+}
+
+/// Why a rollup's blocks cannot be built or executed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LaneError {
+    /// The slot has no block of the rollup.
+    #[error("the slot has no block of rollup {0}")]
+    NoBlocks(ChainId),
+    /// No rules, or no environment.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
+    /// The state or the EVM.
+    #[error(transparent)]
+    Simulation(#[from] SimulationError),
+    /// A forced transaction is invalid: the plan does not belong to this parent.
+    #[error("forced transaction {index} of block {block} is invalid: {reason}")]
+    Forced {
+        /// Index of the block in the slot.
+        block: usize,
+        /// Index of the transaction in the block.
+        index: usize,
+        /// Why.
+        reason: Reason,
+    },
+    /// A list with other blocks than the slot has.
+    #[error("the list has block {listed:?} where the slot has block {planned:?} (number, timestamp)")]
+    OtherBlocks {
+        /// In the list.
+        listed: Option<(u64, u64)>,
+        /// In the slot.
+        planned: Option<(u64, u64)>,
+    },
+    /// A listed transaction that is no transaction, or invalid in its place.
+    #[error("transaction {index} of block {block} is invalid: {reason}")]
+    Invalid {
+        /// Index of the block in the slot.
+        block: usize,
+        /// Index of the transaction in the list's block.
+        index: usize,
+        /// Why.
+        reason: Reason,
+    },
+}
+
+/// A finished block of a slot.
+#[derive(Clone, Debug)]
+pub struct LaneBlock {
+    /// The block.
+    pub block: PendingBlock,
+    /// How many of its transactions are the forced prefix.
+    pub forced: usize,
+    /// What it says of itself.
+    pub summary: BlockSummary,
+}
+
+impl LaneBlock {
+    /// The transactions after the forced prefix.
+    pub fn listed(&self) -> &[Executed] {
+        self.block.executed().get(self.forced..).unwrap_or_default()
+    }
+}
+
+/// A rollup's blocks of one slot while they are built, one after the other.
+#[derive(Clone, Debug)]
+pub struct Lane {
+    rollup: Arc<SlotRollup>,
+    closed: Vec<LaneBlock>,
+    open: PendingBlock,
+    forced: usize,
+}
+
+impl Lane {
+    /// Opens the slot's first block.
+    ///
+    /// # Errors
+    /// When there is none, or its forced prefix cannot be executed.
+    pub fn open(rollup: Arc<SlotRollup>) -> Result<Self, LaneError> {
+        let plan = rollup.blocks.first().ok_or(LaneError::NoBlocks(rollup.chain))?;
+        let context = BlockContext::next(rollup.chain, &rollup.forks, &rollup.parent, &plan.next)?;
+        let mut open = PendingBlock::open(context, Arc::clone(&rollup.state))?;
+        let forced = execute_forced(&mut open, plan, 0)?;
+        Ok(Self { rollup, closed: Vec::new(), open, forced })
+    }
+
+    /// The rollup.
+    pub fn rollup(&self) -> &Arc<SlotRollup> {
+        &self.rollup
+    }
+
+    /// The block that is being built.
+    pub const fn block(&self) -> &PendingBlock {
+        &self.open
+    }
+
+    /// The block that is being built.
+    pub const fn block_mut(&mut self) -> &mut PendingBlock {
+        &mut self.open
+    }
+
+    /// The index in the slot of the block that is being built.
+    pub const fn index(&self) -> usize {
+        self.closed.len()
+    }
+
+    /// How many of the open block's transactions are the forced prefix.
+    pub const fn forced(&self) -> usize {
+        self.forced
+    }
+
+    /// Whether the slot has a block after this one.
+    pub fn has_next(&self) -> bool {
+        self.index() + 1 < self.rollup.blocks.len()
+    }
+
+    /// Closes the block and opens the slot's next one. Returns whether there was one.
+    ///
+    /// The parent hash of a block whose parent is not made yet is unknown: it is zero until the sequencer executes the list.
+    ///
+    /// # Errors
+    /// When the next block cannot be opened.
+    pub fn advance(&mut self) -> Result<bool, LaneError> {
+        let Some(plan) = self.rollup.blocks.get(self.index() + 1) else { return Ok(false) };
+        let summary = self.open.finish()?;
+        let parent = parent_of(&self.open, &summary);
+        let context = BlockContext::next(self.rollup.chain, &self.rollup.forks, &parent, &plan.next)?;
+        let mut next = PendingBlock::open_after(context, &self.open)?;
+        let forced = execute_forced(&mut next, plan, self.index() + 1)?;
+        let block = std::mem::replace(&mut self.open, next);
+        self.closed.push(LaneBlock { block, forced: self.forced, summary });
+        self.forced = forced;
+        Ok(true)
+    }
+
+    /// Closes the last block. Blocks that were never opened are made with nothing but their forced prefix.
+    ///
+    /// # Errors
+    /// When a block cannot be opened or ended.
+    pub fn finish(mut self) -> Result<Vec<LaneBlock>, LaneError> {
+        while self.advance()? {}
+        let summary = self.open.finish()?;
+        self.closed.push(LaneBlock { block: self.open, forced: self.forced, summary });
+        Ok(self.closed)
+    }
+}
+
+/// What the next block needs to know of one that is not sealed yet: everything but its hash.
+fn parent_of(block: &PendingBlock, summary: &BlockSummary) -> ParentBlock {
+    let context = block.context();
+    ParentBlock {
+        hash: B256::ZERO,
+        number: context.number,
+        timestamp: context.timestamp,
+        gas_limit: context.gas_limit,
+        gas_used: summary.gas_used,
+        base_fee: context.base_fee,
+        blob_gas_used: summary.blob_gas_used,
+        excess_blob_gas: context.excess_blob_gas,
+        extra_data: context.extra_data.clone(),
+    }
+}
+
+fn execute_forced(block: &mut PendingBlock, plan: &BlockPlan, number: usize) -> Result<usize, LaneError> {
+    for (index, tx) in plan.forced.iter().enumerate() {
+        if let Err(reason) = block.execute(tx)? {
+            return Err(LaneError::Forced { block: number, index, reason });
+        }
+    }
+    Ok(plan.forced.len())
+}
+
+/// Executes a list from the parent state on a fresh EVM, as the rollup's sequencer will.
+///
+/// # Errors
+/// When the list has other blocks than the slot, or any of its transactions is invalid in its place. A transaction that
+/// reverts is no error here: what may revert is the caller's matter.
+pub fn execute_list(rollup: &Arc<SlotRollup>, list: &BlockList) -> Result<Vec<LaneBlock>, LaneError> {
+    let mut lane = Lane::open(Arc::clone(rollup))?;
+    for index in 0..rollup.blocks.len().max(list.blocks.len()) {
+        if index > 0 {
+            lane.advance()?;
+        }
+        let listed = list.blocks.get(index);
+        let planned = (index < rollup.blocks.len()).then(|| (lane.open.context().number, lane.open.context().timestamp));
+        if listed.map(|block| (block.number, block.timestamp)) != planned {
+            return Err(LaneError::OtherBlocks { listed: listed.map(|block| (block.number, block.timestamp)), planned });
+        }
+        for (position, raw) in listed.iter().flat_map(|block| block.transactions.iter()).enumerate() {
+            let invalid = |reason| LaneError::Invalid { block: index, index: position, reason };
+            let tx = BlockTx::decode(raw.clone())
+                .map_err(|error| invalid(Reason::UndecodableTransaction(error.to_string())))?;
+            if tx.is_deposit() {
+                return Err(invalid(Reason::DepositTransaction));
+            }
+            lane.open.execute(&tx)?.map_err(invalid)?;
+        }
+    }
+    lane.finish()
+}

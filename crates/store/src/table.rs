@@ -1,0 +1,67 @@
+//! The closed set of tables.
+
+use std::fmt;
+
+use redb::TableDefinition;
+
+/// A table of the store. The names are part of the file format: add tables, never rename one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Table {
+    /// Bundles, as they were admitted.
+    Bundles,
+    /// What happened, in order.
+    Events,
+    /// Write-once records that say whether a slot's lists are published.
+    Decisions,
+    /// Votes of sequencers.
+    Votes,
+    /// Registrations of sellers.
+    Registrations,
+    /// Bids.
+    Bids,
+    /// Allocations of slots.
+    Allocations,
+    /// What does not fit elsewhere, such as counters and format marks of the layers above.
+    Meta,
+}
+
+impl Table {
+    /// How many tables there are.
+    pub const COUNT: usize = 8;
+
+    /// All of them.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Bundles,
+        Self::Events,
+        Self::Decisions,
+        Self::Votes,
+        Self::Registrations,
+        Self::Bids,
+        Self::Allocations,
+        Self::Meta,
+    ];
+
+    /// The stable name, in the file and in messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bundles => "bundles",
+            Self::Events => "events",
+            Self::Decisions => "decisions",
+            Self::Votes => "votes",
+            Self::Registrations => "registrations",
+            Self::Bids => "bids",
+            Self::Allocations => "allocations",
+            Self::Meta => "meta",
+        }
+    }
+
+    pub(crate) const fn definition(self) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
+        TableDefinition::new(self.name())
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
