@@ -70,17 +70,22 @@ impl MemoryState {
         }
     }
 
-    /// All accounts in the order of their addresses, each with its storage.
-    pub fn iter(&self) -> impl Iterator<Item = (Address, &Account, Option<&BTreeMap<U256, U256>>)> {
-        self.accounts.iter().map(|(address, account)| (*address, account, self.storage.get(address)))
+    /// All accounts in the order of their addresses.
+    pub fn iter(&self) -> impl Iterator<Item = (Address, &Account)> {
+        self.accounts.iter().map(|(address, account)| (*address, account))
+    }
+
+    /// The root of an account's storage trie.
+    pub fn storage_root(&self, address: Address) -> B256 {
+        self.storage.get(&address).map_or(alloy_trie::EMPTY_ROOT_HASH, |slots| {
+            alloy_trie::root::storage_root_unhashed(slots.iter().map(|(slot, value)| (B256::from(*slot), *value)))
+        })
     }
 
     /// The state root: the root hash of the Merkle-Patricia trie over all accounts.
     pub fn root(&self) -> B256 {
-        alloy_trie::root::state_root_unhashed(self.iter().map(|(address, account, storage)| {
-            let storage_root = storage.map_or(alloy_trie::EMPTY_ROOT_HASH, |slots| {
-                alloy_trie::root::storage_root_unhashed(slots.iter().map(|(slot, value)| (B256::from(*slot), *value)))
-            });
+        alloy_trie::root::state_root_unhashed(self.iter().map(|(address, account)| {
+            let storage_root = self.storage_root(address);
             let trie_account =
                 alloy_trie::TrieAccount { nonce: account.nonce, balance: account.balance, storage_root, code_hash: account.code_hash };
             (address, trie_account)

@@ -35,7 +35,7 @@ fn books() -> impl Strategy<Value = (Sale, Vec<AcceptedBid>)> {
             let exclusive = tag.map(|tag| format!("tag {tag}"));
             AcceptedBid::new(Address::with_last_byte(bidder), Bid { slot: SLOT, rollups, amount, exclusive, nonce })
         });
-        (sale, bids.collect())
+        (sale, bids.collect::<Vec<_>>())
     })
 }
 
@@ -58,10 +58,13 @@ fn may_win(sale: &Sale, bids: &[AcceptedBid], bid: &Bid) -> bool {
     bid.amount >= reserve(sale, &bid.rollups) && (bid.rollups.len() == 1 || bid.amount >= singly)
 }
 
+/// What makes a choice of bids better: surplus, rollups sold, fewer bids, smaller digests.
+type Standing = (U256, usize, Reverse<usize>, Reverse<Vec<usize>>);
+
 /// The winners, as indices into `bids`, by trying every subset.
 fn try_everything(sale: &Sale, bids: &[AcceptedBid]) -> Vec<usize> {
     let allowed: Vec<bool> = bids.iter().map(|accepted| may_win(sale, bids, &accepted.bid)).collect();
-    let mut best = None;
+    let mut best: Option<Standing> = None;
     'subsets: for subset in 0u32..1 << bids.len() {
         let chosen: Vec<usize> = (0..bids.len()).filter(|index| subset & (1 << *index) != 0).collect();
         let mut sold = RollupSet::new();
