@@ -190,6 +190,11 @@ impl SequencerSlot {
         }
     }
 
+    /// The rollup's own terms.
+    pub const fn terms(&self) -> &SequencerTerms {
+        &self.terms
+    }
+
     /// Where it stands.
     pub const fn phase(&self) -> SequencerPhase {
         self.phase
@@ -309,7 +314,9 @@ impl SequencerSlot {
             return self.send_vote(now_ms);
         }
         match self.phase {
-            SequencerPhase::Decided(_) | SequencerPhase::Published(_) => Vec::new(),
+            // It could not be published, so it is tried again.
+            SequencerPhase::Decided(which) => vec![SequencerEffect::Publish(which)],
+            SequencerPhase::Published(_) => Vec::new(),
             // Whatever is in hand by now was not voted for: a yes that is not durable was not sent.
             _ if now_ms >= self.terms.t_publish_ms => self.publish(Which::Own),
             SequencerPhase::Voted { .. } => self.send_vote(now_ms),

@@ -364,6 +364,9 @@ pub enum Reason {
         /// Of the bundle in the pool.
         current: u64,
     },
+    /// A replacement identity that is none.
+    #[error("{0}")]
+    InvalidReplacement(String),
     /// Replacement needs an identity.
     #[error("replacing and cancelling need a signed request")]
     ReplacementNeedsSigner,
@@ -374,7 +377,7 @@ pub enum Reason {
     #[error("replacing a pending transaction needs a fee at least {0} % higher")]
     ReplacementUnderpriced(u64),
     /// No room in the pool.
-    #[error("the pool is full ({limit} bundles) and the bundle is not worth more than the least of them")]
+    #[error("the pool is full: it holds {limit} bundles")]
     PoolFull {
         /// How many bundles it holds.
         limit: usize,
@@ -385,9 +388,6 @@ pub enum Reason {
         /// How many it may have.
         limit: usize,
     },
-    /// Evicted for a better one.
-    #[error("evicted for a bundle of greater value")]
-    Evicted,
     /// A leg landed and another did not.
     #[error("some legs landed and others did not")]
     Partial,
@@ -455,12 +455,12 @@ impl Reason {
             Self::Cancelled => "cancelled",
             Self::Replaced(_) => "replaced",
             Self::ReplacementNonceTooLow { .. } => "replacement_nonce_too_low",
+            Self::InvalidReplacement(_) => "invalid_replacement",
             Self::ReplacementNeedsSigner => "replacement_needs_signer",
             Self::TooLate(_) => "too_late",
             Self::ReplacementUnderpriced(_) => "replacement_underpriced",
             Self::PoolFull { .. } => "pool_full",
             Self::SenderFull { .. } => "sender_full",
-            Self::Evicted => "evicted",
             Self::Partial => "partial",
         }
     }
@@ -514,10 +514,11 @@ impl Reason {
             Self::DecisionAbort(_) => "nothing of it was published; it waits for the next slot",
             Self::Cancelled | Self::Replaced(_) => "nothing more will happen to it",
             Self::ReplacementNonceTooLow { .. } => "raise replacementNonce",
+            Self::InvalidReplacement(_) => "give a UUID and a nonce that rises with each replacement, or neither",
             Self::ReplacementNeedsSigner => "sign the request body: X-Flashbots-Signature",
             Self::TooLate(_) => "its list is on its way to the sequencers",
             Self::ReplacementUnderpriced(_) => "raise both the fee cap and the priority fee",
-            Self::PoolFull { .. } | Self::Evicted => "pay more, or try again later",
+            Self::PoolFull { .. } => "try again later",
             Self::SenderFull { .. } => "wait until some of them land, or cancel one",
             Self::Partial => "lockstep_getBundle names the legs that landed",
         }

@@ -1,0 +1,65 @@
+//! The roles that a process can play. Each is a loop that carries out the effects of a pure state machine.
+
+pub(crate) mod builder;
+pub(crate) mod market;
+pub(crate) mod sequencer;
+
+use std::time::Duration;
+
+use jsonrpsee::http_client::{HttpClient, HttpClientBuilder};
+use lockstep_market::SlotClock;
+
+/// When what happens before a slot begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timings {
+    /// The slots, and when bidding for one ends.
+    pub clock: SlotClock,
+    /// How long before the start the builder begins to build.
+    pub build_before_ms: u64,
+    /// How long before the start a commit can be recorded.
+    pub decide_before_ms: u64,
+}
+
+impl Timings {
+    /// Times in proportion to a slot's length: building starts after 55 % of the slot before, bidding ends after 78 %, and
+    /// the decision is due after 94 %.
+    pub const fn for_slots(genesis_ms: u64, slot_ms: u64) -> Self {
+        Self {
+            clock: SlotClock { genesis_ms, slot_ms, close_before_ms: slot_ms * 22 / 100 },
+            build_before_ms: slot_ms * 45 / 100,
+            decide_before_ms: slot_ms * 6 / 100,
+        }
+    }
+
+    /// When building for a slot begins.
+    pub const fn build_ms(&self, slot: u64) -> u64 {
+        self.clock.start_ms(slot).saturating_sub(self.build_before_ms)
+    }
+
+    /// When the decision for a slot is due.
+    pub const fn decide_ms(&self, slot: u64) -> u64 {
+        self.clock.start_ms(slot).saturating_sub(self.decide_before_ms)
+    }
+}
+
+/// A URL that no client can be made for.
+#[derive(Debug, thiserror::Error)]
+#[error("no JSON-RPC client for {url}: {cause}")]
+pub struct ClientError {
+    url: String,
+    cause: String,
+}
+
+/// How long a role waits for another role's answer.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A client of another role.
+///
+/// # Errors
+/// When the URL is none.
+pub(crate) fn client(url: &str) -> Result<HttpClient, ClientError> {
+    HttpClientBuilder::default()
+        .request_timeout(CALL_TIMEOUT)
+        .build(url)
+        .map_err(|error| ClientError { url: url.to_owned(), cause: error.to_string() })
+}

@@ -1,0 +1,325 @@
+//! The market: registrations, auctions, and the decision record.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use alloy_primitives::{Address, Bytes, U64, U256};
+use jsonrpsee::{core::{RpcResult, async_trait}, types::ErrorObjectOwned};
+use lockstep_delivery::{Decision, DecisionKey, WriteOutcome, judge_write, proposer_of_attempt};
+use lockstep_market::{MarketError, Outcome, Registry, SlotAuction, Terms};
+use lockstep_primitives::{Allocation, Registration, SlotNumber, recover};
+use lockstep_rpc::{
+    api::{DecisionApiServer, MarketApiServer},
+    invalid_params, not_found, unavailable,
+    wire::{AllocationWire, BidReceipt, BidView, BidWire, Decimal, DecisionWire, MarketSlot, RegistrationWire, Sale},
+};
+use lockstep_store::{PutOutcome, Store, StoreError, Table};
+use parking_lot::Mutex;
+
+use super::Timings;
+use crate::{clock::{now_ms, sleep_until}, keys::Key};
+
+/// Closed slots that are kept in memory; older allocations are on disk only.
+const MAX_CLOSED: usize = 256;
+/// How many slots ahead bids are taken.
+const SLOTS_AHEAD: u64 = 4;
+
+struct Closed {
+    outcome: Outcome,
+    on_sale: Vec<Registration>,
+    signature: Bytes,
+}
+
+#[derive(Default)]
+struct Inner {
+    registry: Registry,
+    open: BTreeMap<SlotNumber, (SlotAuction, Vec<Registration>)>,
+    closed: BTreeMap<SlotNumber, Closed>,
+}
+
+/// The market of a process.
+pub(crate) struct MarketRole {
+    key: Key,
+    timings: Timings,
+    store: Store,
+    inner: Mutex<Inner>,
+}
+
+impl std::fmt::Debug for MarketRole {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MarketRole").field("address", &self.key.address()).finish_non_exhaustive()
+    }
+}
+
+impl MarketRole {
+    /// A market with what its store knows of before.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn new(key: Key, timings: Timings, store: Store) -> Result<Self, StoreError> {
+        let role = Self { key, timings, store, inner: Mutex::default() };
+        for (_, value) in role.store.scan(Table::Registrations)? {
+            let Ok(wire) = serde_json::from_slice::<RegistrationWire>(&value) else { continue };
+            if let Err(error) = role.inner.lock().registry.register(wire.registration(), &wire.signature) {
+                tracing::error!(%error, "a stored registration does not hold any more");
+            }
+        }
+        Ok(role)
+    }
+
+    /// The market's address.
+    pub(crate) fn address(&self) -> Address {
+        self.key.address()
+    }
+
+    /// Closes every slot at its time, for ever.
+    pub(crate) async fn run(self: Arc<Self>) {
+        let mut slot = self.bidding_slot(now_ms());
+        loop {
+            sleep_until(self.timings.clock.close_ms(slot)).await;
+            self.close(slot).await;
+            slot += 1;
+        }
+    }
+
+    /// The first slot whose bidding has not ended.
+    fn bidding_slot(&self, now: u64) -> SlotNumber {
+        let clock = self.timings.clock;
+        let mut slot = clock.slot_at(now).unwrap_or_default();
+        while clock.close_ms(slot) <= now {
+            slot += 1;
+        }
+        slot
+    }
+
+    /// Opens a slot with the terms of now, unless it is open or over.
+    fn ensure_open(&self, inner: &mut Inner, slot: SlotNumber) -> Result<(), MarketError> {
+        if inner.open.contains_key(&slot) || inner.closed.contains_key(&slot) {
+            return Ok(());
+        }
+        let on_sale: Vec<Registration> =
+            inner.registry.iter().filter(|registration| self.has_block(slot, registration)).cloned().collect();
+        let terms = on_sale.iter().map(|registration| (registration.chain, Terms::from(registration))).collect();
+        inner.open.insert(slot, (SlotAuction::open(slot, terms)?, on_sale));
+        Ok(())
+    }
+
+    /// Whether a rollup has a block in a slot. The market follows no chain: blocks are taken to lie at whole block times
+    /// since the clock's genesis, which the sequencer's own answer corrects.
+    fn has_block(&self, slot: SlotNumber, registration: &Registration) -> bool {
+        let clock = self.timings.clock;
+        !clock.block_timestamps(slot, registration.block_time, clock.genesis_ms / 1000).is_empty()
+    }
+
+    async fn close(&self, slot: SlotNumber) {
+        let (allocation, wire, bids) = {
+            let mut inner = self.inner.lock();
+            if let Err(error) = self.ensure_open(&mut inner, slot) {
+                tracing::error!(slot, %error, "the slot could not be opened");
+                return;
+            }
+            let Some((auction, on_sale)) = inner.open.remove(&slot) else { return };
+            let outcome = auction.close();
+            if !outcome.optimal {
+                tracing::warn!(slot, "the search for winners was cut short: the allocation may not be the best");
+            }
+            let signature = self.key.sign_bytes(outcome.allocation.digest());
+            let wire = AllocationWire::new(&outcome.allocation, signature.clone());
+            let allocation = outcome.allocation.clone();
+            let bids = outcome.bids.len();
+            inner.closed.insert(slot, Closed { outcome, on_sale, signature });
+            while inner.closed.len() > MAX_CLOSED {
+                inner.closed.pop_first();
+            }
+            inner.open.retain(|open, _| *open > slot);
+            (allocation, wire, bids)
+        };
+        metrics::counter!("lockstep_market_slots_total").increment(1);
+        metrics::counter!("lockstep_market_bids_total").increment(bids as u64);
+        let paid = allocation.grants.iter().fold(U256::ZERO, |sum, grant| sum.saturating_add(grant.price));
+        tracing::debug!(slot, bids, %paid, "slot closed");
+        if let Ok(value) = serde_json::to_vec(&wire)
+            && let Err(error) = self.store.put(Table::Allocations, slot.to_be_bytes().to_vec(), value).await
+        {
+            tracing::error!(slot, %error, "the allocation is not on disk");
+        }
+    }
+
+    fn allocation(&self, slot: SlotNumber) -> Result<Option<AllocationWire>, ErrorObjectOwned> {
+        if let Some(closed) = self.inner.lock().closed.get(&slot) {
+            return Ok(Some(AllocationWire::new(&closed.outcome.allocation, closed.signature.clone())));
+        }
+        let stored = self.store.get(Table::Allocations, &slot.to_be_bytes()).map_err(|error| unavailable(error.code(), error.to_string()))?;
+        Ok(stored.and_then(|value| serde_json::from_slice(&value).ok()))
+    }
+
+    /// Checks who may write a decision.
+    fn check_decision(&self, decision: &Decision, signature: &[u8], now: u64) -> Result<(), ErrorObjectOwned> {
+        let decide_ms = self.timings.decide_ms(decision.slot);
+        if !decision.must_be_signed(now, decide_ms) {
+            return Ok(());
+        }
+        let allocation: Option<Allocation> = self.allocation(decision.slot)?.map(|wire| wire.allocation());
+        let proposer = allocation.and_then(|allocation| proposer_of_attempt(&allocation, decision.attempt));
+        let signer = recover(decision.digest(), signature).ok();
+        if proposer.is_none() || proposer != Some(decision.proposer) || signer != proposer {
+            return Err(invalid_params(
+                "wrong_proposer",
+                "the decision is not signed by the proposer of this slot and attempt",
+                "only the allocated proposer decides before t_decide; afterwards anyone may record an abort",
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn decision_key(key: DecisionKey) -> Vec<u8> {
+    [key.slot.to_be_bytes().as_slice(), &key.attempt.to_be_bytes()].concat()
+}
+
+fn market_error(error: &MarketError) -> ErrorObjectOwned {
+    metrics::counter!("lockstep_market_refused_total", "reason" => error.code()).increment(1);
+    invalid_params(error.code(), error.to_string(), error.hint())
+}
+
+#[async_trait]
+impl MarketApiServer for MarketRole {
+    async fn register_rollup(&self, registration: RegistrationWire) -> RpcResult<bool> {
+        // Checked on a copy first: what is not on disk is not registered.
+        let mut registry = self.inner.lock().registry.clone();
+        registry.register(registration.registration(), &registration.signature).map_err(|error| market_error(&error))?;
+        let key = registration.chain_id.to::<u64>().to_be_bytes().to_vec();
+        let value = serde_json::to_vec(&registration).map_err(|error| unavailable("store", error.to_string()))?;
+        self.store.put(Table::Registrations, key, value).await.map_err(|error| unavailable(error.code(), error.to_string()))?;
+        self.inner
+            .lock()
+            .registry
+            .register(registration.registration(), &registration.signature)
+            .map_err(|error| market_error(&error))?;
+        Ok(true)
+    }
+
+    async fn submit_bid(&self, bid: BidWire) -> RpcResult<BidReceipt> {
+        let now = now_ms();
+        let slot = bid.slot;
+        let current = self.bidding_slot(now);
+        if slot > current + SLOTS_AHEAD {
+            return Err(invalid_params("too_far_ahead", format!("slot {slot} is not open yet"), "bid for a nearer slot"));
+        }
+        let receipt = {
+            let mut inner = self.inner.lock();
+            if slot < current || inner.closed.contains_key(&slot) {
+                return Err(invalid_params("slot_closed", format!("slot {slot} is closed"), "bid for a later slot"));
+            }
+            self.ensure_open(&mut inner, slot).map_err(|error| market_error(&error))?;
+            let (auction, _) = inner.open.get_mut(&slot).ok_or_else(|| not_found("the slot is not open"))?;
+            auction
+                .submit(bid.bid(), &bid.signature, now, self.timings.clock.close_ms(slot))
+                .map_err(|error| market_error(&error))?
+        };
+        Ok(BidReceipt { bid_hash: receipt })
+    }
+
+    async fn get_market_slot(&self, slot: Option<u64>) -> RpcResult<MarketSlot> {
+        let now = now_ms();
+        let slot = slot.unwrap_or_else(|| self.bidding_slot(now));
+        let clock = self.timings.clock;
+        if slot > self.bidding_slot(now) + SLOTS_AHEAD {
+            return Err(not_found(format!("slot {slot} is not open yet")));
+        }
+        let mut inner = self.inner.lock();
+        if clock.close_ms(slot) > now {
+            self.ensure_open(&mut inner, slot).map_err(|error| market_error(&error))?;
+        }
+        let (state, on_sale, bids) = match (inner.open.get(&slot), inner.closed.get(&slot)) {
+            (_, Some(closed)) => {
+                let bids = closed
+                    .outcome
+                    .bids
+                    .iter()
+                    .map(|accepted| BidView {
+                        bidder: accepted.bidder,
+                        rollups: accepted.bid.rollups.iter().map(|chain| U64::from(*chain)).collect(),
+                        amount: Decimal(accepted.bid.amount),
+                        exclusive: accepted.bid.exclusive.clone(),
+                    })
+                    .collect();
+                ("closed", &closed.on_sale, bids)
+            }
+            (Some((_, on_sale)), None) => ("open", on_sale, Vec::new()),
+            (None, None) => return Err(not_found(format!("slot {slot} is over and forgotten"))),
+        };
+        let on_sale = on_sale
+            .iter()
+            .map(|registration| Sale {
+                chain_id: U64::from(registration.chain),
+                reserve: Decimal(registration.reserve),
+                sequencer: registration.sequencer,
+                sequencer_url: registration.sequencer_url.clone(),
+                block_time: registration.block_time,
+                holds: registration.holds,
+                fee_share_bps: registration.fee_share_bps,
+            })
+            .collect();
+        Ok(MarketSlot {
+            slot,
+            start_ms: clock.start_ms(slot),
+            end_ms: clock.end_ms(slot),
+            close_ms: clock.close_ms(slot),
+            decide_ms: self.timings.decide_ms(slot),
+            state: state.to_owned(),
+            on_sale,
+            bids,
+        })
+    }
+
+    async fn get_allocation(&self, slot: u64) -> RpcResult<Option<AllocationWire>> {
+        self.allocation(slot)
+    }
+
+    async fn market_address(&self) -> RpcResult<Address> {
+        Ok(self.key.address())
+    }
+}
+
+#[async_trait]
+impl DecisionApiServer for MarketRole {
+    async fn record(&self, decision: DecisionWire) -> RpcResult<Option<DecisionWire>> {
+        let now = now_ms();
+        let new = decision.decision();
+        self.check_decision(&new, &decision.signature, now)?;
+        let existing = self.get_decision(new.slot, new.attempt).await?;
+        let known = existing.as_ref().map(DecisionWire::decision);
+        match judge_write(known.as_ref(), &new, now, self.timings.decide_ms(new.slot)) {
+            WriteOutcome::AlreadyDecided(_) => return Ok(existing),
+            WriteOutcome::TooLate => return Ok(None),
+            WriteOutcome::Write => {}
+        }
+        let value = serde_json::to_vec(&decision).map_err(|error| unavailable("store", error.to_string()))?;
+        let written = self
+            .store
+            .put_if_absent(Table::Decisions, decision_key(new.key()), value)
+            .await
+            .map_err(|error| unavailable(error.code(), error.to_string()))?;
+        match written {
+            PutOutcome::Written => {
+                let verdict = if decision.commit { "commit" } else { "abort" };
+                metrics::counter!("lockstep_decisions_total", "verdict" => verdict).increment(1);
+                Ok(Some(decision))
+            }
+            PutOutcome::Exists(first) => serde_json::from_slice(&first)
+                .map(Some)
+                .map_err(|error| unavailable("store", format!("the record cannot be read: {error}"))),
+        }
+    }
+
+    async fn get_decision(&self, slot: u64, attempt: u32) -> RpcResult<Option<DecisionWire>> {
+        let stored = self
+            .store
+            .get(Table::Decisions, &decision_key(DecisionKey { slot, attempt }))
+            .map_err(|error| unavailable(error.code(), error.to_string()))?;
+        stored
+            .map(|value| serde_json::from_slice(&value))
+            .transpose()
+            .map_err(|error| unavailable("store", format!("the record cannot be read: {error}")))
+    }
+}

@@ -1,0 +1,199 @@
+//! What became of every bundle: its state, its history, and who wants to hear of it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use alloy_primitives::{Address, B256, U64};
+use lockstep_primitives::{Bundle, BundleState, Guarantee, Rejection};
+use lockstep_rpc::wire::{BundleStatus, Event, LandedTx, LegStatus, Obstacle};
+use parking_lot::Mutex;
+use tokio::sync::broadcast;
+
+/// Bundles whose fate is remembered. The oldest finished ones are forgotten first.
+pub const MAX_TRACKED: usize = 100_000;
+/// Steps that a slow subscriber may lag behind before it is told that it missed some.
+const MAX_LAG: usize = 4_096;
+/// Steps of one bundle's history; the oldest but the first are forgotten first.
+const MAX_HISTORY: usize = 64;
+
+/// A step of a bundle, as subscribers hear of it.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The Lockstep hash.
+    pub hash: B256,
+    /// Who sent it.
+    pub signer: Option<Address>,
+    /// The step.
+    pub event: Event,
+    /// Where the bundle stands now.
+    pub state: BundleState,
+}
+
+#[derive(Clone, Debug)]
+struct Tracked {
+    signer: Option<Address>,
+    state: BundleState,
+    level: Guarantee,
+    status: BundleStatus,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    bundles: BTreeMap<B256, Tracked>,
+    finished: VecDeque<B256>,
+}
+
+/// The fate of bundles.
+#[derive(Debug)]
+pub struct Tracker {
+    inner: Mutex<Inner>,
+    steps: broadcast::Sender<Step>,
+}
+
+impl Default for Tracker {
+    fn default() -> Self {
+        Self { inner: Mutex::default(), steps: broadcast::channel(MAX_LAG).0 }
+    }
+}
+
+/// What blocks a bundle, as it is told.
+pub fn obstacle(rejection: &Rejection) -> Obstacle {
+    Obstacle {
+        reason: rejection.reason.code().to_owned(),
+        text: rejection.to_string(),
+        rollup: rejection.place.chain.map(U64::from),
+        leg: rejection.place.leg,
+        index: rejection.place.index,
+        hint: rejection.reason.hint().to_owned(),
+    }
+}
+
+impl Tracker {
+    /// Begins to track a bundle as received. A bundle that came back after an end begins anew.
+    pub fn begin(&self, hash: B256, bundle: &Bundle, now_ms: u64) {
+        let mut inner = self.inner.lock();
+        let status = BundleStatus {
+            bundle_hash: hash,
+            rollups: bundle.rollups().iter().map(|chain| U64::from(*chain)).collect(),
+            state: String::new(),
+            level: String::new(),
+            history: Vec::new(),
+            blocked: None,
+            legs: bundle
+                .legs
+                .iter()
+                .map(|leg| LegStatus { chain_id: U64::from(leg.chain()), transactions: Vec::new() })
+                .collect(),
+        };
+        let tracked = Tracked { signer: bundle.signer, state: BundleState::Received, level: Guarantee::G0, status };
+        inner.bundles.insert(hash, tracked);
+        inner.finished.retain(|finished| *finished != hash);
+        while inner.bundles.len() > MAX_TRACKED {
+            let Some(oldest) = inner.finished.pop_front() else { break };
+            inner.bundles.remove(&oldest);
+        }
+        let event = Event { at_ms: now_ms, state: BundleState::Received.to_string(), slot: None, reason: None, text: None };
+        if let Some(tracked) = inner.bundles.get_mut(&hash) {
+            tracked.status.history.push(event.clone());
+        }
+        drop(inner);
+        self.tell(Step { hash, signer: bundle.signer, event, state: BundleState::Received });
+    }
+
+    /// Moves a bundle on. A step that its state machine has no arrow for is refused and logged: it would be a fault of ours.
+    pub fn step(&self, hash: B256, state: BundleState, slot: Option<u64>, why: Option<&Rejection>, now_ms: u64) {
+        let mut inner = self.inner.lock();
+        let Some(tracked) = inner.bundles.get_mut(&hash) else { return };
+        if tracked.state == state {
+            return;
+        }
+        if !tracked.state.may_become(state) {
+            tracing::error!(%hash, from = %tracked.state, to = %state, "a bundle may not go from this state to that");
+            return;
+        }
+        tracked.state = state;
+        let event = Event {
+            at_ms: now_ms,
+            state: state.to_string(),
+            slot,
+            reason: why.map(|why| why.reason.code().to_owned()),
+            text: why.map(ToString::to_string),
+        };
+        if tracked.status.history.len() >= MAX_HISTORY {
+            tracked.status.history.remove(1);
+        }
+        tracked.status.history.push(event.clone());
+        match state {
+            BundleState::Pending | BundleState::Simulated => tracked.level = Guarantee::G0,
+            BundleState::Landed => tracked.status.blocked = None,
+            _ => {}
+        }
+        let signer = tracked.signer;
+        if state.is_final() {
+            inner.finished.push_back(hash);
+            let reason = event.reason.clone().unwrap_or_default();
+            metrics::counter!("lockstep_bundles_total", "state" => state.as_str(), "reason" => reason).increment(1);
+        }
+        drop(inner);
+        self.tell(Step { hash, signer, event, state });
+    }
+
+    fn tell(&self, step: Step) {
+        // Nobody listening is no fault.
+        let _ = self.steps.send(step);
+    }
+
+    /// Remembers what keeps a bundle from landing; `None` when nothing does.
+    pub fn set_obstacle(&self, hash: B256, why: Option<&Rejection>) {
+        if let Some(tracked) = self.inner.lock().bundles.get_mut(&hash) {
+            tracked.status.blocked = why.map(obstacle);
+        }
+    }
+
+    /// Remembers how far the promise about a bundle reaches.
+    pub fn set_level(&self, hash: B256, level: Guarantee) {
+        if let Some(tracked) = self.inner.lock().bundles.get_mut(&hash) {
+            tracked.level = level;
+        }
+    }
+
+    /// Remembers where a leg's transactions are.
+    pub fn set_leg(&self, hash: B256, leg: usize, transactions: Vec<LandedTx>) {
+        if let Some(leg) = self.inner.lock().bundles.get_mut(&hash).and_then(|tracked| tracked.status.legs.get_mut(leg)) {
+            leg.transactions = transactions;
+        }
+    }
+
+    /// Where a bundle stands, if the asker may know: its sender, or anyone who knows the hash of an unsigned one.
+    pub fn status(&self, hash: B256, asker: Option<Address>) -> Option<BundleStatus> {
+        let inner = self.inner.lock();
+        let tracked = inner.bundles.get(&hash)?;
+        (tracked.signer.is_none() || tracked.signer == asker).then(|| complete(tracked))
+    }
+
+    /// Where a bundle stands, for the node itself.
+    pub fn own(&self, hash: B256) -> Option<(BundleState, Guarantee, BundleStatus)> {
+        let inner = self.inner.lock();
+        inner.bundles.get(&hash).map(|tracked| (tracked.state, tracked.level, complete(tracked)))
+    }
+
+    /// Puts back what is known of a finished bundle from before a restart.
+    pub fn restore(&self, signer: Option<Address>, status: BundleStatus) {
+        let state = BundleState::ALL.into_iter().find(|state| state.as_str() == status.state);
+        let Some(state) = state else { return };
+        let mut inner = self.inner.lock();
+        let hash = status.bundle_hash;
+        inner.bundles.insert(hash, Tracked { signer, state, level: Guarantee::G0, status });
+        if state.is_final() {
+            inner.finished.push_back(hash);
+        }
+    }
+
+    /// Every step from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<Step> {
+        self.steps.subscribe()
+    }
+}
+
+fn complete(tracked: &Tracked) -> BundleStatus {
+    BundleStatus { state: tracked.state.to_string(), level: tracked.level.to_string(), ..tracked.status.clone() }
+}

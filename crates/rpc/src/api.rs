@@ -1,0 +1,103 @@
+//! The namespaces that Lockstep itself defines, as server traits and typed clients.
+//!
+//! Parameters that users write by hand are taken as raw JSON and parsed by [`parse`](crate::parse), so that what is wrong
+//! with them has a stable reason; parameters between roles are typed.
+
+use jsonrpsee::{
+    core::{RpcResult, SubscriptionResult},
+    proc_macros::rpc,
+};
+use serde_json::Value;
+
+use crate::wire::{
+    AllocationWire, BidReceipt, BidWire, BundleStatus, DecisionWire, Explanation, MarketSlot, RegistrationWire, SentBundle,
+    SignedPrepare, SimulationResult, SlotOffer, SlotStatus, VoteWire,
+};
+
+use alloy_primitives::{Address, B256, U64};
+
+/// `lockstep_*`: bundles over several rollups.
+#[rpc(server, client, namespace = "lockstep")]
+pub trait LockstepApi {
+    /// Admits a bundle. Answers once it is durable.
+    #[method(name = "sendBundle", with_extensions)]
+    async fn send_bundle(&self, bundle: Value) -> RpcResult<SentBundle>;
+
+    /// Runs a bundle on the pending state and tells what it does. Admits nothing.
+    #[method(name = "simulateBundle", with_extensions)]
+    async fn simulate_bundle(&self, bundle: Value) -> RpcResult<SimulationResult>;
+
+    /// Takes a bundle back; needs the signer that sent it. Whether there was one.
+    #[method(name = "cancelBundle", with_extensions)]
+    async fn cancel_bundle(&self, which: Value) -> RpcResult<bool>;
+
+    /// Where a bundle stands.
+    #[method(name = "getBundle", with_extensions)]
+    async fn get_bundle(&self, bundle_hash: B256) -> RpcResult<BundleStatus>;
+
+    /// Why a bundle is where it is, in words.
+    #[method(name = "explainBundle", with_extensions)]
+    async fn explain_bundle(&self, bundle_hash: B256) -> RpcResult<Explanation>;
+
+    /// A slot; the current one without a number.
+    #[method(name = "getSlot")]
+    async fn get_slot(&self, slot: Option<u64>) -> RpcResult<SlotStatus>;
+
+    /// `"bundles"`: every step of the subscriber's bundles (those of unsigned requests by `{"bundleHash"}`); `"slots"`: a
+    /// report a slot.
+    #[subscription(name = "subscribe" => "subscription", unsubscribe = "unsubscribe", item = Value, with_extensions)]
+    async fn watch(&self, kind: String, filter: Option<Value>) -> SubscriptionResult;
+}
+
+/// `market_*`: the right to propose.
+#[rpc(server, client, namespace = "market")]
+pub trait MarketApi {
+    /// Puts a rollup on sale, or changes its terms.
+    #[method(name = "registerRollup")]
+    async fn register_rollup(&self, registration: RegistrationWire) -> RpcResult<bool>;
+
+    /// Takes a sealed bid.
+    #[method(name = "submitBid")]
+    async fn submit_bid(&self, bid: BidWire) -> RpcResult<BidReceipt>;
+
+    /// A slot; the one that is open for bids without a number.
+    #[method(name = "getSlot")]
+    async fn get_market_slot(&self, slot: Option<u64>) -> RpcResult<MarketSlot>;
+
+    /// Who proposes in a slot; null while it is open.
+    #[method(name = "getAllocation")]
+    async fn get_allocation(&self, slot: u64) -> RpcResult<Option<AllocationWire>>;
+
+    /// The market's key, which signs allocations.
+    #[method(name = "address")]
+    async fn market_address(&self) -> RpcResult<Address>;
+}
+
+/// `decision_*`: the write-once record of every (slot, attempt).
+#[rpc(server, client, namespace = "decision")]
+pub trait DecisionApi {
+    /// Records a decision, unless there is one or it comes too late. Answers what the record says; null when it is empty
+    /// because a commit came too late.
+    #[method(name = "record")]
+    async fn record(&self, decision: DecisionWire) -> RpcResult<Option<DecisionWire>>;
+
+    /// What the record says.
+    #[method(name = "get")]
+    async fn get_decision(&self, slot: u64, attempt: u32) -> RpcResult<Option<DecisionWire>>;
+}
+
+/// `sequencer_*`: a rollup's sequencer.
+#[rpc(server, client, namespace = "sequencer")]
+pub trait SequencerApi {
+    /// What the rollup's blocks of a slot will be for a proposer.
+    #[method(name = "getSlot")]
+    async fn get_slot_offer(&self, chain_id: U64, slot: u64, proposer: Address) -> RpcResult<SlotOffer>;
+
+    /// Asks for a vote on two lists.
+    #[method(name = "prepare")]
+    async fn prepare(&self, prepare: SignedPrepare) -> RpcResult<VoteWire>;
+
+    /// Tells that the record of (slot, attempt) is there. The sequencer reads it itself.
+    #[method(name = "decided")]
+    async fn decided(&self, chain_id: U64, slot: u64, attempt: u32) -> RpcResult<bool>;
+}

@@ -1,0 +1,285 @@
+//! One port for everything: JSON-RPC over HTTP and WebSocket by path, and the plain pages.
+
+use std::{collections::BTreeMap, convert::Infallible, fmt, net::SocketAddr, sync::Arc};
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{Method, StatusCode, header};
+use jsonrpsee::{
+    Methods,
+    server::{
+        BatchRequestConfig, HttpBody, HttpRequest, HttpResponse, ServerConfig, ServerHandle, StopHandle, stop_channel,
+        serve_with_graceful_shutdown,
+    },
+    types::ErrorObjectOwned,
+};
+use lockstep_primitives::ChainId;
+use tokio::net::TcpListener;
+use tower::Service;
+
+use crate::{RpcError, SIGNATURE_HEADER, codes, verify_header};
+
+/// The server's bounds.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes of a request.
+    pub request_bytes: u32,
+    /// Bytes of an answer.
+    pub response_bytes: u32,
+    /// Connections at a time.
+    pub connections: u32,
+    /// Calls in a batch.
+    pub batch: u32,
+    /// Subscriptions of a connection.
+    pub subscriptions: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            request_bytes: 2 * 1024 * 1024,
+            response_bytes: 64 * 1024 * 1024,
+            connections: 1_024,
+            batch: 100,
+            subscriptions: 64,
+        }
+    }
+}
+
+/// Pages that are not JSON-RPC.
+pub trait Pages: Send + Sync + 'static {
+    /// Status, content type and body of a path; `None` when there is no such page.
+    fn page(&self, path: &str) -> Option<(u16, &'static str, String)>;
+}
+
+/// What is served where.
+#[derive(Clone, Default)]
+pub struct Routes {
+    /// `POST /`.
+    pub root: Methods,
+    /// `POST /rollup/<chainId>`, the id in decimal or as 0x-prefixed hex.
+    pub rollups: BTreeMap<ChainId, Methods>,
+}
+
+impl fmt::Debug for Routes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Routes").field("rollups", &self.rollups.keys()).finish_non_exhaustive()
+    }
+}
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {cause}")]
+pub struct ServerError {
+    /// Where.
+    pub address: SocketAddr,
+    /// Why.
+    pub cause: std::io::Error,
+}
+
+/// A running server. Stops when it is dropped.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    handle: ServerHandle,
+}
+
+impl Server {
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops taking requests; those under way are answered.
+    pub async fn stop(self) {
+        // An error only says that it has stopped already.
+        let _ = self.handle.stop();
+        self.handle.stopped().await;
+    }
+}
+
+struct Shared {
+    routes: Routes,
+    pages: Arc<dyn Pages>,
+    limits: Limits,
+    service: jsonrpsee::server::TowerServiceBuilder<tower::layer::util::Identity, tower::layer::util::Identity>,
+    stop: StopHandle,
+}
+
+/// Serves routes and pages.
+///
+/// # Errors
+/// When the address cannot be listened on.
+pub async fn serve(address: SocketAddr, routes: Routes, pages: Arc<dyn Pages>, limits: Limits) -> Result<Server, ServerError> {
+    let failed = |cause| ServerError { address, cause };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let local = listener.local_addr().map_err(failed)?;
+    let config = ServerConfig::builder()
+        .max_request_body_size(limits.request_bytes)
+        .max_response_body_size(limits.response_bytes)
+        .max_connections(limits.connections)
+        .max_subscriptions_per_connection(limits.subscriptions)
+        .set_batch_request_config(BatchRequestConfig::Limit(limits.batch))
+        .set_tcp_no_delay(true)
+        .build();
+    let (stop, handle) = stop_channel();
+    let service = jsonrpsee::server::Server::builder().set_config(config).to_service_builder();
+    let shared = Arc::new(Shared { routes, pages, limits, service, stop: stop.clone() });
+    tokio::spawn(accept(listener, shared, stop));
+    Ok(Server { address: local, handle })
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>, stop: StopHandle) {
+    loop {
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    continue;
+                }
+            },
+            () = stop.clone().shutdown() => return,
+        };
+        let shared = Arc::clone(&shared);
+        let shutdown = stop.clone().shutdown();
+        tokio::spawn(async move {
+            // Latency of single small requests is what counts here.
+            let _ = stream.set_nodelay(true);
+            let service = tower::service_fn(move |request| {
+                let shared = Arc::clone(&shared);
+                async move { Ok::<_, Infallible>(answer(&shared, request).await) }
+            });
+            if let Err(error) = serve_with_graceful_shutdown(stream, service, shutdown).await {
+                tracing::debug!(%error, "a connection ended");
+            }
+        });
+    }
+}
+
+async fn answer(shared: &Shared, request: HttpRequest<hyper::body::Incoming>) -> HttpResponse {
+    let path = request.uri().path().to_owned();
+    if request.method() == Method::OPTIONS {
+        return with_cors(respond(StatusCode::NO_CONTENT, "text/plain", String::new()));
+    }
+    let upgrade = request.headers().contains_key(header::UPGRADE);
+    if request.method() == Method::GET && !upgrade {
+        return match shared.pages.page(&path) {
+            Some((status, kind, body)) => {
+                respond(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), kind, body)
+            }
+            None => respond(StatusCode::NOT_FOUND, "text/plain", format!("there is no page {path}\n")),
+        };
+    }
+    let Some(methods) = route(&shared.routes, &path) else {
+        return with_cors(refuse(StatusCode::NOT_FOUND, &unknown_path(&path, &shared.routes)));
+    };
+    let mut service = shared.service.clone().build(methods, shared.stop.clone());
+    let request = if upgrade {
+        if request.headers().contains_key(SIGNATURE_HEADER) {
+            let text = "a WebSocket has no body that X-Flashbots-Signature could sign: send signed requests by HTTP";
+            return refuse(StatusCode::BAD_REQUEST, &unauthorized(text));
+        }
+        request.map(HttpBody::new)
+    } else {
+        match with_signer(request, shared.limits.request_bytes as usize).await {
+            Ok(request) => request,
+            Err(response) => return with_cors(response),
+        }
+    };
+    match service.call(request).await {
+        Ok(response) => with_cors(response),
+        Err(error) => respond(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", error.to_string()),
+    }
+}
+
+fn route(routes: &Routes, path: &str) -> Option<Methods> {
+    let path = path.trim_end_matches('/');
+    if path.is_empty() {
+        return Some(routes.root.clone());
+    }
+    let id = path.strip_prefix("/rollup/")?;
+    let chain = match id.strip_prefix("0x") {
+        Some(hex) => ChainId::from_str_radix(hex, 16).ok()?,
+        None => id.parse().ok()?,
+    };
+    routes.rollups.get(&chain).cloned()
+}
+
+/// Reads the body and verifies the signature over it, before anything is parsed.
+async fn with_signer(
+    request: HttpRequest<hyper::body::Incoming>,
+    limit: usize,
+) -> Result<HttpRequest<HttpBody>, HttpResponse> {
+    let (mut parts, body) = request.into_parts();
+    let bytes = match Limited::new(body, limit).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) => {
+            let text = format!("the request cannot be read, or is larger than {limit} bytes: {error}");
+            let data = RpcError {
+                reason: "too_large".into(),
+                rollup: None,
+                leg: None,
+                index: None,
+                hint: "split the request".into(),
+            };
+            let error = ErrorObjectOwned::owned(codes::LIMIT, text, Some(data));
+            return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, &error));
+        }
+    };
+    if let Some(value) = parts.headers.get(SIGNATURE_HEADER) {
+        let verified = value.to_str().map_err(|_| crate::IdentityError::Malformed).and_then(|text| verify_header(text, &bytes));
+        match verified {
+            Ok(signer) => {
+                parts.extensions.insert(signer);
+            }
+            Err(error) => return Err(refuse(StatusCode::OK, &unauthorized(&error.to_string()))),
+        }
+    }
+    Ok(HttpRequest::from_parts(parts, HttpBody::new(Full::new(bytes))))
+}
+
+fn unauthorized(text: &str) -> ErrorObjectOwned {
+    let data = RpcError {
+        reason: "invalid_request_signature".into(),
+        rollup: None,
+        leg: None,
+        index: None,
+        hint: "sign keccak-256 of the exact body as a 0x-prefixed hex text, by EIP-191".into(),
+    };
+    ErrorObjectOwned::owned(codes::UNAUTHORIZED, text, Some(data))
+}
+
+fn unknown_path(path: &str, routes: &Routes) -> ErrorObjectOwned {
+    let served: Vec<String> = routes.rollups.keys().map(|chain| format!("/rollup/{chain}")).collect();
+    let data = RpcError {
+        reason: "unknown_rollup".into(),
+        rollup: None,
+        leg: None,
+        index: None,
+        hint: format!("served are / and {}", served.join(", ")),
+    };
+    ErrorObjectOwned::owned(codes::NOT_FOUND, format!("nothing is served at {path}"), Some(data))
+}
+
+fn refuse(status: StatusCode, error: &ErrorObjectOwned) -> HttpResponse {
+    let body = serde_json::json!({ "jsonrpc": "2.0", "id": null, "error": error });
+    respond(status, "application/json", body.to_string())
+}
+
+fn respond(status: StatusCode, kind: &'static str, body: String) -> HttpResponse {
+    let mut response = HttpResponse::new(HttpBody::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    response
+}
+
+/// Wallets and dashboards call from browsers.
+fn with_cors(mut response: HttpResponse) -> HttpResponse {
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, header::HeaderValue::from_static("*"));
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        header::HeaderValue::from_static("content-type, x-flashbots-signature"),
+    );
+    response
+}

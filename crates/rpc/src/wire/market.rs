@@ -1,0 +1,224 @@
+//! Registrations, bids and allocations as JSON.
+
+use alloy_primitives::{Address, B256, Bytes, U64};
+use lockstep_primitives::{Allocation, Bid, Grant, Registration};
+use serde::{Deserialize, Serialize};
+
+use super::{Decimal, chains};
+
+/// The parameter of `market_registerRollup`: a registration and its sequencer's EIP-712 signature.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RegistrationWire {
+    /// The rollup.
+    pub chain_id: U64,
+    /// In the numeraire's smallest unit.
+    pub reserve: Decimal,
+    /// The sequencer's key.
+    pub sequencer: Address,
+    /// Where its JSON-RPC is reached.
+    pub sequencer_url: String,
+    /// Seconds between blocks.
+    pub block_time: u64,
+    /// Whether it holds its block back while the decision cannot be read.
+    pub holds: bool,
+    /// The proposer's share of protocol fees, in basis points.
+    pub fee_share_bps: u64,
+    /// Rises with each change.
+    pub nonce: u64,
+    /// 65 bytes r || s || v.
+    pub signature: Bytes,
+}
+
+impl RegistrationWire {
+    /// A signed registration.
+    pub fn new(registration: &Registration, signature: Bytes) -> Self {
+        Self {
+            chain_id: U64::from(registration.chain),
+            reserve: Decimal(registration.reserve),
+            sequencer: registration.sequencer,
+            sequencer_url: registration.sequencer_url.clone(),
+            block_time: registration.block_time,
+            holds: registration.holds,
+            fee_share_bps: registration.fee_share_bps,
+            nonce: registration.nonce,
+            signature,
+        }
+    }
+
+    /// What is signed.
+    pub fn registration(&self) -> Registration {
+        Registration {
+            chain: self.chain_id.to(),
+            reserve: self.reserve.0,
+            sequencer: self.sequencer,
+            sequencer_url: self.sequencer_url.clone(),
+            block_time: self.block_time,
+            holds: self.holds,
+            fee_share_bps: self.fee_share_bps,
+            nonce: self.nonce,
+        }
+    }
+}
+
+/// The parameter of `market_submitBid`: a bid and its bidder's EIP-712 signature.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BidWire {
+    /// The slot.
+    pub slot: u64,
+    /// The package.
+    pub rollups: Vec<U64>,
+    /// In the numeraire's smallest unit.
+    pub amount: Decimal,
+    /// Of bids with the same tag at most one wins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exclusive: Option<String>,
+    /// A higher one replaces.
+    pub nonce: u64,
+    /// 65 bytes r || s || v.
+    pub signature: Bytes,
+}
+
+impl BidWire {
+    /// A signed bid.
+    pub fn new(bid: &Bid, signature: Bytes) -> Self {
+        Self {
+            slot: bid.slot,
+            rollups: chains(&bid.rollups),
+            amount: Decimal(bid.amount),
+            exclusive: bid.exclusive.clone(),
+            nonce: bid.nonce,
+            signature,
+        }
+    }
+
+    /// What is signed.
+    pub fn bid(&self) -> Bid {
+        Bid {
+            slot: self.slot,
+            rollups: self.rollups.iter().map(|chain| chain.to()).collect(),
+            amount: self.amount.0,
+            exclusive: self.exclusive.clone(),
+            nonce: self.nonce,
+        }
+    }
+}
+
+/// The answer of `market_submitBid`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BidReceipt {
+    /// The bid's EIP-712 digest.
+    pub bid_hash: B256,
+}
+
+/// A bid as the market shows it once the slot is closed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BidView {
+    /// Who bids.
+    pub bidder: Address,
+    /// The package.
+    pub rollups: Vec<U64>,
+    /// How much.
+    pub amount: Decimal,
+    /// The tag.
+    pub exclusive: Option<String>,
+}
+
+/// A rollup on sale in a slot, with its terms.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sale {
+    /// The rollup.
+    pub chain_id: U64,
+    /// The least it is sold for.
+    pub reserve: Decimal,
+    /// The default proposer.
+    pub sequencer: Address,
+    /// Where it is reached.
+    pub sequencer_url: String,
+    /// Seconds between blocks.
+    pub block_time: u64,
+    /// Whether it holds.
+    pub holds: bool,
+    /// The proposer's share of protocol fees, in basis points.
+    pub fee_share_bps: u64,
+}
+
+/// The answer of `market_getSlot`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MarketSlot {
+    /// The slot.
+    pub slot: u64,
+    /// Unix milliseconds.
+    pub start_ms: u64,
+    /// Unix milliseconds, exclusive.
+    pub end_ms: u64,
+    /// Bids are taken before this time.
+    pub close_ms: u64,
+    /// A commit is recorded before this time.
+    pub decide_ms: u64,
+    /// `open` or `closed`.
+    pub state: String,
+    /// What is for sale.
+    pub on_sale: Vec<Sale>,
+    /// The bids; sealed, so empty while the slot is open.
+    pub bids: Vec<BidView>,
+}
+
+/// A grant of an allocation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GrantWire {
+    /// Who proposes.
+    pub proposer: Address,
+    /// Where.
+    pub rollups: Vec<U64>,
+    /// For how much.
+    pub price: Decimal,
+}
+
+/// The answer of `market_getAllocation`: an allocation and the market's EIP-712 signature.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AllocationWire {
+    /// The slot.
+    pub slot: u64,
+    /// Who proposes where.
+    pub grants: Vec<GrantWire>,
+    /// 65 bytes r || s || v.
+    pub signature: Bytes,
+}
+
+impl AllocationWire {
+    /// A signed allocation.
+    pub fn new(allocation: &Allocation, signature: Bytes) -> Self {
+        let grants = allocation
+            .grants
+            .iter()
+            .map(|grant| GrantWire {
+                proposer: grant.proposer,
+                rollups: chains(&grant.rollups),
+                price: Decimal(grant.price),
+            })
+            .collect();
+        Self { slot: allocation.slot, grants, signature }
+    }
+
+    /// What is signed.
+    pub fn allocation(&self) -> Allocation {
+        let grants = self
+            .grants
+            .iter()
+            .map(|grant| Grant {
+                proposer: grant.proposer,
+                rollups: grant.rollups.iter().map(|chain| chain.to()).collect(),
+                price: grant.price.0,
+            })
+            .collect();
+        Allocation { slot: self.slot, grants }
+    }
+}

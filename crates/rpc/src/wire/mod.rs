@@ -1,0 +1,65 @@
+//! What travels as JSON. Domain types carry none of it.
+
+mod bundle;
+mod delivery;
+mod eth_bundle;
+mod market;
+mod status;
+
+pub use bundle::{BundleParams, CancelParams, LegParams, RangeParams, RelayParams, RequirementParams, SentBundle, decode_tx};
+pub use delivery::{
+    BlockPlanWire, DecisionWire, ExpectedBlockWire, ListBlockWire, ListWire, PrepareWire, PreparedListWire,
+    RequirementResultWire, SignedPrepare, SlotOffer, VoteRefusalWire, VoteWire,
+};
+pub use eth_bundle::{
+    CallBundleParams, CallBundleResult, CallTxResult, EthBundleParams, EthCancelParams, EthSentBundle, PrivateTxParams,
+};
+pub use market::{AllocationWire, BidReceipt, BidView, BidWire, GrantWire, MarketSlot, RegistrationWire, Sale};
+pub use status::{
+    BalanceChangeWire, BundleStatus, DemoBid, DemoBlock, DemoBundle, DemoGrant, DemoRollup, Event, Explanation, LandedTx,
+    LegStatus, MessageWire, Obstacle, SimulatedLeg, SimulatedTx, SimulationResult, SlotReport, SlotStatus, SlotRollupStatus,
+};
+
+use alloy_primitives::{I256, U64, U256};
+use serde::{Deserialize, Serialize};
+
+/// An amount as a decimal string.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Decimal(pub U256);
+
+impl Serialize for Decimal {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Decimal {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        U256::from_str_radix(&text, 10)
+            .map(Self)
+            .map_err(|_| serde::de::Error::custom(format!("{text:?} is not a decimal amount")))
+    }
+}
+
+/// A signed amount as a decimal string.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SignedDecimal(pub I256);
+
+impl Serialize for SignedDecimal {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for SignedDecimal {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        I256::from_dec_str(&text).map(Self).map_err(|_| serde::de::Error::custom(format!("{text:?} is not a decimal amount")))
+    }
+}
+
+/// Chain ids as hex quantities.
+pub(crate) fn chains<'a>(chains: impl IntoIterator<Item = &'a u64>) -> Vec<U64> {
+    chains.into_iter().map(|chain| U64::from(*chain)).collect()
+}

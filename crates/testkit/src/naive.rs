@@ -1,0 +1,366 @@
+//! The naive reference builder: the oracle that every other builder is compared with, kept for ever.
+//!
+//! It tries bundles one after the other, each on a copy of everything, and keeps the copy if all went well. It has no
+//! checkpoints and no undo log, searches nothing and remembers nothing, and it knows the meaning of a bundle on its own: modes,
+//! bounds, requirements, relays and value are written down here a second time, from the design.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use alloy_consensus::{SignableTransaction, TxEip1559, TxEnvelope};
+use alloy_primitives::{Address, B256, I256, Signature, TxKind, U256, uint};
+use lockstep_building::{Candidate, SlotView};
+use lockstep_messaging::{Message, RelayCall};
+use lockstep_primitives::{
+    Asset, Bundle, ChainId, Leg, LegTx, Place, Reason, Rejection, Relay, RevertMode, RollupSet, SignedTx,
+};
+use lockstep_simulation::{BlockTx, CallRequest, Lane, LaneBlock, StandIns, StateView, TxOutcome, TxStatus};
+
+use crate::{
+    accounts::{attest, builder, sign_digest},
+    contracts::calls,
+};
+
+const WEI_PER_UNIT: U256 = uint!(1_000_000_000_000_000_000_U256);
+
+/// How the naive builder writes relays.
+#[derive(Clone, Copy, Debug)]
+pub enum Relays {
+    /// As a draft has them: stand-in evidence, and this signature where the proposer's will be.
+    Drafted(Signature),
+    /// As a sealed list has them: attested, and signed by the testkit's builder.
+    Sealed,
+}
+
+/// What the naive builder built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NaiveDraft {
+    /// By rollup and block: the hashes of the transactions after the forced prefix.
+    pub lists: BTreeMap<ChainId, Vec<Vec<B256>>>,
+    /// By rollup and block: the digest of what the slot's blocks up to this one change.
+    pub states: BTreeMap<ChainId, Vec<B256>>,
+    /// The bundles that are in, in the order in which they went in.
+    pub placed: Vec<B256>,
+    /// Why each other bundle is not, as of the last time it was tried.
+    pub refused: BTreeMap<B256, Rejection>,
+    /// What it is worth to the proposer.
+    pub value: I256,
+}
+
+/// Builds a slot on a set of rollups by trying the bundles in the given order, and then, on each next block of the slot, those
+/// that are left.
+///
+/// # Panics
+/// When the engine is broken: the states of a world can always be read.
+pub fn naive(view: &SlotView, rollups: &RollupSet, order: &[Candidate], relays: Relays) -> NaiveDraft {
+    let open = |chain: &ChainId| Lane::open(Arc::clone(&view.rollups[chain].slot)).expect("a block of a world opens");
+    let mut slot = Slot {
+        view,
+        relays,
+        lanes: rollups.iter().map(|chain| (*chain, open(chain))).collect(),
+        delivered: BTreeSet::new(),
+        edges: BTreeSet::new(),
+        value: I256::ZERO,
+    };
+    let mut placed = Vec::new();
+    let mut refused = BTreeMap::new();
+    loop {
+        for candidate in order {
+            if placed.contains(&candidate.hash) {
+                continue;
+            }
+            let mut copy = slot.clone();
+            match copy.place(&candidate.bundle) {
+                Ok(()) => {
+                    slot = copy;
+                    placed.push(candidate.hash);
+                    refused.remove(&candidate.hash);
+                }
+                Err(rejection) => {
+                    refused.insert(candidate.hash, rejection);
+                }
+            }
+        }
+        if !slot.next_blocks() {
+            break;
+        }
+    }
+    let value = slot.value;
+    let mut lists = BTreeMap::new();
+    let mut states = BTreeMap::new();
+    for (chain, lane) in slot.lanes {
+        let blocks = lane.finish().expect("a block of a world ends");
+        lists.insert(chain, blocks.iter().map(hashes).collect());
+        states.insert(chain, blocks.iter().map(digest).collect());
+    }
+    NaiveDraft { lists, states, placed, refused, value }
+}
+
+fn hashes(block: &LaneBlock) -> Vec<B256> {
+    block.listed().iter().map(|executed| executed.tx.hash()).collect()
+}
+
+fn digest(block: &LaneBlock) -> B256 {
+    block.block.state().changes().expect("a state in memory can be read").digest()
+}
+
+/// Everything that a bundle may change.
+#[derive(Clone, Debug)]
+struct Slot<'a> {
+    view: &'a SlotView,
+    relays: Relays,
+    lanes: BTreeMap<ChainId, Lane>,
+    /// Ids of the messages that were delivered.
+    delivered: BTreeSet<B256>,
+    /// (origin, destination) of the messages that were delivered.
+    edges: BTreeSet<(ChainId, ChainId)>,
+    value: I256,
+}
+
+/// What the legs of a bundle did so far: the rollup of each, and the outcomes of its transactions that stayed.
+type Done = Vec<(ChainId, Vec<TxOutcome>)>;
+
+impl Slot<'_> {
+    /// Puts a bundle into the open blocks. After a refusal this copy is of no use any more.
+    fn place(&mut self, bundle: &Bundle) -> Result<(), Rejection> {
+        for chain in bundle.rollups() {
+            self.check_bounds(bundle, chain).map_err(|reason| Rejection::new(Place::rollup(chain), reason))?;
+        }
+        let before = self.required_balances(bundle)?;
+        let purse: BTreeMap<ChainId, U256> =
+            bundle.rollups().into_iter().map(|chain| (chain, self.native(chain, self.view.proposer))).collect();
+        let mut done = Done::new();
+        for (index, leg) in bundle.legs.iter().enumerate() {
+            let outcomes = match leg {
+                Leg::Txs { chain, txs } => self.run_signed(index, *chain, txs)?,
+                Leg::Relay { chain, relay } => {
+                    self.run_relay(*chain, *relay, &done).map_err(|reason| Rejection::new(Place::leg(*chain, index), reason))?
+                }
+            };
+            done.push((leg.chain(), outcomes));
+        }
+        let after = self.required_balances(bundle)?;
+        for (requirement, (before, after)) in bundle.require.iter().zip(before.into_iter().zip(after)) {
+            let required = requirement.min_increase;
+            if after < before || after - before < required {
+                let increase = I256::from_raw(after) - I256::from_raw(before);
+                let reason = Reason::RequirementNotMet { account: requirement.account, increase, required };
+                return Err(Rejection::new(Place::rollup(requirement.chain), reason));
+            }
+        }
+        let value: I256 = purse.iter().map(|(chain, before)| self.worth(*chain, *before, &done)).fold(I256::ZERO, |a, b| a + b);
+        if value < I256::ZERO {
+            return Err(Rejection::new(Place::BUNDLE, Reason::Unprofitable { value }));
+        }
+        if self.messages_go_in_an_untrusted_circle() {
+            return Err(Rejection::new(Place::BUNDLE, Reason::MutualMessages));
+        }
+        self.value += value;
+        Ok(())
+    }
+
+    fn check_bounds(&self, bundle: &Bundle, chain: ChainId) -> Result<(), Reason> {
+        let context = self.lanes.get(&chain).ok_or(Reason::RollupNotWon)?.block().context();
+        let range = bundle.block_range(chain);
+        if context.number > range.max {
+            return Err(Reason::PastBlock { max: range.max, head: context.number - 1 });
+        }
+        if context.number < range.min {
+            return Err(Reason::NotYet(range.min.to_string()));
+        }
+        if let Some(max) = bundle.max_timestamp
+            && context.timestamp > max
+        {
+            return Err(Reason::PastTimestamp { max, now: context.timestamp });
+        }
+        if let Some(min) = bundle.min_timestamp
+            && context.timestamp < min
+        {
+            return Err(Reason::NotYet(min.to_string()));
+        }
+        Ok(())
+    }
+
+    fn required_balances(&self, bundle: &Bundle) -> Result<Vec<U256>, Rejection> {
+        let balances = bundle.require.iter().map(|requirement| {
+            self.balance(requirement.chain, requirement.account, requirement.asset)
+                .map_err(|reason| Rejection::new(Place::rollup(requirement.chain), reason))
+        });
+        balances.collect()
+    }
+
+    fn balance(&self, chain: ChainId, account: Address, asset: Asset) -> Result<U256, Reason> {
+        let block = self.lanes.get(&chain).ok_or(Reason::RollupNotWon)?.block();
+        let Asset::Token(token) = asset else { return Ok(self.native(chain, account)) };
+        let request = CallRequest::read(token, calls::balance_of(account), 1_000_000);
+        match lockstep_simulation::call(block.context(), block.state(), &request).expect("the engine works") {
+            Ok(outcome) if outcome.succeeded() && outcome.output.len() == 32 => Ok(U256::from_be_slice(&outcome.output)),
+            _ => Err(Reason::UnreadableBalance { account, token }),
+        }
+    }
+
+    fn native(&self, chain: ChainId, account: Address) -> U256 {
+        let state = self.lanes[&chain].block().state();
+        state.account(account).expect("a state in memory can be read").map_or(U256::ZERO, |account| account.balance)
+    }
+
+    fn run_signed(&mut self, index: usize, chain: ChainId, txs: &[LegTx]) -> Result<Vec<TxOutcome>, Rejection> {
+        let mut outcomes = Vec::new();
+        for (position, LegTx { tx, mode }) in txs.iter().enumerate() {
+            let kept = self
+                .run_tx(chain, &BlockTx::Signed(Arc::clone(tx)), *mode, &StandIns::default())
+                .map_err(|reason| Rejection::new(Place::tx(chain, index, position), reason))?;
+            outcomes.extend(kept);
+        }
+        Ok(outcomes)
+    }
+
+    /// Executes a transaction as its mode says. `None` when it was left out.
+    fn run_tx(
+        &mut self,
+        chain: ChainId,
+        tx: &BlockTx,
+        mode: RevertMode,
+        stand_ins: &StandIns,
+    ) -> Result<Option<TxOutcome>, Reason> {
+        let mut copy = self.lanes[&chain].clone();
+        let outcome = match copy.block_mut().execute_with(tx, stand_ins).expect("the engine works") {
+            Ok(executed) => executed.outcome.clone(),
+            Err(_) if mode == RevertMode::Drop => return Ok(None),
+            Err(invalid) => return Err(invalid),
+        };
+        if outcome.succeeded() || mode == RevertMode::Allow {
+            self.lanes.insert(chain, copy);
+            return Ok(Some(outcome));
+        }
+        if mode == RevertMode::Drop {
+            return Ok(None);
+        }
+        Err(match outcome.status {
+            TxStatus::Halted(cause) => Reason::Halted(cause),
+            _ => Reason::Reverted { message: None, data: outcome.output },
+        })
+    }
+
+    fn run_relay(&mut self, chain: ChainId, relay: Relay, done: &Done) -> Result<Vec<TxOutcome>, Reason> {
+        let view = self.view;
+        let message = self.message(relay, done)?;
+        if !self.delivered.insert(message.id) {
+            return Err(Reason::MessageDelivered(message.id));
+        }
+        if message.destination != Some(chain) {
+            return Err(Reason::WrongDestination { destination: message.destination_name });
+        }
+        if let Some(caller) = message.restricted_to
+            && caller != view.proposer
+        {
+            return Err(Reason::RestrictedCaller { caller, builder: view.proposer });
+        }
+        let protocol = view.policy.protocols.of(&message)?;
+        let request = protocol.evidence_request(&message)?;
+        let (evidence, stand_ins) = match self.relays {
+            Relays::Drafted(_) => protocol.stand_in(&request),
+            Relays::Sealed => (attest(&request), Vec::new()),
+        };
+        let stand_ins = StandIns::from(stand_ins);
+        let mut outcomes = Vec::new();
+        for call in protocol.deliver(&message, &evidence)? {
+            let tx = self.relay_tx(chain, call);
+            outcomes.extend(self.run_tx(chain, &tx, RevertMode::Fail, &stand_ins)?);
+        }
+        self.edges.insert((message.origin, chain));
+        Ok(outcomes)
+    }
+
+    /// The message that a relay names, read from the logs of the leg that it names.
+    fn message(&self, relay: Relay, done: &Done) -> Result<Message, Reason> {
+        let Relay { leg, message } = relay;
+        let mut messages = match done.get(leg) {
+            Some((origin, outcomes)) => {
+                self.view.policy.protocols.recognise(*origin, outcomes.iter().flat_map(|outcome| &outcome.logs))
+            }
+            None => Vec::new(),
+        };
+        if message < messages.len() {
+            messages.swap_remove(message)
+        } else {
+            Err(Reason::NoSuchMessage { leg, message, count: messages.len() })
+        }
+    }
+
+    /// The proposer pays the base fee and tips nobody.
+    fn relay_tx(&self, chain: ChainId, call: RelayCall) -> BlockTx {
+        let block = self.lanes[&chain].block();
+        let account = block.state().account(self.view.proposer).expect("a state in memory can be read");
+        let tx = TxEip1559 {
+            chain_id: chain,
+            nonce: account.map_or(0, |account| account.nonce),
+            gas_limit: self.view.policy.relay_gas_limit,
+            max_fee_per_gas: block.context().base_fee.into(),
+            max_priority_fee_per_gas: 0,
+            to: TxKind::Call(call.to),
+            value: U256::ZERO,
+            access_list: Default::default(),
+            input: call.data,
+        };
+        let signature = match self.relays {
+            Relays::Drafted(signature) => signature,
+            Relays::Sealed => sign_digest(builder(), tx.signature_hash()),
+        };
+        let envelope = TxEnvelope::from(tx.into_signed(signature));
+        BlockTx::Signed(Arc::new(SignedTx::from_parts(envelope, self.view.proposer)))
+    }
+
+    /// What the bundle is worth to the proposer on one rollup: what its purse gained there, and its share of the fees that went
+    /// to others. Rounded down.
+    fn worth(&self, chain: ChainId, before: U256, done: &Done) -> I256 {
+        let rollup = &self.view.rollups[&chain];
+        let context = self.lanes[&chain].block().context();
+        let mut fees = U256::ZERO;
+        for outcome in done.iter().filter(|(leg, _)| *leg == chain).flat_map(|(_, outcomes)| outcomes) {
+            if context.beneficiary != self.view.proposer {
+                fees += outcome.fees.priority;
+            }
+            // Elsewhere the base fee is burned.
+            if context.rules.is_op_stack() {
+                fees += outcome.fees.base;
+            }
+        }
+        let share = fees * U256::from(rollup.fee_share_bps) / U256::from(10_000_u64);
+        let after = self.native(chain, self.view.proposer);
+        let gain = I256::from_raw(after) - I256::from_raw(before) + I256::from_raw(share);
+        (gain * I256::from_raw(rollup.price.0)).div_euclid(I256::from_raw(WEI_PER_UNIT))
+    }
+
+    /// Whether some message goes from a to b while others lead from b back to a, unless all sequencers on the way are trusted.
+    fn messages_go_in_an_untrusted_circle(&self) -> bool {
+        let mut reachable = self.edges.clone();
+        loop {
+            let mut longer = reachable.clone();
+            for (from, middle) in &reachable {
+                for (_, to) in reachable.iter().filter(|(start, _)| start == middle) {
+                    longer.insert((*from, *to));
+                }
+            }
+            if longer == reachable {
+                break;
+            }
+            reachable = longer;
+        }
+        let trusted = &self.view.policy.trusted;
+        self.edges
+            .iter()
+            .any(|(from, to)| reachable.contains(&(*to, *from)) && !(trusted.contains(from) && trusted.contains(to)))
+    }
+
+    /// Goes on to the next blocks of the slot, wherever there are any.
+    fn next_blocks(&mut self) -> bool {
+        let mut moved = false;
+        for lane in self.lanes.values_mut() {
+            moved |= lane.advance().expect("a block of a world opens");
+        }
+        moved
+    }
+}
