@@ -14,7 +14,7 @@ use lockstep_pool::{AccountView, Entry, Head, Heads, Kind, Pool, TxAccount, acco
 use lockstep_primitives::{Bundle, BundleState, ChainId, Place, Reason, Rejection};
 use lockstep_provider::RollupNode;
 use lockstep_rpc::{from_rejection, unavailable, wire::{BundleParams, BundleStatus}};
-use lockstep_simulation::{ForkSchedule, ParentBlock, StateError, StateView};
+use lockstep_simulation::{ForkSchedule, ParentBlock, StateError};
 use lockstep_store::{Op, Store, StoreError, Table};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
@@ -248,14 +248,13 @@ impl Intake {
         }
     }
 
-    /// What a bundle is: the name that was given to it, or its shape.
-    pub fn kind(&self, hash: B256, bundle: &Bundle) -> String {
+    /// What a bundle is: the name that was given to it, or its shape by how many rollups and legs it has.
+    pub fn kind(&self, hash: B256, rollups: usize, legs: usize) -> String {
         if let Some(kind) = self.kinds.lock().get(&hash) {
             return kind.clone();
         }
-        match (bundle.rollups().len(), bundle.txs().count()) {
-            (1, 1) => "transaction".into(),
-            (1, _) => "bundle".into(),
+        match (rollups, legs) {
+            (1, 1) => "single-rollup".into(),
             (rollups, _) => format!("{rollups}-rollups"),
         }
     }

@@ -1,1 +1,19 @@
-//! stub
+//! Wires the crates of Lockstep into roles, and the roles into a process.
+//!
+//! A role (builder, market, sequencer) is a loop that carries out the effects of a pure state machine. Roles speak to each
+//! other by JSON-RPC even inside one process, so there is one way, and `lockstep dev` walks it.
+
+mod api;
+pub mod cli;
+pub mod clock;
+pub mod dev;
+mod dialect;
+mod eth;
+mod forward;
+pub mod intake;
+pub mod keys;
+pub mod process;
+pub mod replay;
+mod roles;
+pub mod telemetry;
+pub mod tracker;

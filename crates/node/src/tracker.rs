@@ -188,6 +188,19 @@ impl Tracker {
         }
     }
 
+    /// The bundles with a step in a slot, in the order in which they came in.
+    pub fn of_slot(&self, slot: u64) -> Vec<B256> {
+        let inner = self.inner.lock();
+        let mut found: Vec<(u64, B256)> = inner
+            .bundles
+            .iter()
+            .filter(|(_, tracked)| tracked.status.history.iter().any(|event| event.slot == Some(slot)))
+            .map(|(hash, tracked)| (tracked.status.history.first().map_or(0, |event| event.at_ms), *hash))
+            .collect();
+        found.sort_unstable();
+        found.into_iter().map(|(_, hash)| hash).collect()
+    }
+
     /// Every step from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<Step> {
         self.steps.subscribe()

@@ -97,7 +97,10 @@ impl BundleState {
             Self::Proposed => matches!(self, Self::Received | Self::Simulated | Self::Pending),
             Self::Committed => matches!(self, Self::Proposed),
             Self::Published => matches!(self, Self::Committed | Self::Proposed),
-            Self::Landed => matches!(self, Self::Published | Self::Committed | Self::Proposed | Self::Reorged),
+            // From pending: somebody else's list put it on the chain.
+            Self::Landed => {
+                matches!(self, Self::Published | Self::Committed | Self::Proposed | Self::Reorged | Self::Pending | Self::Received)
+            }
             Self::Breached => matches!(self, Self::Committed | Self::Published | Self::Proposed | Self::Landed),
             Self::Reorged => matches!(self, Self::Landed | Self::Breached),
             Self::Rejected | Self::Replaced | Self::Cancelled | Self::Expired | Self::Dropped => {

@@ -263,15 +263,16 @@ impl RollupNode for EmbeddedRollup {
         let done =
             execute_list(&Arc::new(single), &list).map_err(|cause| NodeError::List { chain: self.chain, cause })?;
         let done = done.first().ok_or(NodeError::OtherBlock { chain: self.chain, cause: "no block was made".into() })?;
-        let block = self.append(done)?;
-        Ok(PublishedBlock {
-            number: block.header.number,
-            hash: block.hash,
-            timestamp: block.header.timestamp,
-            transactions: block.txs.iter().map(|tx| tx.executed.tx.hash()).collect(),
-            gas_used: block.header.gas_used,
-            receipts_root: block.header.receipts_root,
-        })
+        Ok(published(&*self.append(done)?))
+    }
+
+    async fn blocks_between(&self, from: u64, until: u64) -> Result<Vec<PublishedBlock>, NodeError> {
+        let inner = self.inner.read();
+        let recent = inner.blocks.iter().rev().skip_while(|block| block.header.timestamp >= until);
+        let mut blocks: Vec<PublishedBlock> =
+            recent.take_while(|block| block.header.timestamp >= from).map(|block| published(block)).collect();
+        blocks.reverse();
+        Ok(blocks)
     }
 
     async fn landed(&self, tx: B256) -> Result<Option<Landed>, NodeError> {
@@ -283,5 +284,16 @@ impl RollupNode for EmbeddedRollup {
                 success: block.txs.get(index)?.executed.outcome.succeeded(),
             })
         }))
+    }
+}
+
+fn published(block: &EmbeddedBlock) -> PublishedBlock {
+    PublishedBlock {
+        number: block.header.number,
+        hash: block.hash,
+        timestamp: block.header.timestamp,
+        transactions: block.txs.iter().map(|tx| tx.executed.tx.hash()).collect(),
+        gas_used: block.header.gas_used,
+        receipts_root: block.header.receipts_root,
     }
 }

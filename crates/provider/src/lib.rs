@@ -8,10 +8,10 @@ mod embedded;
 mod evidence;
 mod node;
 mod recorded;
-//mod remote;
+mod remote;
 
 pub use embedded::{EmbeddedBlock, EmbeddedGenesis, EmbeddedRollup, EmbeddedTx, HISTORY_BLOCKS};
 pub use evidence::{EvidenceError, EvidenceSource, LocalAttester};
 pub use node::{Landed, NodeError, PublishedBlock, RollupNode};
 pub use recorded::{RecordedBlock, RecordedError, short};
-//pub use remote::{RemoteLimits, RemoteNode};
+pub use remote::{RemoteLimits, RemoteNode, RpcFailure};

@@ -126,6 +126,12 @@ pub trait RollupNode: Send + Sync + fmt::Debug {
     /// When the head is another one, or the block differs from the list.
     async fn publish(&self, rollup: &Arc<SlotRollup>, list: &BlockList, index: usize) -> Result<PublishedBlock, NodeError>;
 
+    /// The newest blocks whose timestamps, in seconds, lie in [`from`, `until`), oldest first.
+    ///
+    /// # Errors
+    /// When the node cannot be reached.
+    async fn blocks_between(&self, from: u64, until: u64) -> Result<Vec<PublishedBlock>, NodeError>;
+
     /// Where a transaction is; `None` when it is in no block.
     ///
     /// # Errors

@@ -62,17 +62,11 @@ impl RemoteNode {
         if served != chain {
             return Err(rpc.unusable(format!("it serves chain {served}")));
         }
-        let client = match rpc.call::<String>("web3_clientVersion", json!([])).await {
-            Ok(client) => client,
-            // Some gateways do not forward it; everything that reads works all the same.
-            Err(_) => "a node that does not say what it is".into(),
-        };
+        // Some gateways do not forward it; everything that reads works all the same.
+        let client = rpc.call::<String>("web3_clientVersion", json!([])).await;
+        let client = client.unwrap_or_else(|_| "a node that does not say what it is".into());
         let heads = Heads::open(rpc.clone(), forks.clone()).await?;
-        let dev = if DevNode::is_one(&client) {
-            Some(DevNode::ask(&rpc, &forks, heads.seen().timestamp).await?)
-        } else {
-            None
-        };
+        let dev = if DevNode::is_one(&client) { Some(DevNode::ask(&rpc, &forks, heads.seen().timestamp).await?) } else { None };
         let polling = tokio::spawn(Arc::clone(&heads).follow(Duration::from_millis(limits.poll_ms))).abort_handle();
         tracing::info!(chain, client, "connected to the rollup's node");
         Ok(Self {
@@ -198,6 +192,24 @@ impl RollupNode for RemoteNode {
 
     async fn publish(&self, rollup: &Arc<SlotRollup>, list: &BlockList, index: usize) -> Result<PublishedBlock, NodeError> {
         self.publish_block(rollup, list, index).await
+    }
+
+    async fn blocks_between(&self, from: u64, until: u64) -> Result<Vec<PublishedBlock>, NodeError> {
+        let mut blocks = Vec::new();
+        let mut next: Option<BlockAnswer> = self.rpc.ask("eth_getBlockByNumber", json!(["latest", false])).await?;
+        // From parent to parent, so that a reorg in between cannot mix two chains.
+        for _ in 0..self.limits.max_blocks {
+            let Some(block) = next.filter(|block| block.timestamp() >= from) else {
+                blocks.reverse();
+                return Ok(blocks);
+            };
+            let (number, parent) = (block.number(), block.parent_hash);
+            if block.timestamp() < until {
+                blocks.push(block.into_published());
+            }
+            next = if number == 0 { None } else { self.rpc.ask("eth_getBlockByHash", json!([parent, false])).await? };
+        }
+        Err(self.rpc.unusable(format!("blocks since {from} s begin more than {} blocks before its head", self.limits.max_blocks)))
     }
 
     async fn landed(&self, tx: B256) -> Result<Option<Landed>, NodeError> {

@@ -14,4 +14,4 @@ pub mod wire;
 pub use error::{RpcError, codes, from_rejection, invalid_params, not_found, unavailable};
 pub use identity::{IdentityError, SIGNATURE_HEADER, Signer, sign_body, verify_header};
 pub use params::parse;
-pub use server::{Limits, Pages, Routes, Server, ServerError, serve};
+pub use server::{Bound, Limits, Pages, Routes, Server, ServerError, bind, serve};

@@ -7,7 +7,7 @@ use hyper::{Method, StatusCode, header};
 use jsonrpsee::{
     Methods,
     server::{
-        BatchRequestConfig, HttpBody, HttpRequest, HttpResponse, ServerConfig, ServerHandle, StopHandle, stop_channel,
+        BatchRequestConfig, HttpBody, HttpRequest, HttpResponse, RandomStringIdProvider, ServerConfig, ServerHandle, StopHandle, stop_channel,
         serve_with_graceful_shutdown,
     },
     types::ErrorObjectOwned,
@@ -105,14 +105,34 @@ struct Shared {
     stop: StopHandle,
 }
 
-/// Serves routes and pages.
+/// An address that is listened on, with nothing served yet: requests wait.
+#[derive(Debug)]
+pub struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+/// Listens on an address; port 0 takes a free one.
 ///
 /// # Errors
-/// When the address cannot be listened on.
-pub async fn serve(address: SocketAddr, routes: Routes, pages: Arc<dyn Pages>, limits: Limits) -> Result<Server, ServerError> {
+/// When it cannot be listened on.
+pub async fn bind(address: SocketAddr) -> Result<Bound, ServerError> {
     let failed = |cause| ServerError { address, cause };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let local = listener.local_addr().map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok(Bound { listener, address })
+}
+
+impl Bound {
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// Serves routes and pages.
+pub fn serve(bound: Bound, routes: Routes, pages: Arc<dyn Pages>, limits: Limits) -> Server {
+    let Bound { listener, address } = bound;
     let config = ServerConfig::builder()
         .max_request_body_size(limits.request_bytes)
         .max_response_body_size(limits.response_bytes)
@@ -120,12 +140,14 @@ pub async fn serve(address: SocketAddr, routes: Routes, pages: Arc<dyn Pages>, l
         .max_subscriptions_per_connection(limits.subscriptions)
         .set_batch_request_config(BatchRequestConfig::Limit(limits.batch))
         .set_tcp_no_delay(true)
+        // Clients take a subscription's id for a string, as Ethereum nodes give it.
+        .set_id_provider(RandomStringIdProvider::new(16))
         .build();
     let (stop, handle) = stop_channel();
     let service = jsonrpsee::server::Server::builder().set_config(config).to_service_builder();
     let shared = Arc::new(Shared { routes, pages, limits, service, stop: stop.clone() });
     tokio::spawn(accept(listener, shared, stop));
-    Ok(Server { address: local, handle })
+    Server { address, handle }
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>, stop: StopHandle) {

@@ -92,15 +92,7 @@ pub fn transfer(chain: ChainId, key: &PrivateKeySigner, nonce: u64, to: Address,
 }
 
 /// A signed call of a contract.
-pub fn call(
-    chain: ChainId,
-    key: &PrivateKeySigner,
-    nonce: u64,
-    to: Address,
-    data: Bytes,
-    gas: u64,
-    tip: u128,
-) -> Arc<SignedTx> {
+pub fn call(chain: ChainId, key: &PrivateKeySigner, nonce: u64, to: Address, data: Bytes, gas: u64, tip: u128) -> Arc<SignedTx> {
     Call::contract(to, data, gas).sign(chain, key, nonce, tip)
 }
 

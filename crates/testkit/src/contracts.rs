@@ -31,15 +31,14 @@ impl Contracts {
 }
 
 /// An artifact of `fixtures/contracts`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Artifact(&'static str);
+#[derive(Clone, Copy)]
+struct Artifact(&'static str);
 
-pub(crate) const USDC: Artifact = Artifact(include_str!("../../../fixtures/contracts/artifacts/Usdc.json"));
-pub(crate) const TRANSMITTER: Artifact =
-    Artifact(include_str!("../../../fixtures/contracts/artifacts/MessageTransmitter.json"));
-pub(crate) const MESSENGER: Artifact = Artifact(include_str!("../../../fixtures/contracts/artifacts/TokenMessenger.json"));
-pub(crate) const MINTER: Artifact = Artifact(include_str!("../../../fixtures/contracts/artifacts/TokenMinter.json"));
-pub(crate) const SHOP: Artifact = Artifact(include_str!("../../../fixtures/contracts/artifacts/NftShop.json"));
+const USDC: Artifact = Artifact(include_str!("../../../fixtures/contracts/artifacts/Usdc.json"));
+const TRANSMITTER: Artifact = Artifact(include_str!("../../../fixtures/contracts/artifacts/MessageTransmitter.json"));
+const MESSENGER: Artifact = Artifact(include_str!("../../../fixtures/contracts/artifacts/TokenMessenger.json"));
+const MINTER: Artifact = Artifact(include_str!("../../../fixtures/contracts/artifacts/TokenMinter.json"));
+const SHOP: Artifact = Artifact(include_str!("../../../fixtures/contracts/artifacts/NftShop.json"));
 const PROBE: Artifact = Artifact(include_str!("../../../fixtures/contracts/artifacts/Probe.json"));
 
 impl Artifact {
@@ -50,7 +49,7 @@ impl Artifact {
     }
 
     /// Creation code with its constructor's arguments.
-    pub(crate) fn with_args(self, args: Vec<u8>) -> Bytes {
+    fn with_args(self, args: Vec<u8>) -> Bytes {
         let mut code = self.field("bytecode").to_vec();
         code.extend(args);
         code.into()
@@ -238,13 +237,7 @@ pub mod calls {
     }
 
     /// TokenMessenger: the same, but only `caller` may deliver the message.
-    pub fn deposit_for_burn_with_caller(
-        amount: u64,
-        domain: u32,
-        recipient: Address,
-        token: Address,
-        caller: Address,
-    ) -> Bytes {
+    pub fn deposit_for_burn_with_caller(amount: u64, domain: u32, recipient: Address, token: Address, caller: Address) -> Bytes {
         abi::depositForBurnWithCallerCall {
             amount: U256::from(amount),
             domain,

@@ -3,14 +3,14 @@
 //! What proptest draws and shrinks are plans: small plain values that say who does what where. [`Case::candidates`] turns them
 //! into signed bundles for a [`World`], so that a failing case prints as a story and not as calldata.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use alloy_primitives::{Address, U256};
 use lockstep_building::Candidate;
-use lockstep_primitives::{
-    Asset, BlockRange, Bundle, ChainId, Leg, LegTx, Relay, Requirement, RevertMode, RollupSet, SignedTx,
-};
+use lockstep_primitives::{Asset, BlockRange, Bundle, ChainId, Leg, LegTx, Relay, Requirement, RevertMode, RollupSet, SignedTx};
 use proptest::{
     collection::{SizeRange, vec},
     option,
@@ -271,21 +271,26 @@ pub fn cases_without_relays(rollups: usize, bundles: impl Into<SizeRange>) -> im
 }
 
 fn case(rollups: usize, shape: BoxedStrategy<Shape>, bundles: SizeRange) -> impl Strategy<Value = Case> {
-    let plan = (shape, bounds(), option::weighted(0.15, requirement()))
-        .prop_map(|(shape, bounds, require)| BundlePlan { shape, bounds, require });
+    let plan = (shape, bounds(), option::weighted(0.15, requirement())).prop_map(|(shape, bounds, require)| BundlePlan {
+        shape,
+        bounds,
+        require,
+    });
     (setting(rollups), vec(plan, bundles)).prop_map(|(setting, plans)| Case { setting, plans })
 }
 
 fn setting(rollups: usize) -> impl Strategy<Value = Setting> {
     let count = prop_oneof![3 => Just(1_usize), 1 => Just(2_usize)];
     let gas_limit = prop_oneof![3 => Just(30_000_000_u64), 1 => Just(1_500_000_u64), 1 => Just(900_000_u64)];
-    (vec(count, rollups), gas_limit, any::<bool>())
-        .prop_map(|(blocks, gas_limit, trusted)| Setting { blocks, gas_limit, trusted })
+    (vec(count, rollups), gas_limit, any::<bool>()).prop_map(|(blocks, gas_limit, trusted)| Setting {
+        blocks,
+        gas_limit,
+        trusted,
+    })
 }
 
 fn shape(rollups: usize, relays: bool) -> BoxedStrategy<Shape> {
-    let single =
-        (0..rollups, vec(tx(), 1..=3)).prop_map(|(rollup, txs)| Shape::Legs(vec![LegPlan { rollup, txs }]));
+    let single = (0..rollups, vec(tx(), 1..=3)).prop_map(|(rollup, txs)| Shape::Legs(vec![LegPlan { rollup, txs }]));
     let leg = (0..rollups, vec(tx(), 1..=2)).prop_map(|(rollup, txs)| LegPlan { rollup, txs });
     let cross = vec(leg, 2..=3).prop_map(Shape::Legs);
     if relays {
@@ -296,8 +301,13 @@ fn shape(rollups: usize, relays: bool) -> BoxedStrategy<Shape> {
 }
 
 fn tx() -> impl Strategy<Value = TxPlan> {
-    (0..USERS, nonce(), action(), 0_u64..4, mode())
-        .prop_map(|(sender, nonce, action, tip, mode)| TxPlan { sender, nonce, action, tip, mode })
+    (0..USERS, nonce(), action(), 0_u64..4, mode()).prop_map(|(sender, nonce, action, tip, mode)| TxPlan {
+        sender,
+        nonce,
+        action,
+        tip,
+        mode,
+    })
 }
 
 fn nonce() -> impl Strategy<Value = NoncePlan> {
@@ -368,16 +378,19 @@ fn bridge(rollups: usize) -> impl Strategy<Value = Bridge> {
 }
 
 fn bounds() -> impl Strategy<Value = Bounds> {
-    let blocks =
-        (0_usize..3, 0_u64..3, 0_u64..4).prop_map(|(rollup, first, last)| Bounds::Blocks { rollup, first, last });
+    let blocks = (0_usize..3, 0_u64..3, 0_u64..4).prop_map(|(rollup, first, last)| Bounds::Blocks { rollup, first, last });
     let times = (option::of(0_u64..6), option::of(0_u64..6)).prop_map(|(min, max)| Bounds::Times { min, max });
     prop_oneof![10 => Just(Bounds::Any), 2 => blocks, 1 => times]
 }
 
 fn requirement() -> impl Strategy<Value = RequirePlan> {
     let amount = prop_oneof![2 => Just(0_u64), 2 => 1_u64..20, 1 => 20_u64..1_000_000];
-    (0_usize..3, 0..USERS, any::<bool>(), amount)
-        .prop_map(|(rollup, user, usdc, amount)| RequirePlan { rollup, user, usdc, amount })
+    (0_usize..3, 0..USERS, any::<bool>(), amount).prop_map(|(rollup, user, usdc, amount)| RequirePlan {
+        rollup,
+        user,
+        usdc,
+        amount,
+    })
 }
 
 impl Case {
@@ -453,7 +466,7 @@ impl Author<'_> {
 
     fn leg(&mut self, plan: &LegPlan) -> Leg {
         let chain = self.world.chain(plan.rollup);
-        // What may be repeated is what earlier legs hold: no leg has a transaction twice.
+        // What can be repeated is what was signed before this leg.
         let earlier = self.signed.get(&chain).cloned().unwrap_or_default();
         let txs = plan.txs.iter().map(|plan| LegTx { tx: self.tx(chain, plan, &earlier), mode: plan.mode }).collect();
         Leg::Txs { chain, txs }
@@ -502,9 +515,7 @@ impl Author<'_> {
                 let burn = match plan.caller {
                     DestinationCaller::Anyone => world.burn(from, amount, to, owner),
                     DestinationCaller::Builder => world.burn_for_caller(from, amount, to, owner, world.proposer()),
-                    DestinationCaller::Stranger => {
-                        world.burn_for_caller(from, amount, to, owner, Address::repeat_byte(0x57))
-                    }
+                    DestinationCaller::Stranger => world.burn_for_caller(from, amount, to, owner, Address::repeat_byte(0x57)),
                 };
                 LegTx { tx: self.sign(from, plan.sender, NoncePlan::Next, plan.tip, burn), mode: RevertMode::Fail }
             })
@@ -554,5 +565,5 @@ fn nth(rollups: &RollupSet, index: usize) -> ChainId {
     rollups.iter().copied().cycle().nth(index).expect("a bundle is on some rollup")
 }
 
-/// The price is part of what makes purchases scarce: two cost more than most burns bring.
+// Some burns bring enough for a token and others do not.
 const _: () = assert!(NFT_PRICE > 10 * USD && NFT_PRICE < 40 * USD);

@@ -16,14 +16,14 @@ mod setup;
 mod world;
 
 pub use accounts::{
-    Call, FEE_CAP, GWEI, USERS, Wallet, attest, attesters, builder, call, deployer, ether, evidence, gwei, key, sign, sign_digest,
-    transfer, user,
+    Call, FEE_CAP, GWEI, USERS, Wallet, attest, attesters, builder, call, deployer, ether, evidence, gwei, key, sign,
+    sign_digest, transfer, user,
 };
 pub use bundles::{Recipe, bundle, candidates};
 pub use contracts::{Contracts, calls, init_code};
 pub use generate::{
-    Action, Bounds, Bridge, BundlePlan, Case, DestinationCaller, LegPlan, NoncePlan, Payee, RequirePlan, Setting, Shape, TxPlan, Use,
-    cases, cases_without_relays,
+    Action, Bounds, Bridge, BundlePlan, Case, DestinationCaller, LegPlan, NoncePlan, Payee, RequirePlan, Setting, Shape, TxPlan,
+    Use, cases, cases_without_relays,
 };
 pub use naive::{NaiveDraft, Relays, naive};
 pub use setup::Deployer;

@@ -13,9 +13,7 @@ use alloy_consensus::{SignableTransaction, TxEip1559, TxEnvelope};
 use alloy_primitives::{Address, B256, I256, Signature, TxKind, U256, uint};
 use lockstep_building::{Candidate, SlotView};
 use lockstep_messaging::{Message, RelayCall};
-use lockstep_primitives::{
-    Asset, Bundle, ChainId, Leg, LegTx, Place, Reason, Rejection, Relay, RevertMode, RollupSet, SignedTx,
-};
+use lockstep_primitives::{Asset, Bundle, ChainId, Leg, LegTx, Place, Reason, Rejection, Relay, RevertMode, RollupSet, SignedTx};
 use lockstep_simulation::{BlockTx, CallRequest, Lane, LaneBlock, StandIns, StateView, TxOutcome, TxStatus};
 
 use crate::{
@@ -119,8 +117,8 @@ struct Slot<'a> {
     value: I256,
 }
 
-/// What the legs of a bundle did so far: the rollup of each, and the outcomes of its transactions that stayed.
-type Done = Vec<(ChainId, Vec<TxOutcome>)>;
+/// A leg that ran: its rollup, and the outcomes of its transactions that stayed.
+type Done = (ChainId, Vec<TxOutcome>);
 
 impl Slot<'_> {
     /// Puts a bundle into the open blocks. After a refusal this copy is of no use any more.
@@ -131,7 +129,7 @@ impl Slot<'_> {
         let before = self.required_balances(bundle)?;
         let purse: BTreeMap<ChainId, U256> =
             bundle.rollups().into_iter().map(|chain| (chain, self.native(chain, self.view.proposer))).collect();
-        let mut done = Done::new();
+        let mut done: Vec<Done> = Vec::new();
         for (index, leg) in bundle.legs.iter().enumerate() {
             let outcomes = match leg {
                 Leg::Txs { chain, txs } => self.run_signed(index, *chain, txs)?,
@@ -244,7 +242,7 @@ impl Slot<'_> {
         })
     }
 
-    fn run_relay(&mut self, chain: ChainId, relay: Relay, done: &Done) -> Result<Vec<TxOutcome>, Reason> {
+    fn run_relay(&mut self, chain: ChainId, relay: Relay, done: &[Done]) -> Result<Vec<TxOutcome>, Reason> {
         let view = self.view;
         let message = self.message(relay, done)?;
         if !self.delivered.insert(message.id) {
@@ -275,7 +273,7 @@ impl Slot<'_> {
     }
 
     /// The message that a relay names, read from the logs of the leg that it names.
-    fn message(&self, relay: Relay, done: &Done) -> Result<Message, Reason> {
+    fn message(&self, relay: Relay, done: &[Done]) -> Result<Message, Reason> {
         let Relay { leg, message } = relay;
         let mut messages = match done.get(leg) {
             Some((origin, outcomes)) => {
@@ -315,7 +313,7 @@ impl Slot<'_> {
 
     /// What the bundle is worth to the proposer on one rollup: what its purse gained there, and its share of the fees that went
     /// to others. Rounded down.
-    fn worth(&self, chain: ChainId, before: U256, done: &Done) -> I256 {
+    fn worth(&self, chain: ChainId, before: U256, done: &[Done]) -> I256 {
         let rollup = &self.view.rollups[&chain];
         let context = self.lanes[&chain].block().context();
         let mut fees = U256::ZERO;
@@ -350,9 +348,7 @@ impl Slot<'_> {
             reachable = longer;
         }
         let trusted = &self.view.policy.trusted;
-        self.edges
-            .iter()
-            .any(|(from, to)| reachable.contains(&(*to, *from)) && !(trusted.contains(from) && trusted.contains(to)))
+        self.edges.iter().any(|(from, to)| reachable.contains(&(*to, *from)) && !(trusted.contains(from) && trusted.contains(to)))
     }
 
     /// Goes on to the next blocks of the slot, wherever there are any.

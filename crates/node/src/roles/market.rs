@@ -172,6 +172,18 @@ impl MarketRole {
     }
 }
 
+/// The market's face: cheap to hand out.
+#[derive(Clone, Debug)]
+pub(crate) struct MarketRpc(pub(crate) Arc<MarketRole>);
+
+impl std::ops::Deref for MarketRpc {
+    type Target = MarketRole;
+
+    fn deref(&self) -> &MarketRole {
+        &self.0
+    }
+}
+
 fn decision_key(key: DecisionKey) -> Vec<u8> {
     [key.slot.to_be_bytes().as_slice(), &key.attempt.to_be_bytes()].concat()
 }
@@ -182,7 +194,7 @@ fn market_error(error: &MarketError) -> ErrorObjectOwned {
 }
 
 #[async_trait]
-impl MarketApiServer for MarketRole {
+impl MarketApiServer for MarketRpc {
     async fn register_rollup(&self, registration: RegistrationWire) -> RpcResult<bool> {
         // Checked on a copy first: what is not on disk is not registered.
         let mut registry = self.inner.lock().registry.clone();
@@ -282,7 +294,7 @@ impl MarketApiServer for MarketRole {
 }
 
 #[async_trait]
-impl DecisionApiServer for MarketRole {
+impl DecisionApiServer for MarketRpc {
     async fn record(&self, decision: DecisionWire) -> RpcResult<Option<DecisionWire>> {
         let now = now_ms();
         let new = decision.decision();

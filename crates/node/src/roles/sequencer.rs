@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use alloy_primitives::{Address, U64};
 use async_trait::async_trait;
 use jsonrpsee::{core::RpcResult, http_client::HttpClient, types::ErrorObjectOwned};
-use lockstep_building::{Promise, RequirementRun, measure};
+use lockstep_building::{Promise, RequirementRun, SealError, measure};
 use lockstep_delivery::{
     Decision, DecisionKey, Prepare, PreparedList, SequencerEffect, SequencerEvent, SequencerPhase, SequencerSlot,
     SequencerTerms, Vote, VoteRefusal, Which, proposer_of_attempt,
@@ -17,7 +17,7 @@ use lockstep_rpc::{
     invalid_params, not_found, unavailable,
     wire::{BlockPlanWire, DecisionWire, RegistrationWire, SignedPrepare, SlotOffer, VoteWire},
 };
-use lockstep_simulation::{ForkSchedule, SlotRollup, execute_list};
+use lockstep_simulation::{ForkSchedule, LaneError, SimulationError, SlotRollup, StateError, execute_list};
 use lockstep_store::{Store, Table};
 use tokio::sync::Mutex;
 
@@ -239,10 +239,11 @@ impl SequencerRole {
                     .map_err(|error| refuse("execution_failed", error.to_string()))?;
                 match checked {
                     Ok(()) => break,
-                    Err(refusal) => match self.node.fetch_missing(prepare.parent_hash).await {
-                        Ok(fetched) if fetched > 0 => {}
-                        _ => return Err(refusal),
-                    },
+                    Err(Unfit::Refused(refusal)) => return Err(refusal),
+                    Err(Unfit::Missing) => {
+                        let fetched = self.node.fetch_missing(prepare.parent_hash).await;
+                        fetched.map_err(|error| refuse("node_unavailable", error.to_string()))?;
+                    }
                 }
             }
         }
@@ -335,7 +336,9 @@ impl SequencerRole {
             }
             _ => self.own_list(running.machine.terms().slot).await?,
         };
-        for (index, plan) in rollup.blocks.iter().enumerate().skip(running.out) {
+        // The own list is made anew from the head, so what is out already is not in it.
+        let done = if which == Which::Own { 0 } else { running.out };
+        for (index, plan) in rollup.blocks.iter().enumerate().skip(done) {
             sleep_until(plan.next.timestamp * 1000).await;
             let block = self.node.publish(&rollup, &list, index).await?;
             running.out = index + 1;
@@ -381,16 +384,23 @@ const fn which_name(which: Which) -> &'static str {
     }
 }
 
+/// Why a list was not found to keep its promise.
+enum Unfit {
+    /// It does not.
+    Refused(VoteRefusal),
+    /// A value of the state has to be fetched first.
+    Missing,
+}
+
 /// Executes a list and compares it with what it promises. Any difference means no.
-fn check(rollup: &Arc<SlotRollup>, prepared: &PreparedList) -> Result<(), VoteRefusal> {
-    let refuse = |code: &str, block: Option<u32>, position: Option<u32>, text: String| VoteRefusal {
-        code: code.to_owned(),
-        block,
-        position,
-        text,
+fn check(rollup: &Arc<SlotRollup>, prepared: &PreparedList) -> Result<(), Unfit> {
+    let refuse = |code: &str, block: Option<u32>, position: Option<u32>, text: String| {
+        Unfit::Refused(VoteRefusal { code: code.to_owned(), block, position, text })
     };
-    let blocks = execute_list(rollup, &prepared.list)
-        .map_err(|error| refuse("list_does_not_execute", None, None, error.to_string()))?;
+    let blocks = execute_list(rollup, &prepared.list).map_err(|error| match error {
+        LaneError::Simulation(SimulationError::State(StateError::Missing(_))) => Unfit::Missing,
+        error => refuse("list_does_not_execute", None, None, error.to_string()),
+    })?;
     for (index, (block, expected)) in (0_u32..).zip(blocks.iter().zip(&prepared.expected)) {
         for position in &expected.must_succeed {
             let succeeded = block.listed().get(*position as usize).is_some_and(|tx| tx.outcome.succeeded());
@@ -418,8 +428,10 @@ fn check(rollup: &Arc<SlotRollup>, prepared: &PreparedList) -> Result<(), VoteRe
         let requirement = RequirementRun { requirement, increase: promised.increase };
         let promise = Promise { requirement, first: promised.first, last: promised.last };
         let (block, position) = (Some(promised.first.0), Some(promised.first.1));
-        let increase = measure(rollup, &prepared.list, &promise)
-            .map_err(|error| refuse("requirement_unreadable", block, position, error.to_string()))?;
+        let increase = measure(rollup, &prepared.list, &promise).map_err(|error| match error {
+            SealError::Engine(error) if error.missing().is_some() => Unfit::Missing,
+            error => refuse("requirement_unreadable", block, position, error.to_string()),
+        })?;
         if increase != promised.increase {
             let text = format!("the balance rises by {increase}, promised {}", promised.increase);
             return Err(refuse("requirement_differs", block, position, text));

@@ -14,12 +14,22 @@ pub struct RemoteLimits {
     /// Accounts, slots and block hashes kept of one state. When more are needed all of them are forgotten and fetched anew,
     /// so it should be well above what one slot reads.
     pub max_values: usize,
+    /// Blocks that are looked at, from the head back, to find those of a slot.
+    pub max_blocks: usize,
     /// Calls in one JSON-RPC batch; many nodes refuse long ones.
     pub batch: usize,
 }
 
 impl Default for RemoteLimits {
     fn default() -> Self {
-        Self { poll_ms: 250, timeout_ms: 5_000, publish_timeout_ms: 10_000, max_states: 8, max_values: 200_000, batch: 100 }
+        Self {
+            poll_ms: 250,
+            timeout_ms: 5_000,
+            publish_timeout_ms: 10_000,
+            max_states: 8,
+            max_values: 200_000,
+            max_blocks: 256,
+            batch: 100,
+        }
     }
 }

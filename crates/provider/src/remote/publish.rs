@@ -17,6 +17,7 @@ use super::{
 use crate::{NodeError, PublishedBlock};
 
 /// A block as it shall be.
+#[derive(Debug)]
 struct Wanted<'a> {
     /// The head it stands on.
     parent: ParentBlock,
@@ -29,7 +30,12 @@ struct Wanted<'a> {
 
 impl RemoteNode {
     /// Makes one block of a list. One at a time: callers wait for each other.
-    pub(super) async fn publish_block(&self, rollup: &SlotRollup, list: &BlockList, index: usize) -> Result<PublishedBlock, NodeError> {
+    pub(super) async fn publish_block(
+        &self,
+        rollup: &SlotRollup,
+        list: &BlockList,
+        index: usize,
+    ) -> Result<PublishedBlock, NodeError> {
         self.dev_node()?;
         let _turn = self.publishing.lock().await;
         let wanted = self.wanted(rollup, list, index).await?;
@@ -79,8 +85,8 @@ impl RemoteNode {
         if !fits {
             return Err(NodeError::OtherParent { chain: self.chain, head: parent.hash, parent: rollup.parent.hash });
         }
-        let context = BlockContext::next(self.chain, &rollup.forks, &parent, &plan.next)
-            .map_err(|error| unfit(LaneError::Rules(error)))?;
+        let context =
+            BlockContext::next(self.chain, &rollup.forks, &parent, &plan.next).map_err(|error| unfit(LaneError::Rules(error)))?;
         let hashes = block.transactions.iter().map(keccak256).collect();
         Ok(Wanted { parent, context, index, transactions: &block.transactions, hashes })
     }
@@ -98,16 +104,9 @@ impl RemoteNode {
         let mut differences = wanted.differences(&block, randao_holds);
         differences.compare("receipts root", receipts_root(&receipts), block.receipts_root);
         if differences.0.is_empty() {
-            return Ok(PublishedBlock {
-                number: block.number(),
-                hash: block.hash,
-                timestamp: block.timestamp(),
-                gas_used: block.gas_used(),
-                receipts_root: block.receipts_root,
-                transactions: block.transactions,
-            });
+            return Ok(block.into_published());
         }
-        let undone = match self.take_back(wanted, &block).await {
+        let undone: String = match self.take_back(wanted, &block).await {
             Ok(true) => "it was taken back".into(),
             Ok(false) => "it was left, because it is not the head on the list's parent".into(),
             Err(error) => format!("it could not be taken back: {error}"),
@@ -220,6 +219,7 @@ impl Wanted<'_> {
 }
 
 /// In what a block differs from the list's, in words.
+#[derive(Debug)]
 struct Differences(Vec<String>);
 
 impl Differences {

@@ -53,7 +53,7 @@ impl PinnedStates {
 }
 
 /// What is known of a state. Every value is that of one block, so none is ever stale.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Values {
     accounts: HashMap<Address, Option<Account>>,
     code: HashMap<B256, Code>,
@@ -69,6 +69,7 @@ impl Values {
 }
 
 /// A value on its way into [`Values`].
+#[derive(Debug)]
 enum Fetched {
     Account(Address, Option<Account>, Option<Code>),
     Storage(Address, U256, U256),
@@ -146,7 +147,7 @@ impl PinnedState {
         }
         let mut answers = Answers { rpc, block: self.block, answers: received.into_iter() };
         if keys.iter().any(is_block_hash) {
-            let canonical: Option<BlockAnswer> = answers.next()?;
+            let canonical: Option<BlockAnswer> = answers.read()?;
             if canonical.is_none_or(|block| block.hash != self.block) {
                 return Err(NodeError::UnknownBlock { chain: rpc.chain(), hash: self.block });
             }
@@ -155,9 +156,9 @@ impl PinnedState {
         for key in keys {
             match *key {
                 StateKey::Account(address) => fetched.push(answers.account(address)?),
-                StateKey::Storage(address, slot) => fetched.push(Fetched::Storage(address, slot, answers.next()?)),
+                StateKey::Storage(address, slot) => fetched.push(Fetched::Storage(address, slot, answers.read()?)),
                 StateKey::BlockHash(number) => {
-                    let block: Option<BlockAnswer> = answers.next()?;
+                    let block: Option<BlockAnswer> = answers.read()?;
                     let block = block.ok_or_else(|| rpc.unusable(format!("it has no block {number}")))?;
                     fetched.push(Fetched::BlockHash(number, block.hash));
                 }
@@ -271,6 +272,7 @@ impl StateView for PinnedState {
 }
 
 /// Answers, read in the order of their calls.
+#[derive(Debug)]
 struct Answers<'a> {
     rpc: &'a Rpc,
     block: B256,
@@ -278,7 +280,7 @@ struct Answers<'a> {
 }
 
 impl Answers<'_> {
-    fn next<R: DeserializeOwned>(&mut self) -> Result<R, NodeError> {
+    fn read<R: DeserializeOwned>(&mut self) -> Result<R, NodeError> {
         let unreadable = |cause: String| self.rpc.unusable(format!("reading state: {cause}"));
         match self.answers.next() {
             Some(Ok(answer)) => serde_json::from_value(answer).map_err(|error| unreadable(error.to_string())),
@@ -292,9 +294,9 @@ impl Answers<'_> {
 
     /// Balance, nonce and code. An account that has none of them does not exist (EIP-161).
     fn account(&mut self, address: Address) -> Result<Fetched, NodeError> {
-        let balance: U256 = self.next()?;
-        let nonce: U64 = self.next()?;
-        let code: Bytes = self.next()?;
+        let balance: U256 = self.read()?;
+        let nonce: U64 = self.read()?;
+        let code: Bytes = self.read()?;
         let mut account = Account { balance, nonce: nonce.to(), ..Account::default() };
         if code.is_empty() {
             return Ok(Fetched::Account(address, Some(account).filter(|account| !account.is_empty()), None));

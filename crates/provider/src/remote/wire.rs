@@ -13,7 +13,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::dev;
-use crate::{Landed, NodeError};
+use crate::{Landed, NodeError, PublishedBlock};
 
 /// JSON-RPC's "internal error": here, that no answer came.
 const NO_ANSWER: i32 = -32603;
@@ -232,6 +232,17 @@ impl BlockAnswer {
             blob_gas_used: self.blob_gas_used.map(|gas| gas.to()),
             excess_blob_gas: self.excess_blob_gas.map(|gas| gas.to()),
             extra_data,
+        }
+    }
+
+    pub(super) fn into_published(self) -> PublishedBlock {
+        PublishedBlock {
+            number: self.number(),
+            hash: self.hash,
+            timestamp: self.timestamp(),
+            gas_used: self.gas_used(),
+            receipts_root: self.receipts_root,
+            transactions: self.transactions,
         }
     }
 }

@@ -1,0 +1,331 @@
+//! `lockstep_*`.
+
+use std::sync::Arc;
+
+use alloy_primitives::{B256, U64};
+use jsonrpsee::{
+    Extensions, PendingSubscriptionSink, SubscriptionMessage,
+    core::{RpcResult, SubscriptionResult, async_trait},
+};
+use lockstep_building::{Attempt, SlotView, simulate};
+use lockstep_pool::{Kind, check};
+use lockstep_primitives::{Asset, Bundle, BundleState, Price, RollupSet};
+use lockstep_rpc::{
+    Signer,
+    api::LockstepApiServer,
+    from_rejection, invalid_params, not_found, parse, unavailable,
+    wire::{
+        BalanceChangeWire, BundleParams, BundleStatus, CancelParams, Explanation, MessageWire, SentBundle, SignedDecimal,
+        SimulatedLeg, SimulatedTx, SimulationResult, SlotRollupStatus, SlotStatus,
+    },
+};
+use lockstep_simulation::{SlotRollup, TxStatus};
+use serde_json::{Value, json};
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::{
+    clock::now_ms,
+    roles::builder::{BuilderRole, blocking_with_state},
+    tracker::obstacle,
+};
+
+/// The builder's face.
+#[derive(Clone, Debug)]
+pub(crate) struct LockstepRpc {
+    pub(crate) builder: Arc<BuilderRole>,
+    pub(crate) policy: lockstep_building::Policy,
+}
+
+pub(crate) fn signer(extensions: &Extensions) -> Option<alloy_primitives::Address> {
+    extensions.get::<Signer>().map(|signer| signer.0)
+}
+
+impl LockstepRpc {
+    /// The blocks that would follow every rollup's head now, for a simulation outside of any slot.
+    pub(crate) async fn pending_view(&self, rollups: &RollupSet) -> Result<SlotView, String> {
+        let intake = self.builder.intake();
+        let mut views = std::collections::BTreeMap::new();
+        for chain in rollups {
+            let served = intake.rollups().get(chain).ok_or_else(|| format!("rollup {chain} is not served"))?;
+            let parent = served.node.head().await.map_err(|error| error.to_string())?;
+            let timestamp = (parent.timestamp + 1).max(now_ms() / 1000 + 1);
+            let blocks =
+                served.node.plan(&parent, &[timestamp], self.builder.address()).await.map_err(|error| error.to_string())?;
+            let state = served.node.state_at(parent.hash).await.map_err(|error| error.to_string())?;
+            let slot = Arc::new(SlotRollup { chain: *chain, forks: served.forks.clone(), parent, state, blocks });
+            views.insert(*chain, lockstep_building::RollupView { slot, price: Price::PAR, fee_share_bps: 0 });
+        }
+        Ok(SlotView { slot: 0, rollups: views, proposer: self.builder.address(), policy: self.policy.clone() })
+    }
+
+    pub(crate) async fn simulate(&self, bundle: Arc<Bundle>) -> Result<Attempt, jsonrpsee::types::ErrorObjectOwned> {
+        let view = self
+            .pending_view(&bundle.rollups())
+            .await
+            .map_err(|error| unavailable("node_unavailable", error))?;
+        blocking_with_state(self.builder.intake(), Arc::new(view), move |view| simulate(view, &bundle))
+            .await
+            .map_err(|error| unavailable("simulation_failed", error))
+    }
+}
+
+#[async_trait]
+impl LockstepApiServer for LockstepRpc {
+    async fn send_bundle(&self, ext: &Extensions, bundle: Value) -> RpcResult<SentBundle> {
+        let signer = signer(ext);
+        let bundle = parse::<BundleParams>(bundle)?.into_bundle(signer).map_err(|rejection| from_rejection(&rejection))?;
+        let admitted = self.builder.intake().admit(bundle, Kind::Bundle).await?;
+        Ok(SentBundle { bundle_hash: admitted.hash })
+    }
+
+    async fn simulate_bundle(&self, ext: &Extensions, bundle: Value) -> RpcResult<SimulationResult> {
+        let bundle =
+            parse::<BundleParams>(bundle)?.into_bundle(signer(ext)).map_err(|rejection| from_rejection(&rejection))?;
+        let limits = self.builder.intake().pool().read().limits().clone();
+        check(&bundle, &self.builder.intake().heads(), now_ms() / 1000, &limits)
+            .map_err(|rejection| from_rejection(&rejection))?;
+        let bundle = Arc::new(bundle);
+        let attempt = self.simulate(Arc::clone(&bundle)).await?;
+        Ok(simulation_result(&bundle, &attempt))
+    }
+
+    async fn cancel_bundle(&self, ext: &Extensions, which: Value) -> RpcResult<bool> {
+        let which: CancelParams = parse(which)?;
+        let Some(signer) = signer(ext) else {
+            let rejection = lockstep_primitives::Rejection::new(
+                lockstep_primitives::Place::BUNDLE,
+                lockstep_primitives::Reason::ReplacementNeedsSigner,
+            );
+            return Err(from_rejection(&rejection));
+        };
+        if which.bundle_hash.is_some() == which.replacement_uuid.is_some() {
+            return Err(invalid_params(
+                "invalid_params",
+                "give either bundleHash or replacementUuid",
+                "a bundle is cancelled by its hash or by its replacement identity",
+            ));
+        }
+        self.builder.intake().cancel(signer, which.bundle_hash, which.replacement_uuid.as_deref()).await
+    }
+
+    async fn get_bundle(&self, ext: &Extensions, bundle_hash: B256) -> RpcResult<BundleStatus> {
+        self.builder
+            .intake()
+            .tracker()
+            .status(bundle_hash, signer(ext))
+            .ok_or_else(|| not_found(format!("no bundle {bundle_hash} that this request may see")))
+    }
+
+    async fn explain_bundle(&self, ext: &Extensions, bundle_hash: B256) -> RpcResult<Explanation> {
+        let status = self.get_bundle(ext, bundle_hash).await?;
+        Ok(explain(status))
+    }
+
+    async fn get_slot(&self, slot: Option<u64>) -> RpcResult<SlotStatus> {
+        let clock = self.builder.timings().clock;
+        let current = clock.slot_at(now_ms()).unwrap_or_default();
+        let slot = slot.unwrap_or(current);
+        let intake = self.builder.intake();
+        let report = self.builder.report(slot);
+        if report.is_none() && slot + 64 < current {
+            return Err(not_found(format!("slot {slot} is over and forgotten")));
+        }
+        Ok(SlotStatus {
+            slot,
+            start: clock.start_ms(slot),
+            end: clock.end_ms(slot),
+            builder: self.builder.address(),
+            rollups: intake
+                .heads()
+                .into_iter()
+                .map(|(chain, head)| SlotRollupStatus { chain_id: U64::from(chain), head: U64::from(head.number) })
+                .collect(),
+            pending: intake.pool().read().len(),
+            report,
+        })
+    }
+
+    async fn watch(
+        &self,
+        pending: PendingSubscriptionSink,
+        ext: &Extensions,
+        kind: String,
+        filter: Option<Value>,
+    ) -> SubscriptionResult {
+        match kind.as_str() {
+            "bundles" => {
+                let asker = signer(ext);
+                let hash = filter
+                    .as_ref()
+                    .and_then(|filter| filter.get("bundleHash"))
+                    .and_then(Value::as_str)
+                    .and_then(|text| text.parse::<B256>().ok());
+                if asker.is_none() && hash.is_none() {
+                    let text = "an unsigned subscriber has to name a bundle";
+                    let hint = "give {\"bundleHash\": \"0x..\"} of an unsigned bundle as the second parameter";
+                    pending.reject(invalid_params("missing_field", text, hint)).await;
+                    return Ok(());
+                }
+                let mut steps = self.builder.intake().tracker().subscribe();
+                let sink = pending.accept().await?;
+                loop {
+                    let step = tokio::select! {
+                        () = sink.closed() => return Ok(()),
+                        step = steps.recv() => step,
+                    };
+                    let value = match step {
+                        Ok(step) => {
+                            let visible = step.signer.is_none() || step.signer == asker;
+                            if !visible || hash.is_some_and(|hash| hash != step.hash) || (hash.is_none() && step.signer.is_none()) {
+                                continue;
+                            }
+                            json!({ "bundleHash": step.hash, "event": step.event })
+                        }
+                        Err(RecvError::Lagged(missed)) => json!({ "missed": missed }),
+                        Err(RecvError::Closed) => return Ok(()),
+                    };
+                    sink.send(SubscriptionMessage::from(serde_json::value::to_raw_value(&value)?)).await?;
+                }
+            }
+            "slots" => {
+                let mut reports = self.builder.reports();
+                let sink = pending.accept().await?;
+                loop {
+                    let report = tokio::select! {
+                        () = sink.closed() => return Ok(()),
+                        report = reports.recv() => report,
+                    };
+                    let value = match report {
+                        Ok(report) => serde_json::to_value(public(report))?,
+                        Err(RecvError::Lagged(missed)) => json!({ "missed": missed }),
+                        Err(RecvError::Closed) => return Ok(()),
+                    };
+                    sink.send(SubscriptionMessage::from(serde_json::value::to_raw_value(&value)?)).await?;
+                }
+            }
+            other => {
+                let text = format!("there is no subscription {other:?}");
+                pending.reject(invalid_params("unknown_subscription", text, "there are \"bundles\" and \"slots\"")).await;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Order flow is private: a slot's report names no bundle to the public.
+fn public(report: lockstep_rpc::wire::SlotReport) -> lockstep_rpc::wire::SlotReport {
+    lockstep_rpc::wire::SlotReport { bundles: Vec::new(), ..report }
+}
+
+fn explain(status: BundleStatus) -> Explanation {
+    let last = status.history.last();
+    let rollups = status.rollups.iter().map(|chain| chain.to_string()).collect::<Vec<_>>().join(", ");
+    let landed = BundleState::Landed.as_str();
+    let text = match (&status.blocked, last) {
+        (Some(blocked), _) => format!(
+            "The bundle over rollups {rollups} is {}. What keeps it from landing: {}. {}.",
+            status.state, blocked.text, blocked.hint
+        ),
+        (None, Some(_)) if status.state == landed => {
+            let blocks = status
+                .legs
+                .iter()
+                .enumerate()
+                .filter_map(|(index, leg)| {
+                    let block = leg.transactions.first()?.block_number?;
+                    Some(format!("leg {index} in block {block} of rollup {}", leg.chain_id))
+                })
+                .collect::<Vec<_>>()
+                .join(", ");
+            format!("The bundle landed with all its legs: {blocks}.")
+        }
+        (None, Some(event)) => {
+            let why = event.text.as_ref().map(|text| format!(" ({text})")).unwrap_or_default();
+            format!("The bundle over rollups {rollups} is {}{why}. Nothing is known to be in its way.", status.state)
+        }
+        (None, None) => format!("The bundle over rollups {rollups} is {}.", status.state),
+    };
+    Explanation { bundle_hash: status.bundle_hash, state: status.state, text, obstacle: status.blocked }
+}
+
+fn simulation_result(bundle: &Bundle, attempt: &Attempt) -> SimulationResult {
+    let run = &attempt.run;
+    let legs = run
+        .legs
+        .iter()
+        .map(|leg| SimulatedLeg {
+            chain_id: U64::from(leg.chain),
+            relay: leg.relay,
+            block_number: U64::from(leg.block as u64),
+            transactions: leg.txs.iter().map(|tx| simulated_tx(tx, leg.relay)).collect(),
+            messages: leg
+                .messages
+                .iter()
+                .map(|message| match message {
+                    Ok(message) => MessageWire {
+                        protocol: message.protocol.to_owned(),
+                        id: Some(message.id),
+                        destination: message.destination.map(U64::from),
+                        text: message.destination_name.clone(),
+                    },
+                    Err(reason) => {
+                        MessageWire { protocol: "malformed".into(), id: None, destination: None, text: reason.to_string() }
+                    }
+                })
+                .collect(),
+        })
+        .collect();
+    let balance_changes = run
+        .balances
+        .iter()
+        .flat_map(|(chain, changes)| {
+            changes.iter().map(|change| BalanceChangeWire {
+                chain_id: U64::from(*chain),
+                account: change.account,
+                asset: match change.asset {
+                    Asset::Native => "native".into(),
+                    Asset::Token(token) => token.to_string(),
+                },
+                change: SignedDecimal(change.change),
+            })
+        })
+        .collect();
+    SimulationResult {
+        bundle_hash: bundle.hash(),
+        success: attempt.blocked.is_none(),
+        blocked: attempt.blocked.as_ref().map(obstacle),
+        legs,
+        balance_changes,
+        value: SignedDecimal(run.value),
+    }
+}
+
+fn simulated_tx(tx: &lockstep_building::TxRun, relay: bool) -> SimulatedTx {
+    let transaction_hash = (!relay).then_some(tx.hash);
+    let Some(outcome) = &tx.outcome else {
+        let status = if tx.must_succeed { "invalid" } else { "dropped" };
+        return SimulatedTx {
+            transaction_hash,
+            status: status.into(),
+            gas_used: 0,
+            logs: Vec::new(),
+            output: Default::default(),
+            revert_reason: None,
+        };
+    };
+    let status = match outcome.status {
+        TxStatus::Succeeded => "success",
+        TxStatus::Reverted => "reverted",
+        TxStatus::Halted(_) => "halted",
+    };
+    SimulatedTx {
+        transaction_hash,
+        status: status.into(),
+        gas_used: outcome.gas_used,
+        logs: outcome.logs.clone(),
+        output: outcome.output.clone(),
+        revert_reason: (outcome.status == TxStatus::Reverted)
+            .then(|| alloy_sol_types::decode_revert_reason(&outcome.output))
+            .flatten(),
+    }
+}

@@ -1,0 +1,58 @@
+//! The command line.
+
+mod dev;
+mod replay;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::telemetry::init_logs;
+
+/// Builds blocks for several rollups at once: what must happen on two chains happens on both or on neither.
+#[derive(Debug, Parser)]
+#[command(name = "lockstep", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// Logs as JSON lines. LOCKSTEP_LOG filters them, for example "lockstep=debug".
+    #[arg(long, global = true, env = "LOCKSTEP_LOG_JSON")]
+    log_json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start rollups in this process, with funded accounts and contracts, and every role.
+    Dev(dev::DevArgs),
+    /// Execute recorded blocks and compare gas used, receipts root and logs bloom with their headers.
+    Replay(replay::ReplayArgs),
+}
+
+impl Cli {
+    /// Does what was asked for.
+    pub fn run(self) -> ExitCode {
+        init_logs(self.log_json);
+        let done = match self.command {
+            Command::Dev(args) => runtime().and_then(|runtime| runtime.block_on(args.run())),
+            Command::Replay(args) => args.run(),
+        };
+        match done {
+            Ok(code) => code,
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| format!("no runtime: {error}"))
+}
+
+/// Writes a line to standard output, which holds nothing but what was asked for.
+fn line(text: &str) -> Result<(), String> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|error| format!("standard output: {error}"))
+}

@@ -1,0 +1,143 @@
+//! `lockstep dev`.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use alloy_primitives::U256;
+use clap::Args;
+use lockstep_rpc::wire::SlotReport;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::line;
+use crate::dev::{Demo, Dev, DevOptions, MAX_ROLLUPS, USERS, builder, example_request, user};
+
+/// The arguments of `lockstep dev`.
+#[derive(Debug, Args)]
+pub(super) struct DevArgs {
+    /// How many rollups: Ethereum rules and OP-stack rules in turn. [default: 2, with --demo 3]
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=MAX_ROLLUPS as i64))]
+    rollups: Option<u8>,
+    /// Send a stream of bundles of all kinds, some of which must fail, and print a line a slot.
+    #[arg(long)]
+    demo: bool,
+    /// Stop after this many slots.
+    #[arg(long)]
+    slots: Option<u64>,
+    /// One JSON object a slot on standard output, and nothing else.
+    #[arg(long)]
+    json: bool,
+    /// Where to listen; port 0 takes a free one.
+    #[arg(long, env = "LOCKSTEP_LISTEN", default_value = "127.0.0.1:8545")]
+    listen: SocketAddr,
+    /// Length of a slot in milliseconds.
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1_000..=60_000))]
+    slot_ms: u64,
+    /// Seconds between blocks, one a rollup, separated by commas; the last one counts for the rest.
+    #[arg(long, value_delimiter = ',', default_value = "2")]
+    block_times: Vec<u64>,
+    /// Folder to keep what is acknowledged; in memory without one.
+    #[arg(long, env = "LOCKSTEP_DATA")]
+    data: Option<PathBuf>,
+    /// The rollups' reserve price in wei.
+    #[arg(long, default_value = "1000000000")]
+    reserve: U256,
+}
+
+impl DevArgs {
+    pub(super) async fn run(self) -> Result<ExitCode, String> {
+        if self.block_times.contains(&0) {
+            return Err("--block-times: a block time is at least 1 second".to_owned());
+        }
+        let options = DevOptions {
+            listen: self.listen,
+            rollups: usize::from(self.rollups.unwrap_or(if self.demo { 3 } else { 2 })),
+            slot_ms: self.slot_ms,
+            block_times: self.block_times.clone(),
+            data: self.data.clone(),
+            reserve: self.reserve,
+        };
+        let dev = Dev::start(options).await.map_err(|error| error.to_string())?;
+        let mut reports = dev.process.reports().ok_or("dev has no builder")?;
+        if !self.json {
+            introduce(&dev)?;
+        }
+        let mut demo = if self.demo { Some(Demo::new(&dev)?) } else { None };
+        if let Some(demo) = &mut demo {
+            demo.send(&dev.process).await;
+        }
+        let mut seen = 0;
+        loop {
+            let report = tokio::select! {
+                report = reports.recv() => report,
+                _ = tokio::signal::ctrl_c() => break,
+            };
+            let report = match report {
+                Ok(report) => report,
+                Err(RecvError::Lagged(_)) => continue,
+                Err(RecvError::Closed) => break,
+            };
+            if self.json {
+                line(&serde_json::to_string(&report).map_err(|error| error.to_string())?)?;
+            } else if self.demo {
+                line(&in_words(&report))?;
+            }
+            seen += 1;
+            if self.slots.is_some_and(|slots| seen >= slots) {
+                break;
+            }
+            if let Some(demo) = &mut demo {
+                demo.note(&report);
+                demo.send(&dev.process).await;
+            }
+        }
+        dev.process.stop().await;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn introduce(dev: &Dev) -> Result<(), String> {
+    let url = dev.process.url();
+    line(&format!("Lockstep is running. Market, sequencers and builder: {url}"))?;
+    for rollup in &dev.rollups {
+        let rules = rollup.rollup.newest().map(|block| format!("{:?}", block.context.rules)).unwrap_or_default();
+        line(&format!("  rollup {} ({rules}, CCTP domain {}): {url}/rollup/{}", rollup.chain, rollup.domain, rollup.chain))?;
+    }
+    line(&format!("Health: {url}/livez {url}/readyz, metrics: {url}/metrics"))?;
+    line(&format!("Builder (pay it, or tip): {}", builder().address()))?;
+    line("Accounts, with funds on every rollup and approvals in place:")?;
+    for index in 0..USERS {
+        line(&format!("  {} {}", user(index).address(), user(index).reveal()))?;
+    }
+    let contracts = &dev.contracts;
+    line("Contracts, at the same addresses on every rollup:")?;
+    for (name, address) in [
+        ("USDC", contracts.usdc),
+        ("TokenMessenger", contracts.token_messenger),
+        ("MessageTransmitter", contracts.message_transmitter),
+        ("TokenMinter", contracts.token_minter),
+        ("NftShop", contracts.nft_shop),
+        ("WETH", contracts.weth),
+        ("Router", contracts.router),
+        ("Probe", contracts.probe),
+    ] {
+        line(&format!("  {name:<19}{address}"))?;
+    }
+    if let Some(example) = example_request(dev) {
+        line("Burn USDC on the first rollup, mint it on the second and buy an NFT with it, or nothing of that:")?;
+        line(&example)?;
+    }
+    Ok(())
+}
+
+fn in_words(report: &SlotReport) -> String {
+    let landed = report.bundles.iter().filter(|bundle| bundle.state == "landed").count();
+    let blocks: usize = report.rollups.iter().map(|rollup| rollup.blocks.len()).sum();
+    let bundles: Vec<String> = report
+        .bundles
+        .iter()
+        .map(|bundle| match (&bundle.reason, bundle.state.as_str()) {
+            (Some(reason), state) => format!("{} {state} ({reason})", bundle.kind),
+            (None, state) => format!("{} {state} {}", bundle.kind, bundle.level),
+        })
+        .collect();
+    format!("slot {}: {blocks} blocks, {landed} bundles landed, value {} wei | {}", report.slot, report.value.0, bundles.join(", "))
+}

@@ -1,0 +1,184 @@
+//! `lockstep dev`: rollups in this process, with funded accounts and the fixture contracts, and every role.
+
+pub(crate) mod contracts;
+mod demo;
+mod example;
+mod genesis;
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use alloy_primitives::{ChainId, U256};
+use lockstep_messaging::CctpV1Deployment;
+use lockstep_primitives::{Price, RollupSet};
+use lockstep_provider::{EmbeddedGenesis, EmbeddedRollup};
+use lockstep_simulation::{EthereumFork, ForkSchedule, OpFork, Rules};
+
+use crate::{
+    clock::now_ms,
+    keys::Key,
+    process::{BuilderSetup, MarketSetup, Node, Process, RollupSetup, SequencerSetup, Setup, StartError},
+};
+
+pub use contracts::{Contracts, DOMAIN_BASE};
+pub use demo::Demo;
+pub use example::{burn_mint_buy, example_request};
+
+/// The chain id of the first rollup; the others follow.
+pub const FIRST_CHAIN: ChainId = 31_101;
+/// Accounts with funds on every rollup.
+pub const USERS: usize = 10;
+/// The most rollups that `dev` starts.
+pub const MAX_ROLLUPS: usize = 6;
+/// How many attesters sign a CCTP message.
+const ATTESTERS: usize = 2;
+const GAS_LIMIT: u64 = 30_000_000;
+const BASE_FEE: u64 = 1_000_000_000;
+
+/// How `dev` is started.
+#[derive(Clone, Debug)]
+pub struct DevOptions {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// How many rollups: Ethereum rules and OP-stack rules in turn.
+    pub rollups: usize,
+    /// Length of a slot.
+    pub slot_ms: u64,
+    /// Seconds between blocks, one a rollup; the last one counts for the rest.
+    pub block_times: Vec<u64>,
+    /// Where it keeps what it acknowledged; in memory when absent.
+    pub data: Option<PathBuf>,
+    /// The rollups' reserve price, in wei.
+    pub reserve: U256,
+}
+
+impl Default for DevOptions {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8545)),
+            rollups: 2,
+            slot_ms: 2_000,
+            block_times: vec![2],
+            data: None,
+            reserve: U256::from(1_000_000_000_u64),
+        }
+    }
+}
+
+/// A rollup of a running `dev`.
+#[derive(Clone, Debug)]
+pub struct DevRollup {
+    /// The chain id.
+    pub chain: ChainId,
+    /// Its CCTP domain.
+    pub domain: u32,
+    /// The rollup itself.
+    pub rollup: Arc<EmbeddedRollup>,
+}
+
+/// A running `dev`.
+#[derive(Debug)]
+pub struct Dev {
+    /// Its roles.
+    pub process: Process,
+    /// Its rollups.
+    pub rollups: Vec<DevRollup>,
+    /// The fixture contracts: at the same addresses on every rollup.
+    pub contracts: Contracts,
+}
+
+/// The key of a funded account.
+pub fn user(index: usize) -> Key {
+    Key::of_name(&format!("user {index}"))
+}
+
+/// The builder's key.
+pub fn builder() -> Key {
+    Key::of_name("builder")
+}
+
+/// The attester keys.
+pub fn attesters() -> Vec<Key> {
+    (0..ATTESTERS).map(|index| Key::of_name(&format!("attester {index}"))).collect()
+}
+
+/// The rules of the rollup at an index.
+pub const fn rules(index: usize) -> Rules {
+    if index % 2 == 0 { Rules::Ethereum(EthereumFork::Osaka) } else { Rules::OpStack(OpFork::Jovian) }
+}
+
+/// The CCTP deployment of a rollup whose attesters are ours.
+pub fn cctp(contracts: &Contracts, domain: u32) -> CctpV1Deployment {
+    CctpV1Deployment {
+        domain,
+        message_transmitter: contracts.message_transmitter,
+        attesters: attesters().iter().map(Key::address).collect(),
+        threshold: ATTESTERS,
+    }
+}
+
+impl Dev {
+    /// Starts everything.
+    ///
+    /// # Errors
+    /// When the port or the store cannot be used.
+    pub async fn start(options: DevOptions) -> Result<Self, StartError> {
+        let count = options.rollups.clamp(1, MAX_ROLLUPS);
+        // The clock begins with a whole second in the past, so that the first slots are there at once.
+        let genesis_ms = (now_ms() / 1000 - 1) * 1000;
+        let contracts = Contracts::new();
+        let mut rollups = Vec::with_capacity(count);
+        let mut setups = Vec::with_capacity(count);
+        for index in 0..count {
+            let chain = FIRST_CHAIN + index as u64;
+            let domain = DOMAIN_BASE + index as u32;
+            let remotes: Vec<u32> = (0..count as u32).map(|other| DOMAIN_BASE + other).filter(|other| *other != domain).collect();
+            let forks = ForkSchedule::always(rules(index));
+            let state = genesis::state(chain, rules(index), domain, &remotes, &contracts, genesis_ms / 1000)
+                .map_err(|error| StartError::Market(error.to_string()))?;
+            let genesis = EmbeddedGenesis {
+                chain,
+                forks: forks.clone(),
+                timestamp: genesis_ms / 1000,
+                gas_limit: GAS_LIMIT,
+                base_fee: BASE_FEE,
+                state,
+            };
+            let rollup =
+                Arc::new(EmbeddedRollup::new(genesis).map_err(|error| StartError::Market(error.to_string()))?);
+            let last = options.block_times.last().copied().unwrap_or(2);
+            setups.push(RollupSetup {
+                chain,
+                forks,
+                node: Node::Embedded(Arc::clone(&rollup)),
+                block_time: options.block_times.get(index).copied().unwrap_or(last),
+                price: Price::PAR,
+                cctp_v1: Some(cctp(&contracts, domain)),
+                sequencer: Some(SequencerSetup {
+                    key: Key::of_name(&format!("sequencer {index}")),
+                    reserve: options.reserve,
+                    holds: true,
+                    fee_share_bps: 10_000,
+                }),
+            });
+            rollups.push(DevRollup { chain, domain, rollup });
+        }
+        let setup = Setup {
+            listen: options.listen,
+            data: options.data,
+            genesis_ms,
+            slot_ms: options.slot_ms,
+            rollups: setups,
+            builder: Some(BuilderSetup {
+                key: builder(),
+                bid_bps: 9_000,
+                attesters: attesters(),
+                // One process plays every sequencer, so there is nobody to distrust.
+                trusted: rollups.iter().map(|rollup| rollup.chain).collect::<RollupSet>(),
+                pool: lockstep_pool::Limits::default(),
+            }),
+            market: MarketSetup::Own(Key::of_name("market")),
+        };
+        let process = Process::start(setup).await?;
+        Ok(Self { process, rollups, contracts })
+    }
+}

@@ -1,0 +1,427 @@
+//! A process: the roles it plays, wired together behind one port.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
+
+use alloy_primitives::Address;
+use async_trait::async_trait;
+use jsonrpsee::RpcModule;
+use lockstep_building::{Candidate, Policy, RollupView, SlotView, build, simulate_all};
+use lockstep_messaging::{CctpV1, CctpV1Deployment, Protocols};
+use lockstep_pool::Kind;
+use lockstep_primitives::{BlockList, ChainId, ListBlock, Price, Registration, RollupSet};
+use lockstep_provider::{EmbeddedRollup, LocalAttester, RemoteNode, RollupNode};
+use lockstep_rpc::{
+    Limits as RpcLimits, Routes, Server, ServerError,
+    api::{DecisionApiServer, LockstepApiServer, MarketApiClient, MarketApiServer, SequencerApiServer},
+    bind, serve,
+};
+use lockstep_simulation::{ForkSchedule, SlotRollup};
+use lockstep_store::{Store, StoreError};
+use tokio::task::JoinHandle;
+
+use crate::{
+    api::LockstepRpc,
+    clock::{now_ms, sleep_until},
+    dialect,
+    eth,
+    intake::{Intake, ServedRollup},
+    keys::Key,
+    roles::{
+        ClientError, Timings,
+        builder::{BuilderRole, BuilderSettings},
+        client,
+        market::{MarketRole, MarketRpc},
+        sequencer::{DefaultList, SequencerRole, SequencerSettings, Sequencers, empty_list},
+    },
+    telemetry::{NodePages, init_metrics},
+};
+
+/// How long a process waits for the market before it gives up.
+const MARKET_WAIT_MS: u64 = 30_000;
+
+/// A rollup's node.
+#[derive(Clone, Debug)]
+pub enum Node {
+    /// In this process.
+    Embedded(Arc<EmbeddedRollup>),
+    /// Elsewhere.
+    Remote(Arc<RemoteNode>),
+}
+
+impl Node {
+    fn rollup_node(&self) -> Arc<dyn RollupNode> {
+        match self {
+            Self::Embedded(rollup) => Arc::clone(rollup) as _,
+            Self::Remote(node) => Arc::clone(node) as _,
+        }
+    }
+}
+
+/// A rollup's sequencer, when this process plays it.
+#[derive(Clone, Debug)]
+pub struct SequencerSetup {
+    /// Its key.
+    pub key: Key,
+    /// The least a slot is sold for, in the numeraire's smallest unit.
+    pub reserve: alloy_primitives::U256,
+    /// Whether it holds its block back while the decision cannot be read.
+    pub holds: bool,
+    /// The proposer's share of protocol fees, in basis points.
+    pub fee_share_bps: u64,
+}
+
+/// A rollup that the process has to do with.
+#[derive(Clone, Debug)]
+pub struct RollupSetup {
+    /// The rollup.
+    pub chain: ChainId,
+    /// When which rules hold.
+    pub forks: ForkSchedule,
+    /// Its node.
+    pub node: Node,
+    /// Seconds between blocks.
+    pub block_time: u64,
+    /// The price of its native asset.
+    pub price: Price,
+    /// CCTP v1 on it.
+    pub cctp_v1: Option<CctpV1Deployment>,
+    /// Its sequencer.
+    pub sequencer: Option<SequencerSetup>,
+}
+
+/// A builder.
+#[derive(Clone, Debug)]
+pub struct BuilderSetup {
+    /// Its key.
+    pub key: Key,
+    /// Which part of a proposal's value is bid, in basis points.
+    pub bid_bps: u64,
+    /// The attester keys that it may ask.
+    pub attesters: Vec<Key>,
+    /// Rollups whose sequencers the attester trusts to vote.
+    pub trusted: RollupSet,
+    /// Bounds of its pool.
+    pub pool: lockstep_pool::Limits,
+}
+
+/// Where the market is.
+#[derive(Clone, Debug)]
+pub enum MarketSetup {
+    /// In this process, with this key.
+    Own(Key),
+    /// Elsewhere: its URL and the address that signs its allocations.
+    At(String, Address),
+}
+
+/// Everything a process is made of.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Where it keeps what it acknowledged; in memory when absent.
+    pub data: Option<PathBuf>,
+    /// When the slot clock began, in Unix milliseconds: the same for all processes of a market.
+    pub genesis_ms: u64,
+    /// Length of a slot.
+    pub slot_ms: u64,
+    /// The rollups.
+    pub rollups: Vec<RollupSetup>,
+    /// The builder, if it plays one.
+    pub builder: Option<BuilderSetup>,
+    /// The market.
+    pub market: MarketSetup,
+}
+
+/// Why a process did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The port.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// The store.
+    #[error("the store cannot be used: {0}")]
+    Store(#[from] StoreError),
+    /// A URL.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// Methods.
+    #[error("a method is registered twice: {0}")]
+    Methods(#[from] jsonrpsee::core::RegisterMethodError),
+    /// The market.
+    #[error("the market cannot be used: {0}")]
+    Market(String),
+}
+
+/// A running process. Its roles end when it is dropped.
+#[derive(Debug)]
+pub struct Process {
+    server: Option<Server>,
+    tasks: Vec<JoinHandle<()>>,
+    builder: Option<Arc<BuilderRole>>,
+    timings: Timings,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl Process {
+    /// Starts every role of a setup.
+    ///
+    /// # Errors
+    /// When the port, the store or the market cannot be used.
+    pub async fn start(setup: Setup) -> Result<Self, StartError> {
+        let metrics = init_metrics();
+        let timings = Timings::for_slots(setup.genesis_ms, setup.slot_ms);
+        let bound = bind(setup.listen).await?;
+        let own_url = format!("http://{}", bound.address());
+        let store = match &setup.data {
+            Some(path) => {
+                let _ = std::fs::create_dir_all(path);
+                Store::open(&path.join("lockstep.redb"))?
+            }
+            None => Store::in_memory()?,
+        };
+        let mut root = RpcModule::new(());
+        let mut routes = Routes::default();
+        let (market_url, market_address, market) = match &setup.market {
+            MarketSetup::Own(key) => {
+                let role = Arc::new(MarketRole::new(key.clone(), timings, store.clone())?);
+                root.merge(MarketApiServer::into_rpc(MarketRpc(Arc::clone(&role))))?;
+                root.merge(DecisionApiServer::into_rpc(MarketRpc(Arc::clone(&role))))?;
+                (own_url.clone(), role.address(), Some(role))
+            }
+            MarketSetup::At(url, address) => (url.clone(), *address, None),
+        };
+        let intake = setup.builder.as_ref().map(|builder| {
+            let served = setup.rollups.iter().map(|rollup| {
+                (rollup.chain, ServedRollup { node: rollup.node.rollup_node(), forks: rollup.forks.clone() })
+            });
+            Arc::new(Intake::new(served.collect(), builder.pool.clone(), store.clone()))
+        });
+        let policy = policy(&setup);
+        let builder = match (&setup.builder, &intake) {
+            (Some(builder), Some(intake)) => {
+                let restored = intake.restore()?;
+                if restored > 0 {
+                    tracing::info!(restored, "pending bundles are back from disk");
+                }
+                let keys = builder.attesters.iter().map(|key| key.signer().clone());
+                let evidence = LocalAttester::new(keys, builder.trusted.clone());
+                let settings = BuilderSettings {
+                    key: builder.key.clone(),
+                    timings,
+                    policy: policy.clone(),
+                    prices: setup.rollups.iter().map(|rollup| (rollup.chain, rollup.price)).collect(),
+                    bid_bps: builder.bid_bps,
+                };
+                let role = Arc::new(BuilderRole::new(
+                    settings,
+                    Arc::clone(intake),
+                    client(&market_url)?,
+                    market_address,
+                    Arc::new(evidence),
+                ));
+                let rpc = LockstepRpc { builder: Arc::clone(&role), policy };
+                root.merge(LockstepApiServer::into_rpc(rpc.clone()))?;
+                for rollup in &setup.rollups {
+                    let mut methods = read_methods(&rollup.node, intake)?;
+                    methods.merge(dialect::bundle_methods(rollup.chain, rpc.clone())?)?;
+                    routes.rollups.insert(rollup.chain, methods.into());
+                }
+                Some(role)
+            }
+            _ => None,
+        };
+        let sequencers = sequencers(&setup, timings, &own_url, &market_url, market_address, &store, intake.as_ref())?;
+        if !sequencers.0.is_empty() {
+            root.merge(SequencerApiServer::into_rpc(sequencers.clone()))?;
+        }
+        routes.root = root.into();
+        let block_times = setup.rollups.iter().map(|rollup| (rollup.chain, rollup.block_time)).collect();
+        let pages = Arc::new(NodePages::new(metrics, intake, block_times, store));
+        let server = serve(bound, routes, pages, RpcLimits::default());
+        let mut process = Self { server: Some(server), tasks: Vec::new(), builder, timings };
+        process.run(market, sequencers, &market_url).await?;
+        Ok(process)
+    }
+
+    /// Registers the rollups, then sets every loop going.
+    async fn run(
+        &mut self,
+        market: Option<Arc<MarketRole>>,
+        sequencers: Sequencers,
+        market_url: &str,
+    ) -> Result<(), StartError> {
+        let registry = client(market_url)?;
+        for role in sequencers.0.values() {
+            let deadline = now_ms() + MARKET_WAIT_MS;
+            while let Err(error) = registry.register_rollup(role.registration()).await {
+                if now_ms() > deadline {
+                    return Err(StartError::Market(error.to_string()));
+                }
+                tracing::warn!(%error, "the market does not take the registration yet");
+                sleep_until(now_ms() + 500).await;
+            }
+        }
+        if let Some(market) = market {
+            self.tasks.push(tokio::spawn(market.run()));
+        }
+        for role in sequencers.0.into_values() {
+            self.tasks.push(tokio::spawn(role.run()));
+        }
+        if let Some(builder) = &self.builder {
+            self.tasks.push(tokio::spawn(Arc::clone(builder).run()));
+        }
+        Ok(())
+    }
+
+    /// Where it listens.
+    ///
+    /// # Panics
+    /// Never: the server is there until [`Process::stop`] takes it.
+    pub fn address(&self) -> SocketAddr {
+        #[expect(clippy::expect_used, reason = "only `stop`, which takes the process, takes the server")]
+        self.server.as_ref().map(Server::address).expect("the server runs as long as the process")
+    }
+
+    /// The URL of its JSON-RPC.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address())
+    }
+
+    /// Its slots.
+    pub const fn timings(&self) -> Timings {
+        self.timings
+    }
+
+    /// A report a slot from now on; `None` without a builder.
+    pub fn reports(&self) -> Option<tokio::sync::broadcast::Receiver<lockstep_rpc::wire::SlotReport>> {
+        self.builder.as_ref().map(|builder| builder.reports())
+    }
+
+    /// Names what a bundle is, for reports.
+    pub fn label(&self, hash: alloy_primitives::B256, kind: &str) {
+        if let Some(builder) = &self.builder {
+            builder.intake().label(hash, kind);
+        }
+    }
+
+    /// Ends every role; requests under way are answered.
+    pub async fn stop(mut self) {
+        if let Some(server) = self.server.take() {
+            server.stop().await;
+        }
+    }
+}
+
+/// How to build: the protocols of every rollup, and whom the attester trusts.
+fn policy(setup: &Setup) -> Policy {
+    let deployments: BTreeMap<ChainId, CctpV1Deployment> =
+        setup.rollups.iter().filter_map(|rollup| Some((rollup.chain, rollup.cctp_v1.clone()?))).collect();
+    let protocols = Protocols::new(vec![Arc::new(CctpV1::new(deployments))]);
+    let trusted = setup.builder.as_ref().map(|builder| builder.trusted.clone()).unwrap_or_default();
+    Policy { protocols, trusted, ..Policy::default() }
+}
+
+fn read_methods(node: &Node, intake: &Arc<Intake>) -> Result<RpcModule<()>, jsonrpsee::core::RegisterMethodError> {
+    match node {
+        Node::Embedded(rollup) => eth::read_methods(Arc::clone(rollup), Arc::clone(intake) as _),
+        Node::Remote(node) => crate::forward::read_methods(Arc::clone(node)),
+    }
+}
+
+impl eth::PendingNonces for Intake {
+    fn next_nonce(&self, chain: ChainId, account: Address, nonce: u64) -> u64 {
+        self.pool().read().next_nonce(chain, account, nonce)
+    }
+}
+
+fn sequencers(
+    setup: &Setup,
+    timings: Timings,
+    own_url: &str,
+    market_url: &str,
+    market_address: Address,
+    store: &Store,
+    intake: Option<&Arc<Intake>>,
+) -> Result<Sequencers, ClientError> {
+    let mut sequencers = Sequencers::default();
+    for rollup in &setup.rollups {
+        let Some(sequencer) = &rollup.sequencer else { continue };
+        let registration = Registration {
+            chain: rollup.chain,
+            reserve: sequencer.reserve,
+            sequencer: sequencer.key.address(),
+            sequencer_url: own_url.to_owned(),
+            block_time: rollup.block_time,
+            holds: sequencer.holds,
+            fee_share_bps: sequencer.fee_share_bps,
+            // Terms that are stated later count.
+            nonce: now_ms(),
+        };
+        let settings =
+            SequencerSettings { key: sequencer.key.clone(), registration, forks: rollup.forks.clone(), timings };
+        let default_list =
+            intake.map(|intake| Arc::new(PublicTransactions { intake: Arc::clone(intake) }) as Arc<dyn DefaultList>);
+        let node = rollup.node.rollup_node();
+        let role = SequencerRole::new(settings, node, client(market_url)?, market_address, store.clone(), default_list);
+        sequencers.0.insert(rollup.chain, Arc::new(role));
+    }
+    Ok(sequencers)
+}
+
+/// The default list of a sequencer that shares its process with a builder: the public transactions of its rollup, which any
+/// sequencer would have in its mempool. Bundles and private transactions are not for it to see.
+#[derive(Debug)]
+struct PublicTransactions {
+    intake: Arc<Intake>,
+}
+
+#[async_trait]
+impl DefaultList for PublicTransactions {
+    async fn default_list(&self, rollup: &Arc<SlotRollup>, sequencer: Address) -> BlockList {
+        let candidates: Vec<Candidate> = {
+            let pool = self.intake.pool().read();
+            pool.pending()
+                .into_iter()
+                .filter(|entry| entry.kind == Kind::Transaction && !entry.frozen)
+                .filter(|entry| entry.bundle.rollups().contains(&rollup.chain))
+                .map(|entry| Candidate { hash: entry.hash, bundle: Arc::clone(&entry.bundle), sequence: entry.sequence })
+                .collect()
+        };
+        let view = RollupView { slot: Arc::clone(rollup), price: Price::PAR, fee_share_bps: 10_000 };
+        let view = SlotView {
+            slot: 0,
+            rollups: [(rollup.chain, view)].into(),
+            proposer: sequencer,
+            policy: Policy::default(),
+        };
+        let chain = rollup.chain;
+        let built = crate::roles::builder::blocking_with_state(&self.intake, Arc::new(view), move |view| {
+            let simulated = simulate_all(view, &candidates)?;
+            build(view, &simulated, &RollupSet::from([chain]))
+        })
+        .await;
+        let draft = match built {
+            Ok(draft) => draft,
+            Err(error) => {
+                tracing::warn!(chain, %error, "the default list is empty");
+                return empty_list(rollup);
+            }
+        };
+        let blocks = draft.lanes.get(&chain).map(|lane| &lane.blocks).into_iter().flatten();
+        let blocks = blocks
+            .map(|block| ListBlock {
+                number: block.block.context().number,
+                timestamp: block.block.context().timestamp,
+                transactions: block.listed().iter().map(|executed| executed.tx.raw().clone()).collect(),
+            })
+            .collect();
+        BlockList { chain, blocks }
+    }
+}

@@ -1,0 +1,289 @@
+//! The builder: simulates and builds before every slot, bids, delivers what it won, and watches it land.
+
+mod confirm;
+mod deliver;
+mod report;
+mod view;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use alloy_primitives::{Address, I256, U256};
+use jsonrpsee::http_client::HttpClient;
+use lockstep_building::{Draft, Simulated, SlotView, build, proposals, simulate_all};
+use lockstep_primitives::{Allocation, Bid, Bundle, BundleState, ChainId, Price, RollupSet, SlotNumber, Validity, recover};
+use lockstep_provider::EvidenceSource;
+use lockstep_rpc::{
+    api::MarketApiClient,
+    wire::{BidWire, MarketSlot, SlotReport},
+};
+use parking_lot::Mutex;
+use tokio::sync::broadcast;
+
+use super::Timings;
+use crate::{
+    clock::{now_ms, sleep_until},
+    intake::Intake,
+    keys::Key,
+};
+
+pub(crate) use view::blocking_with_state;
+
+/// Reports that a slow subscriber may lag behind.
+const MAX_REPORTS: usize = 256;
+/// How often the allocation is asked for once bidding has ended.
+const POLL_MS: u64 = 15;
+
+/// What a builder is configured with.
+#[derive(Clone, Debug)]
+pub(crate) struct BuilderSettings {
+    /// It is paid at, and signs relays, bids and prepares with.
+    pub(crate) key: Key,
+    /// The slots.
+    pub(crate) timings: Timings,
+    /// The message protocols and how to build.
+    pub(crate) policy: lockstep_building::Policy,
+    /// The price of each rollup's native asset.
+    pub(crate) prices: BTreeMap<ChainId, Price>,
+    /// Which part of a proposal's value is bid, in basis points.
+    pub(crate) bid_bps: u64,
+}
+
+/// The builder of a process.
+#[derive(Debug)]
+pub(crate) struct BuilderRole {
+    settings: BuilderSettings,
+    intake: Arc<Intake>,
+    market: HttpClient,
+    market_address: Address,
+    evidence: Arc<dyn EvidenceSource>,
+    reports: broadcast::Sender<SlotReport>,
+    last_reports: Mutex<BTreeMap<SlotNumber, SlotReport>>,
+}
+
+/// What was built for a slot.
+struct Built {
+    market: MarketSlot,
+    view: Arc<SlotView>,
+    simulated: Arc<Vec<Simulated>>,
+    drafts: Vec<Draft>,
+}
+
+impl BuilderRole {
+    pub(crate) fn new(
+        settings: BuilderSettings,
+        intake: Arc<Intake>,
+        market: HttpClient,
+        market_address: Address,
+        evidence: Arc<dyn EvidenceSource>,
+    ) -> Self {
+        let reports = broadcast::channel(MAX_REPORTS).0;
+        Self { settings, intake, market, market_address, evidence, reports, last_reports: Mutex::default() }
+    }
+
+    /// The builder's address.
+    pub(crate) fn address(&self) -> Address {
+        self.settings.key.address()
+    }
+
+    /// Its slots.
+    pub(crate) const fn timings(&self) -> Timings {
+        self.settings.timings
+    }
+
+    /// Where bundles come in.
+    pub(crate) const fn intake(&self) -> &Arc<Intake> {
+        &self.intake
+    }
+
+    /// A report a slot, from now on.
+    pub(crate) fn reports(&self) -> broadcast::Receiver<SlotReport> {
+        self.reports.subscribe()
+    }
+
+    /// The report of a slot that is over and not long ago.
+    pub(crate) fn report(&self, slot: SlotNumber) -> Option<SlotReport> {
+        self.last_reports.lock().get(&slot).cloned()
+    }
+
+    fn tell(&self, report: SlotReport) {
+        let mut last = self.last_reports.lock();
+        last.insert(report.slot, report.clone());
+        while last.len() > MAX_REPORTS {
+            last.pop_first();
+        }
+        drop(last);
+        // Nobody listening is no fault.
+        let _ = self.reports.send(report);
+    }
+
+    /// Works on every slot, for ever.
+    pub(crate) async fn run(self: Arc<Self>) {
+        let clock = self.settings.timings.clock;
+        let mut slot = clock.slot_at(now_ms()).map_or(0, |slot| slot + 1);
+        loop {
+            sleep_until(self.settings.timings.build_ms(slot)).await;
+            self.slot(slot).await;
+            slot = (slot + 1).max(clock.slot_at(now_ms()).map_or(0, |now| now + 1));
+        }
+    }
+
+    async fn slot(self: &Arc<Self>, slot: SlotNumber) {
+        self.intake.expire().await;
+        metrics::gauge!("lockstep_pool_bundles").set(self.intake.pool().read().len() as f64);
+        let built = match self.build(slot).await {
+            Ok(built) => built,
+            Err(error) => {
+                metrics::counter!("lockstep_slots_missed_total").increment(1);
+                tracing::warn!(slot, %error, "nothing was built for the slot");
+                self.watch_foreign(slot);
+                return;
+            }
+        };
+        self.bid(&built).await;
+        let won = self.won(slot).await;
+        let Some((allocation, rollups)) = won else {
+            self.watch_foreign(slot);
+            return;
+        };
+        if rollups.is_empty() {
+            self.finish_slot(built.market, allocation, None);
+            return;
+        }
+        let delivered = self.deliver(&built, &allocation, &rollups).await;
+        match delivered {
+            Ok(delivered) => self.finish_slot(built.market, allocation, Some(delivered)),
+            Err(error) => {
+                tracing::warn!(slot, %error, "nothing was delivered");
+                self.finish_slot(built.market, allocation, None);
+            }
+        }
+    }
+
+    async fn build(&self, slot: SlotNumber) -> Result<Built, String> {
+        let market = self.market.get_market_slot(Some(slot)).await.map_err(|error| format!("market: {error}"))?;
+        let view = Arc::new(self.slot_view(slot, &market).await?);
+        let candidates = self.candidates();
+        let started = std::time::Instant::now();
+        let simulated = {
+            let view = Arc::clone(&view);
+            let results = blocking_with_state(&self.intake, Arc::clone(&view), move |view| simulate_all(view, &candidates)).await?;
+            Arc::new(results)
+        };
+        metrics::histogram!("lockstep_simulation_seconds").record(started.elapsed().as_secs_f64());
+        self.judge(&simulated, slot).await;
+        let drafts = {
+            let simulated = Arc::clone(&simulated);
+            blocking_with_state(&self.intake, Arc::clone(&view), move |view| proposals(view, &simulated)).await?
+        };
+        metrics::histogram!("lockstep_build_seconds").record(started.elapsed().as_secs_f64());
+        Ok(Built { market, view, simulated, drafts })
+    }
+
+    /// Notes what each simulation says, and ends bundles that can never be valid.
+    async fn judge(&self, simulated: &[Simulated], slot: SlotNumber) {
+        for entry in simulated {
+            let hash = entry.candidate.hash;
+            let tracker = self.intake.tracker();
+            match &entry.attempt.blocked {
+                Some(_) if self.landed_elsewhere(&entry.candidate.bundle).await => {
+                    self.intake.finish(hash, BundleState::Landed, Some(slot), None).await;
+                }
+                Some(why) if why.reason.validity() == Validity::Never => {
+                    tracker.set_obstacle(hash, Some(why));
+                    self.intake.finish(hash, BundleState::Dropped, Some(slot), Some(why)).await;
+                }
+                blocked => {
+                    if tracker.own(hash).is_some_and(|(state, ..)| state == BundleState::Received) {
+                        tracker.step(hash, BundleState::Simulated, Some(slot), blocked.as_ref(), now_ms());
+                    }
+                    tracker.step(hash, BundleState::Pending, Some(slot), blocked.as_ref(), now_ms());
+                    tracker.set_obstacle(hash, blocked.as_ref());
+                }
+            }
+        }
+    }
+
+    /// Whether every transaction of a bundle without relays is on its chain already, by somebody else's list.
+    async fn landed_elsewhere(&self, bundle: &Bundle) -> bool {
+        for leg in &bundle.legs {
+            let Some(served) = self.intake.rollups().get(&leg.chain()) else { return false };
+            if leg.txs().is_empty() {
+                return false;
+            }
+            for tx in leg.txs() {
+                if !served.node.landed(tx.tx.hash()).await.is_ok_and(|landed| landed.is_some()) {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Bids for every set of rollups that is worth its reserve, each at most what its own proposal is worth.
+    async fn bid(&self, built: &Built) {
+        for draft in &built.drafts {
+            let Some(amount) = self.amount(built, draft) else { continue };
+            let bid = Bid {
+                slot: draft.slot,
+                rollups: draft.rollups.clone(),
+                amount,
+                exclusive: None,
+                nonce: now_ms(),
+            };
+            let wire = BidWire::new(&bid, self.settings.key.sign_bytes(bid.digest()));
+            match self.market.submit_bid(wire).await {
+                Ok(_) => metrics::counter!("lockstep_bids_total", "result" => "taken").increment(1),
+                Err(error) => {
+                    metrics::counter!("lockstep_bids_total", "result" => "refused").increment(1);
+                    tracing::warn!(slot = draft.slot, rollups = ?draft.rollups, %error, "a bid was refused");
+                }
+            }
+        }
+    }
+
+    fn amount(&self, built: &Built, draft: &Draft) -> Option<U256> {
+        if draft.placed.is_empty() || draft.value < I256::ZERO {
+            return None;
+        }
+        let value = draft.value.into_raw();
+        let reserve = built
+            .market
+            .on_sale
+            .iter()
+            .filter(|sale| draft.rollups.contains(&sale.chain_id.to()))
+            .try_fold(U256::ZERO, |sum, sale| sum.checked_add(sale.reserve.0))?;
+        let wanted = value.checked_mul(U256::from(self.settings.bid_bps))? / U256::from(10_000);
+        (value >= reserve).then(|| wanted.max(reserve))
+    }
+
+    /// What the market says once bidding has ended; `None` when it does not say it in time.
+    async fn won(&self, slot: SlotNumber) -> Option<(Allocation, RollupSet)> {
+        sleep_until(self.settings.timings.clock.close_ms(slot)).await;
+        while now_ms() < self.settings.timings.decide_ms(slot) {
+            match self.market.get_allocation(slot).await {
+                Ok(Some(wire)) => {
+                    let allocation = wire.allocation();
+                    if recover(allocation.digest(), &wire.signature).ok() != Some(self.market_address) {
+                        tracing::error!(slot, "the allocation is not signed by the market");
+                        return None;
+                    }
+                    let rollups = allocation.rollups_of(self.address());
+                    return Some((allocation, rollups));
+                }
+                Ok(None) => {}
+                Err(error) => tracing::warn!(slot, %error, "no allocation"),
+            }
+            sleep_until(now_ms() + POLL_MS).await;
+        }
+        None
+    }
+
+    /// The draft for what was won: one that is there already, or one built for the union of several packages.
+    async fn draft_for(&self, built: &Built, rollups: &RollupSet) -> Result<Draft, String> {
+        if let Some(draft) = built.drafts.iter().find(|draft| draft.rollups == *rollups) {
+            return Ok(draft.clone());
+        }
+        let (simulated, rollups) = (Arc::clone(&built.simulated), rollups.clone());
+        blocking_with_state(&self.intake, Arc::clone(&built.view), move |view| build(view, &simulated, &rollups)).await
+    }
+}

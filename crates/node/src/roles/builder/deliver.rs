@@ -1,0 +1,326 @@
+//! Delivery: carries out the effects of the coordinator.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use alloy_primitives::U64;
+use jsonrpsee::http_client::HttpClient;
+use lockstep_building::{Draft, EvidenceMap, SealedList, SlotView, seal};
+use lockstep_delivery::{
+    Coordinator, CoordinatorEffect, CoordinatorEvent, CoordinatorPlan, Decision, DecisionKey, DeliveryStage, ExpectedBlock,
+    Prepare, PreparedList, RequirementResult, Verdict, attempt_number, level, prepare_stages,
+};
+use lockstep_primitives::{Allocation, BundleState, ChainId, Place, Reason, Rejection, RollupSet, recover};
+use lockstep_rpc::{
+    api::{DecisionApiClient, SequencerApiClient},
+    wire::{DecisionWire, MarketSlot, PrepareWire, Sale, SignedPrepare},
+};
+
+use super::{BuilderRole, Built, blocking_with_state};
+use crate::{
+    clock::{now_ms, sleep_until},
+    roles::client,
+};
+
+/// How often the record is asked for again while it cannot be read.
+const TICK_MS: u64 = 20;
+
+/// What was delivered, and what the record says about it.
+pub(super) struct Delivered {
+    pub(super) draft: Draft,
+    pub(super) sealed: BTreeMap<ChainId, SealedList>,
+    pub(super) without: BTreeMap<ChainId, Draft>,
+    pub(super) without_sealed: BTreeMap<ChainId, SealedList>,
+    pub(super) decision: Decision,
+}
+
+struct Work<'a> {
+    view: Arc<SlotView>,
+    market: &'a MarketSlot,
+    rollups: &'a RollupSet,
+    key: DecisionKey,
+    draft: Arc<Draft>,
+    without: BTreeMap<ChainId, Arc<Draft>>,
+    clients: BTreeMap<ChainId, HttpClient>,
+    sealed: BTreeMap<ChainId, SealedList>,
+    without_sealed: BTreeMap<ChainId, SealedList>,
+    prepares: BTreeMap<ChainId, Prepare>,
+}
+
+impl BuilderRole {
+    /// Prepares, decides and announces. The bundles in the lists are frozen from here on; who calls sets them free again.
+    pub(super) async fn deliver(
+        &self,
+        built: &Built,
+        allocation: &Allocation,
+        rollups: &RollupSet,
+    ) -> Result<Delivered, String> {
+        let slot = allocation.slot;
+        let draft = Arc::new(self.draft_for(built, rollups).await?);
+        let mut without = BTreeMap::new();
+        for chain in rollups {
+            without.insert(*chain, Arc::new(self.draft_for(built, &RollupSet::from([*chain])).await?));
+        }
+        self.freeze(&draft, &without, slot);
+        let attempt = attempt_number(allocation, self.address(), 0).ok_or("the allocation has no attempt for this builder")?;
+        let key = DecisionKey { slot, attempt };
+        let trusted = self.settings.policy.trusted.clone();
+        let edges: Vec<(ChainId, ChainId)> = draft.edges().into_iter().collect();
+        let stages = prepare_stages(rollups, &edges, &trusted).map_err(|error| error.to_string())?;
+        let plan = CoordinatorPlan {
+            key,
+            proposer: self.address(),
+            t_decide_ms: built.market.decide_ms,
+            stages,
+            trusted,
+        };
+        let mut work = Work {
+            view: Arc::clone(&built.view),
+            market: &built.market,
+            rollups,
+            key,
+            draft,
+            without,
+            clients: BTreeMap::new(),
+            sealed: BTreeMap::new(),
+            without_sealed: BTreeMap::new(),
+            prepares: BTreeMap::new(),
+        };
+        let decision = self.coordinate(&mut work, Coordinator::new(plan)).await?;
+        self.note_decision(&work, &decision);
+        Ok(Delivered {
+            draft: Draft::clone(&work.draft),
+            without: work.without.iter().map(|(chain, draft)| (*chain, Draft::clone(draft))).collect(),
+            sealed: work.sealed,
+            without_sealed: work.without_sealed,
+            decision,
+        })
+    }
+
+    /// Everything that is in a list that is handed out.
+    fn freeze(&self, draft: &Draft, without: &BTreeMap<ChainId, Arc<Draft>>, slot: u64) {
+        let placed = draft.placed.iter().chain(without.values().flat_map(|draft| &draft.placed));
+        let hashes: Vec<_> = placed.map(|placed| placed.hash).collect();
+        self.intake.pool().write().set_frozen(hashes, true);
+        for placed in &draft.placed {
+            let tracker = self.intake.tracker();
+            tracker.set_obstacle(placed.hash, None);
+            tracker.step(placed.hash, BundleState::Proposed, Some(slot), None, now_ms());
+            let rollups = placed.bundle.rollups();
+            tracker.set_level(placed.hash, level(&rollups, DeliveryStage::Proposed, |_| false, false));
+        }
+        for (hash, why) in &draft.left_out {
+            self.intake.tracker().set_obstacle(*hash, Some(why));
+        }
+    }
+
+    async fn coordinate(&self, work: &mut Work<'_>, mut coordinator: Coordinator) -> Result<Decision, String> {
+        let mut events = VecDeque::from([CoordinatorEvent::Start]);
+        loop {
+            let Some(event) = events.pop_front() else {
+                if let Some(decision) = coordinator.decision() {
+                    return Ok(decision.clone());
+                }
+                if now_ms() > work.market.end_ms {
+                    return Err("the slot is over and its decision is not known".to_owned());
+                }
+                sleep_until(now_ms() + TICK_MS).await;
+                events.push_back(CoordinatorEvent::Tick);
+                continue;
+            };
+            let effects = coordinator.apply(event, now_ms());
+            // The rollups of a stage are sealed and asked at the same time.
+            let mut sealing = Vec::new();
+            for effect in effects {
+                match effect {
+                    CoordinatorEffect::Seal { chain, release_evidence_from } => sealing.push((chain, release_evidence_from)),
+                    CoordinatorEffect::RecordDecision(decision) => events.extend(self.record(&decision).await),
+                    CoordinatorEffect::Announce(_) => self.announce(work).await,
+                    CoordinatorEffect::Report(report) => {
+                        metrics::counter!("lockstep_delivery_reports_total", "code" => report.code()).increment(1);
+                        tracing::warn!(slot = work.key.slot, code = report.code(), "{report}");
+                    }
+                }
+            }
+            for (chain, released) in sealing {
+                match self.seal_rollup(work, chain, &released).await {
+                    Ok(digest) => events.push_back(CoordinatorEvent::Sealed { chain, digest }),
+                    Err(reason) => events.push_back(CoordinatorEvent::SealFailed { chain, reason }),
+                }
+                let asked = if work.prepares.contains_key(&chain) { Some(self.ask(work, chain).await) } else { None };
+                events.extend(asked);
+            }
+        }
+    }
+
+    /// Seals a rollup's two lists and puts the prepare together.
+    async fn seal_rollup(
+        &self,
+        work: &mut Work<'_>,
+        chain: ChainId,
+        released: &RollupSet,
+    ) -> Result<alloy_primitives::B256, String> {
+        let mut evidence = EvidenceMap::new();
+        for relay in work.draft.relays(chain) {
+            let id = relay.request.message.id;
+            if !evidence.contains_key(&id) {
+                let given = self.evidence.evidence(&relay.request, released).await.map_err(|error| error.to_string())?;
+                evidence.insert(id, given);
+            }
+        }
+        let with = self.seal_list(&work.view, Arc::clone(&work.draft), chain, evidence).await?;
+        let single = work.without.get(&chain).cloned().ok_or("no list without cross-rollup bundles")?;
+        let without = self.seal_list(&work.view, single, chain, EvidenceMap::new()).await?;
+        let rollup = work.view.rollups.get(&chain).ok_or("the rollup is not in the slot's view")?;
+        let sale = sale_of(work.market, chain)?;
+        let first = rollup.slot.blocks.first().ok_or("the slot has no block of the rollup")?;
+        let prepare = Prepare {
+            chain,
+            slot: work.key.slot,
+            attempt: work.key.attempt,
+            parent_hash: rollup.slot.parent.hash,
+            forced_prefix: rollup.slot.forced_prefix(),
+            with_cross: prepared(&with),
+            without_cross: prepared(&without),
+            participants: work.rollups.clone(),
+            holds: sale.holds,
+            beneficiary: Some(self.address()),
+            t_decide_ms: work.market.decide_ms,
+            t_publish_ms: first.next.timestamp * 1000,
+        };
+        let digest = prepare.digest();
+        work.clients.insert(chain, client(&sale.sequencer_url).map_err(|error| error.to_string())?);
+        work.prepares.insert(chain, prepare);
+        work.sealed.insert(chain, with);
+        work.without_sealed.insert(chain, without);
+        Ok(digest)
+    }
+
+    async fn seal_list(
+        &self,
+        view: &Arc<SlotView>,
+        draft: Arc<Draft>,
+        chain: ChainId,
+        evidence: EvidenceMap,
+    ) -> Result<SealedList, String> {
+        let key = self.settings.key.clone();
+        blocking_with_state(&self.intake, Arc::clone(view), move |view| {
+            // What the engine is to blame for is the outer error: a missing value is fetched and sealing is run again.
+            match seal(view, &draft, chain, &evidence, &|digest| key.sign(digest)) {
+                Err(lockstep_building::SealError::Engine(error)) => Err(error),
+                sealed => Ok(sealed),
+            }
+        })
+        .await?
+        .map_err(|error| {
+            metrics::counter!("lockstep_seal_failures_total", "chain" => chain.to_string()).increment(1);
+            tracing::error!(chain, %error, "a list could not be sealed");
+            error.to_string()
+        })
+    }
+
+    /// Sends a prepare and takes the vote.
+    async fn ask(&self, work: &Work<'_>, chain: ChainId) -> CoordinatorEvent {
+        let unreachable = |reason: String| CoordinatorEvent::Unreachable { chain, reason };
+        let (Some(prepare), Some(sequencer)) = (work.prepares.get(&chain), work.clients.get(&chain)) else {
+            return unreachable("it was not sealed".to_owned());
+        };
+        let signed =
+            SignedPrepare { prepare: PrepareWire::from(prepare), signature: self.settings.key.sign_bytes(prepare.digest()) };
+        let started = now_ms();
+        let answer = sequencer.prepare(signed).await;
+        metrics::histogram!("lockstep_prepare_seconds").record((now_ms() - started) as f64 / 1000.0);
+        match answer {
+            Ok(wire) => {
+                let vote = wire.vote();
+                let signer = recover(vote.digest(), &wire.signature).ok();
+                let expected = sale_of(work.market, chain).ok().map(|sale| sale.sequencer);
+                if signer.is_none() || signer != expected {
+                    return unreachable("the vote is not signed by the rollup's sequencer".to_owned());
+                }
+                CoordinatorEvent::VoteReceived(vote)
+            }
+            Err(error) => unreachable(error.to_string()),
+        }
+    }
+
+    async fn record(&self, decision: &Decision) -> Option<CoordinatorEvent> {
+        let wire = DecisionWire::new(decision, self.settings.key.sign_bytes(decision.digest()));
+        match self.market.record(wire).await {
+            Ok(Some(recorded)) => Some(CoordinatorEvent::DecisionRecorded(recorded.decision())),
+            // A commit that came too late: the next tick asks for an abort.
+            Ok(None) => None,
+            Err(error) => {
+                tracing::warn!(slot = decision.slot, %error, "the decision could not be recorded");
+                Some(CoordinatorEvent::DecisionUnreadable)
+            }
+        }
+    }
+
+    async fn announce(&self, work: &Work<'_>) {
+        let told = work.clients.iter().map(|(chain, sequencer)| async move {
+            if let Err(error) = sequencer.decided(U64::from(*chain), work.key.slot, work.key.attempt).await {
+                // It reads the record by itself.
+                tracing::debug!(chain, %error, "a sequencer was not told");
+            }
+        });
+        futures_util::future::join_all(told).await;
+    }
+
+    /// Raises the level of what was decided, or sets it free.
+    fn note_decision(&self, work: &Work<'_>, decision: &Decision) {
+        let slot = Some(work.key.slot);
+        let holds = |chain: ChainId| sale_of(work.market, chain).is_ok_and(|sale| sale.holds);
+        let tracker = self.intake.tracker();
+        for placed in &work.draft.placed {
+            let rollups = placed.bundle.rollups();
+            if decision.verdict == Verdict::Commit {
+                tracker.set_level(placed.hash, level(&rollups, DeliveryStage::Committed, holds, self.intake.is_durable()));
+                tracker.step(placed.hash, BundleState::Committed, slot, None, now_ms());
+            } else {
+                let why = Rejection::new(Place::BUNDLE, Reason::DecisionAbort(decision.reason.clone()));
+                tracker.set_obstacle(placed.hash, Some(&why));
+                tracker.step(placed.hash, BundleState::Pending, slot, Some(&why), now_ms());
+            }
+        }
+        let verdict = if decision.verdict == Verdict::Commit { "commit" } else { "abort" };
+        metrics::counter!("lockstep_delivery_total", "verdict" => verdict).increment(1);
+    }
+}
+
+fn sale_of(market: &MarketSlot, chain: ChainId) -> Result<&Sale, String> {
+    market
+        .on_sale
+        .iter()
+        .find(|sale| sale.chain_id.to::<ChainId>() == chain)
+        .ok_or_else(|| format!("rollup {chain} is not on sale"))
+}
+
+fn prepared(sealed: &SealedList) -> PreparedList {
+    PreparedList {
+        list: sealed.list.clone(),
+        expected: sealed
+            .blocks
+            .iter()
+            .map(|block| ExpectedBlock {
+                number: block.number,
+                gas_used: block.gas_used,
+                receipts_root: block.receipts_root,
+                must_succeed: block.must_succeed.clone(),
+            })
+            .collect(),
+        requirements: sealed
+            .requirements
+            .iter()
+            .map(|promise| RequirementResult {
+                account: promise.requirement.requirement.account,
+                asset: promise.requirement.requirement.asset,
+                increase: promise.requirement.increase,
+                first: promise.first,
+                last: promise.last,
+            })
+            .collect(),
+    }
+}
