@@ -147,7 +147,7 @@ fn reaches(edges: &BTreeSet<(ChainId, ChainId)>, from: ChainId, to: ChainId) -> 
     false
 }
 
-/// Greatest value for gas first; what is blocked alone comes last; then by admission and hash.
+/// Greatest value for gas first, what is blocked alone counting as nothing; then by admission and hash.
 fn order(a: &Simulated, b: &Simulated) -> Ordering {
     let (a_value, a_gas) = density(a);
     let (b_value, b_gas) = density(b);

@@ -52,13 +52,14 @@ pub(crate) fn prepare(policy: &Policy, message: &Message, chain: ChainId, builde
 }
 
 /// The transaction of a delivering call. It pays the block's base fee and no priority fee: whoever signs it proposes the
-/// block.
+/// block. The cap leaves headroom, because the base fee of a slot's later block moves with the weight of the evidence in the
+/// block before it.
 pub(crate) fn transaction(context: &BlockContext, call: &RelayCall, nonce: u64, gas_limit: u64) -> TxEip1559 {
     TxEip1559 {
         chain_id: context.chain,
         nonce,
         gas_limit,
-        max_fee_per_gas: u128::from(context.base_fee),
+        max_fee_per_gas: u128::from(context.base_fee).saturating_mul(2),
         max_priority_fee_per_gas: 0,
         to: TxKind::Call(call.to),
         value: U256::ZERO,

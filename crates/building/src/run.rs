@@ -170,6 +170,9 @@ impl Runner<'_> {
                 Leg::Relay { chain, relay } => self.relay_leg(index, *chain, *relay)?,
             }
         }
+        if !self.run.legs.iter().flat_map(|leg| &leg.txs).any(|tx| tx.position.is_some()) {
+            return Err(bad(Place::BUNDLE, Reason::NothingLeft));
+        }
         self.check_requirements(&before)?;
         self.measure()
     }

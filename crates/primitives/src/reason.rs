@@ -335,6 +335,9 @@ pub enum Reason {
         /// In the numeraire's smallest unit.
         value: I256,
     },
+    /// Every transaction would be left out.
+    #[error("every transaction of the bundle would be left out")]
+    NothingLeft,
     /// Not yet valid: a block or timestamp bound lies ahead.
     #[error("the bundle is valid from {0} on")]
     NotYet(String),
@@ -447,6 +450,7 @@ impl Reason {
             Self::RequirementNotMet { .. } => "requirement_not_met",
             Self::UnreadableBalance { .. } => "unreadable_balance",
             Self::Unprofitable { .. } => "unprofitable",
+            Self::NothingLeft => "nothing_left",
             Self::NotYet(_) => "not_yet",
             Self::NoBlockInSlot => "no_block_in_slot",
             Self::RollupNotWon => "rollup_not_won",
@@ -508,6 +512,7 @@ impl Reason {
             Self::RequirementNotMet { .. } => "relax the requirement, or wait for a better state",
             Self::UnreadableBalance { .. } => "the asset has to be an ERC-20 token on that rollup",
             Self::Unprofitable { .. } => "raise the priority fee or pay the builder's address, at least for the relay's gas",
+            Self::NothingLeft => "it waits for a state in which one of its droppable transactions is valid",
             Self::NotYet(_) => "it waits in the pool",
             Self::NoBlockInSlot => "it waits for a slot with such a block",
             Self::RollupNotWon => "it waits for a slot that the builder wins",
@@ -540,6 +545,7 @@ impl Reason {
             | Self::RequirementNotMet { .. }
             | Self::UnreadableBalance { .. }
             | Self::Unprofitable { .. }
+            | Self::NothingLeft
             | Self::NotYet(_)
             | Self::NoBlockInSlot
             | Self::RollupNotWon

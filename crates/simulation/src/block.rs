@@ -52,6 +52,14 @@ pub struct Checkpoint {
     gas_used: u64,
     blob_gas_used: u64,
     footprint: u64,
+    reserved: Reserve,
+}
+
+/// Room that drafted transactions may need once they are sealed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Reserve {
+    gas: u64,
+    footprint: u64,
 }
 
 /// What a finished block says of itself.
@@ -78,6 +86,7 @@ pub struct PendingBlock {
     gas_used: u64,
     blob_gas_used: u64,
     footprint: u64,
+    reserved: Reserve,
 }
 
 impl PendingBlock {
@@ -98,8 +107,15 @@ impl PendingBlock {
     }
 
     fn open_on(context: BlockContext, state: Overlay) -> Result<Self, SimulationError> {
-        let mut block =
-            Self { context: Arc::new(context), state, executed: Vec::new(), gas_used: 0, blob_gas_used: 0, footprint: 0 };
+        let mut block = Self {
+            context: Arc::new(context),
+            state,
+            executed: Vec::new(),
+            gas_used: 0,
+            blob_gas_used: 0,
+            footprint: 0,
+            reserved: Reserve::default(),
+        };
         if block.context.rules.has_hash_history() && block.context.number > 0 {
             let parent_hash = block.context.parent_hash;
             block.system_call(HISTORY_STORAGE_ADDRESS, parent_hash.0.into())?;
@@ -125,9 +141,13 @@ impl PendingBlock {
         &self.executed
     }
 
-    /// Gas that is left.
+    /// Gas that is left for further transactions.
     pub fn gas_left(&self) -> u64 {
-        self.context.gas_limit.saturating_sub(self.gas_used)
+        self.context.gas_limit.saturating_sub(self.gas_used).saturating_sub(self.reserved.gas)
+    }
+
+    fn footprint_left(&self) -> u64 {
+        self.context.gas_limit.saturating_sub(self.footprint).saturating_sub(self.reserved.footprint)
     }
 
     /// DA footprint so far (Jovian).
@@ -148,6 +168,7 @@ impl PendingBlock {
             gas_used: self.gas_used,
             blob_gas_used: self.blob_gas_used,
             footprint: self.footprint,
+            reserved: self.reserved,
         }
     }
 
@@ -158,6 +179,7 @@ impl PendingBlock {
         self.gas_used = checkpoint.gas_used;
         self.blob_gas_used = checkpoint.blob_gas_used;
         self.footprint = checkpoint.footprint;
+        self.reserved = checkpoint.reserved;
     }
 
     /// How native balances have changed since `checkpoint`, in wei; accounts whose balance is the same are left out.
@@ -185,19 +207,20 @@ impl PendingBlock {
         self.execute_with(tx, &StandIns::default())
     }
 
-    /// As [`PendingBlock::execute`], with signatures that are not there yet.
+    /// As [`PendingBlock::execute`], with signatures that are not there yet. Once they are, the transaction's data may weigh
+    /// more, so room for that is kept free.
     ///
     /// # Errors
     /// As [`PendingBlock::execute`].
     pub fn execute_with(&mut self, tx: &BlockTx, stand_ins: &StandIns) -> Result<Result<&Executed, Reason>, SimulationError> {
         let gas = tx.gas_limit();
-        if gas > self.gas_left() {
+        let footprint = self.footprint_of(tx)?;
+        let reserve = if stand_ins.is_empty() { Reserve::default() } else { reserve_for(tx, footprint) };
+        if gas.saturating_add(reserve.gas) > self.gas_left() {
             return Ok(Err(Reason::NoRoom { gas, left: self.gas_left() }));
         }
-        let footprint = self.footprint_of(tx)?;
-        let footprint_left = self.context.gas_limit.saturating_sub(self.footprint);
-        if footprint > footprint_left {
-            return Ok(Err(Reason::NoDataRoom { footprint, left: footprint_left }));
+        if footprint.saturating_add(reserve.footprint) > self.footprint_left() {
+            return Ok(Err(Reason::NoDataRoom { footprint, left: self.footprint_left() }));
         }
         let blob_gas = tx.blob_gas();
         let blob_limit = self.context.rules.blobs().map_or(0, |blobs| blobs.max_blob_gas_per_block());
@@ -220,6 +243,8 @@ impl PendingBlock {
         self.gas_used += gas_used;
         self.blob_gas_used += blob_gas;
         self.footprint += footprint;
+        self.reserved.gas += reserve.gas;
+        self.reserved.footprint += reserve.footprint;
         let outcome = TxOutcome { status, gas_used, logs, output, created, fees: self.fees(tx, gas_used) };
         let receipt = Receipt {
             tx_type: tx.tx_type(),
@@ -321,4 +346,12 @@ impl PendingBlock {
             Err(Failure::Broken(cause)) => Err(SimulationError::Broken(cause)),
         }
     }
+}
+
+/// The most that evidence can weigh more than its stand-in: every byte of the transaction could turn from a zero into a
+/// non-zero one under the calldata floor (EIP-7623: 10 gas against 40), and compress by a quarter less.
+fn reserve_for(tx: &BlockTx, footprint: u64) -> Reserve {
+    const FLOOR_DIFFERENCE: u64 = 30;
+    let bytes = u64::try_from(tx.raw().len()).unwrap_or(u64::MAX);
+    Reserve { gas: bytes.saturating_mul(FLOOR_DIFFERENCE), footprint: footprint / 4 }
 }

@@ -139,6 +139,9 @@ impl Slot<'_> {
             };
             done.push((leg.chain(), outcomes));
         }
+        if done.iter().all(|(_, outcomes)| outcomes.is_empty()) {
+            return Err(Rejection::new(Place::BUNDLE, Reason::NothingLeft));
+        }
         let after = self.required_balances(bundle)?;
         for (requirement, (before, after)) in bundle.require.iter().zip(before.into_iter().zip(after)) {
             let required = requirement.min_increase;
@@ -296,7 +299,7 @@ impl Slot<'_> {
             chain_id: chain,
             nonce: account.map_or(0, |account| account.nonce),
             gas_limit: self.view.policy.relay_gas_limit,
-            max_fee_per_gas: block.context().base_fee.into(),
+            max_fee_per_gas: u128::from(block.context().base_fee) * 2,
             max_priority_fee_per_gas: 0,
             to: TxKind::Call(call.to),
             value: U256::ZERO,

@@ -36,9 +36,12 @@ pub struct Demo {
     contracts: Contracts,
     rollups: Vec<(ChainId, u32)>,
     token_id: u64,
-    /// Bundles that were sent and have not ended, by kind.
-    open: BTreeMap<&'static str, B256>,
+    /// Bundles that must fail and have not ended yet, by kind: their senders' nonces are taken until then.
+    failing: BTreeMap<&'static str, B256>,
 }
+
+/// The kinds that must fail.
+const FAILING: [&str; 2] = ["too-little-burned", "unprofitable"];
 
 /// Which account sends what; they do not share nonces.
 fn sender(kind: &str) -> Key {
@@ -71,20 +74,22 @@ impl Demo {
             contracts: dev.contracts,
             rollups: dev.rollups.iter().map(|rollup| (rollup.chain, rollup.domain)).collect(),
             token_id: 1_000,
-            open: BTreeMap::new(),
+            failing: BTreeMap::new(),
         })
     }
 
-    /// Sends one bundle of every kind whose last one has ended.
+    /// Sends one bundle of every kind; of those that must fail, once the last one has ended.
     pub async fn send(&mut self, process: &Process) {
         for kind in ["burn-mint-buy", "transfer", "arbitrage", "three-rollups", "bundle", "too-little-burned", "unprofitable"] {
-            if self.open.contains_key(kind) {
+            if self.failing.contains_key(kind) {
                 continue;
             }
             match self.send_one(kind).await {
                 Ok(Some(hash)) => {
                     process.label(hash, if kind == "bundle" { "single-rollup" } else { kind });
-                    self.open.insert(kind, hash);
+                    if FAILING.contains(&kind) {
+                        self.failing.insert(kind, hash);
+                    }
                 }
                 Ok(None) => {}
                 Err(error) => tracing::warn!(kind, error, "the demo could not send a bundle"),
@@ -96,7 +101,7 @@ impl Demo {
     pub fn note(&mut self, report: &SlotReport) {
         for bundle in &report.bundles {
             if bundle.state != "pending" {
-                self.open.retain(|_, hash| *hash != bundle.hash);
+                self.failing.retain(|_, hash| *hash != bundle.hash);
             }
         }
     }
@@ -296,7 +301,7 @@ impl Demo {
 
     /// A burn and its relay without a tip: the builder would pay for the relay and get nothing.
     async fn unprofitable(&self, key: &Key) -> Result<Option<B256>, String> {
-        let (Some((from, _)), Some((to, domain))) = (self.rollup(1), self.rollup(0)) else { return Ok(None) };
+        let (Some((from, _)), Some((to, domain))) = (self.rollup(0), self.rollup(1)) else { return Ok(None) };
         let nonce = self.nonce(from, key.address()).await?;
         let burn = Draft {
             chain: from,

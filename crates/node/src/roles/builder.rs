@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use alloy_primitives::{Address, I256, U256};
 use jsonrpsee::http_client::HttpClient;
 use lockstep_building::{Draft, Simulated, SlotView, build, proposals, simulate_all};
-use lockstep_primitives::{Allocation, Bid, Bundle, BundleState, ChainId, Price, RollupSet, SlotNumber, Validity, recover};
+use lockstep_primitives::{Allocation, Bid, Bundle, BundleState, ChainId, Price, Reason, RollupSet, SlotNumber, Validity, recover};
 use lockstep_provider::EvidenceSource;
 use lockstep_rpc::{
     api::MarketApiClient,
@@ -187,6 +187,10 @@ impl BuilderRole {
             match &entry.attempt.blocked {
                 Some(_) if self.landed_elsewhere(&entry.candidate.bundle).await => {
                     self.intake.finish(hash, BundleState::Landed, Some(slot), None).await;
+                }
+                // What kept it from landing before is more worth knowing than that its time is over.
+                Some(why) if matches!(why.reason, Reason::PastBlock { .. } | Reason::PastTimestamp { .. }) => {
+                    self.intake.finish(hash, BundleState::Expired, Some(slot), Some(why)).await;
                 }
                 Some(why) if why.reason.validity() == Validity::Never => {
                     tracker.set_obstacle(hash, Some(why));

@@ -95,8 +95,10 @@ impl BuilderRole {
             }
             let tracker = self.intake.tracker();
             if landed > 0 {
-                // Of an aborted slot, only bundles on one rollup come here: they were proposed in the other list.
-                tracker.step(placed.hash, BundleState::Proposed, Some(slot), None, now_ms());
+                if tracker.own(placed.hash).is_some_and(|(state, ..)| state == BundleState::Pending) {
+                    // After an abort: the bundle is in the list without cross-rollup bundles.
+                    tracker.step(placed.hash, BundleState::Proposed, Some(slot), None, now_ms());
+                }
                 tracker.step(placed.hash, BundleState::Published, Some(slot), None, now_ms());
             }
             if landed == expected {
