@@ -23,13 +23,8 @@ pub fn build(view: &SlotView, simulated: &[Simulated], rollups: &RollupSet) -> R
     let mut waiting: Vec<&Simulated> =
         simulated.iter().filter(|entry| entry.candidate.bundle.rollups().is_subset(rollups)).collect();
     waiting.sort_by(|a, b| order(a, b));
-    let mut builder = Builder {
-        view,
-        placed: Vec::new(),
-        delivered: BTreeSet::new(),
-        edges: BTreeSet::new(),
-        reasons: BTreeMap::new(),
-    };
+    let mut builder =
+        Builder { view, placed: Vec::new(), delivered: BTreeSet::new(), edges: BTreeSet::new(), reasons: BTreeMap::new() };
     loop {
         builder.fill(&mut lanes, &mut waiting)?;
         if !advance(&mut lanes)? {
@@ -89,11 +84,8 @@ impl Builder<'_> {
     /// Places the bundle, or says why not and leaves no trace of it.
     fn try_place(&mut self, lanes: &mut Lanes, entry: &Simulated) -> Result<Option<Rejection>, BuildError> {
         let bundle = &entry.candidate.bundle;
-        let marks: Vec<_> = bundle
-            .rollups()
-            .into_iter()
-            .filter_map(|chain| Some((chain, lanes.get(&chain)?.block().checkpoint())))
-            .collect();
+        let marks: Vec<_> =
+            bundle.rollups().into_iter().filter_map(|chain| Some((chain, lanes.get(&chain)?.block().checkpoint()))).collect();
         let attempt = run_bundle(self.view, lanes, bundle, &self.delivered)?;
         let rejection = match attempt.blocked {
             Some(rejection) => Some(rejection),

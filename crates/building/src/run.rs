@@ -14,9 +14,7 @@ use lockstep_simulation::{
     BlockTx, Checkpoint, Lane, PendingBlock, SimulationError, StandIns, StateView, TxFees, TxOutcome, TxStatus,
 };
 
-use crate::{
-    BalanceChange, BuildError, Policy, RelayDraft, SlotView, balance_of, balances::token_changes, relay, value,
-};
+use crate::{BalanceChange, BuildError, Policy, RelayDraft, SlotView, balance_of, balances::token_changes, relay, value};
 
 /// The open blocks of a set of rollups.
 pub type Lanes = BTreeMap<ChainId, Lane>;
@@ -224,11 +222,8 @@ impl Runner<'_> {
             let increase = I256::from_raw(after.wrapping_sub(*before));
             let met = after.checked_sub(*before).is_some_and(|rise| rise >= requirement.min_increase);
             if !met {
-                let reason = Reason::RequirementNotMet {
-                    account: requirement.account,
-                    increase,
-                    required: requirement.min_increase,
-                };
+                let reason =
+                    Reason::RequirementNotMet { account: requirement.account, increase, required: requirement.min_increase };
                 return Err(bad(Place::rollup(requirement.chain), reason));
             }
             self.run.requirements.push(RequirementRun { requirement: *requirement, increase });
@@ -266,16 +261,11 @@ impl Runner<'_> {
             let engine = |error| Stop::Engine(BuildError::simulation(chain, error));
             let lane = self.lane(chain)?;
             let (block_index, position) = (lane.index(), lane.block().executed().len());
-            let nonce = lane
-                .block()
-                .state()
-                .account(builder)
-                .map_err(|error| engine(error.into()))?
-                .map_or(0, |account| account.nonce);
+            let nonce =
+                lane.block().state().account(builder).map_err(|error| engine(error.into()))?.map_or(0, |account| account.nonce);
             let tx = relay::transaction(lane.block().context(), call, nonce, gas_limit);
             let signed = BlockTx::Signed(relay::placeholder(tx.clone(), builder));
-            let (run, reason) =
-                execute(lane.block_mut(), &signed, RevertMode::Fail, &prepared.stand_ins).map_err(engine)?;
+            let (run, reason) = execute(lane.block_mut(), &signed, RevertMode::Fail, &prepared.stand_ins).map_err(engine)?;
             leg.txs.push(run);
             if let Some(reason) = reason {
                 self.end_leg(leg);
@@ -334,10 +324,8 @@ impl Runner<'_> {
             let own = native.get(&proposer).copied().unwrap_or_default();
             let gain = value::gain(block, proposer, own, fees, rollup.fee_share_bps)?;
             total = total.checked_add(value::weigh(gain, rollup.price)?).ok_or(BuildError::Overflow)?;
-            let mut balances: Vec<BalanceChange> = native
-                .into_iter()
-                .map(|(account, change)| BalanceChange { account, asset: Asset::Native, change })
-                .collect();
+            let mut balances: Vec<BalanceChange> =
+                native.into_iter().map(|(account, change)| BalanceChange { account, asset: Asset::Native, change }).collect();
             balances.extend(token_changes(outcomes(&self.run.legs, chain).flat_map(|outcome| &outcome.logs)));
             self.run.gains.insert(chain, gain);
             self.run.gas.insert(chain, gas);
@@ -376,9 +364,7 @@ fn execute(
     };
     let failed = match &outcome.status {
         TxStatus::Succeeded => None,
-        TxStatus::Reverted => {
-            Some(Reason::Reverted { message: revert_message(&outcome.output), data: outcome.output.clone() })
-        }
+        TxStatus::Reverted => Some(Reason::Reverted { message: revert_message(&outcome.output), data: outcome.output.clone() }),
         TxStatus::Halted(cause) => Some(Reason::Halted(cause.clone())),
     };
     match (failed, mode) {
@@ -386,9 +372,7 @@ fn execute(
             block.rollback(checkpoint);
             Ok((absent, None))
         }
-        (Some(reason), RevertMode::Fail) => {
-            Ok((TxRun { outcome: Some(outcome), position: None, ..absent }, Some(reason)))
-        }
+        (Some(reason), RevertMode::Fail) => Ok((TxRun { outcome: Some(outcome), position: None, ..absent }, Some(reason))),
         _ => Ok((TxRun { outcome: Some(outcome), position: Some(position), ..absent }, None)),
     }
 }

@@ -38,6 +38,17 @@ pub struct Promise {
     pub last: (u32, u32),
 }
 
+/// Where a transaction is in a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListedTx {
+    /// Index of its block in the list.
+    pub block: u32,
+    /// Position in the block's listed transactions.
+    pub position: u32,
+    /// Its hash.
+    pub hash: B256,
+}
+
 /// A list whose bytes are fixed, with what it does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealedList {
@@ -47,8 +58,8 @@ pub struct SealedList {
     pub blocks: Vec<SealedBlock>,
     /// Balance conditions that it keeps.
     pub requirements: Vec<Promise>,
-    /// Bundle by bundle and leg by leg: where its transactions are, as (block, position in the list, hash).
-    pub legs: BTreeMap<(B256, usize), Vec<(u32, u32, B256)>>,
+    /// Where the transactions of each leg are, by bundle and index of the leg.
+    pub legs: BTreeMap<(B256, usize), Vec<ListedTx>>,
 }
 
 /// Why a list cannot be sealed.
@@ -88,12 +99,7 @@ pub fn seal(
     let mut sealed = SealedList { list, blocks: Vec::new(), requirements: Vec::new(), legs: BTreeMap::new() };
     place(draft, chain, &lane.blocks, &mut sealed);
     for (index, block) in executed.iter().enumerate() {
-        let state = block
-            .block
-            .state()
-            .changes()
-            .map_err(|error| BuildError::simulation(chain, error.into()))?
-            .digest();
+        let state = block.block.state().changes().map_err(|error| BuildError::simulation(chain, error.into()))?.digest();
         sealed.blocks.push(SealedBlock {
             number: block.block.context().number,
             gas_used: block.summary.gas_used,
@@ -132,9 +138,8 @@ fn sign_relays(
     for relay in draft.relays(chain) {
         let reject = |reason| SealError::Evidence(Rejection::new(Place::leg(chain, relay.leg), reason));
         let message = &relay.request.message;
-        let evidence = evidence
-            .get(&message.id)
-            .ok_or_else(|| reject(Reason::NoEvidence(format!("message {} has none", message.id))))?;
+        let evidence =
+            evidence.get(&message.id).ok_or_else(|| reject(Reason::NoEvidence(format!("message {} has none", message.id))))?;
         let calls = view.policy.protocols.of(message).and_then(|protocol| protocol.deliver(message, evidence)).map_err(reject)?;
         let call = calls.get(relay.call).ok_or_else(|| SealError::Differs("the delivery has fewer calls".into()))?;
         let tx = alloy_consensus::TxEip1559 { input: call.data.clone(), ..relay.tx.clone() };
@@ -150,9 +155,7 @@ fn list_block(index: usize, block: &LaneBlock, signed: &SignedRelays) -> ListBlo
         .listed()
         .iter()
         .enumerate()
-        .map(|(position, executed)| {
-            signed.get(&(index, block.forced + position)).unwrap_or(&executed.tx).raw().clone()
-        })
+        .map(|(position, executed)| signed.get(&(index, block.forced + position)).unwrap_or(&executed.tx).raw().clone())
         .collect();
     ListBlock { number: context.number, timestamp: context.timestamp, transactions }
 }
@@ -210,7 +213,7 @@ fn place(draft: &Draft, chain: ChainId, lane: &[LaneBlock], sealed: &mut SealedL
                     let listed = listed_position(position, forced);
                     let raw = sealed.list.blocks.get(leg.block).and_then(|block| block.transactions.get(listed as usize));
                     let hash = raw.map(alloy_primitives::keccak256).unwrap_or_default();
-                    (u32::try_from(leg.block).unwrap_or(u32::MAX), listed, hash)
+                    ListedTx { block: u32::try_from(leg.block).unwrap_or(u32::MAX), position: listed, hash }
                 })
                 .collect();
             sealed.legs.insert((placed.hash, index), places);
@@ -235,9 +238,8 @@ fn requirements(
                 legs.flat_map(|leg| leg.txs.iter().filter_map(|tx| Some((leg.block, tx.position?)))).collect();
             let (Some(first), Some(last)) = (positions.iter().min().copied(), positions.iter().max().copied()) else { continue };
             let forced = lane.get(first.0).map_or(0, |block| block.forced);
-            let listed = |(block, position): (usize, usize)| {
-                (u32::try_from(block).unwrap_or(u32::MAX), listed_position(position, forced))
-            };
+            let listed =
+                |(block, position): (usize, usize)| (u32::try_from(block).unwrap_or(u32::MAX), listed_position(position, forced));
             let promise = Promise { requirement: *required, first: listed(first), last: listed(last) };
             let increase = measure(rollup, list, &promise)?;
             let met = !increase.is_negative() && increase.into_raw() >= required.requirement.min_increase;
@@ -256,8 +258,8 @@ fn requirements(
 /// # Errors
 /// When the list cannot be executed or the balance not be read.
 pub fn measure(rollup: &Arc<SlotRollup>, list: &BlockList, promise: &Promise) -> Result<I256, SealError> {
-    let mut lane = lockstep_simulation::Lane::open(Arc::clone(rollup))
-        .map_err(|cause| BuildError::Lane { chain: rollup.chain, cause })?;
+    let mut lane =
+        lockstep_simulation::Lane::open(Arc::clone(rollup)).map_err(|cause| BuildError::Lane { chain: rollup.chain, cause })?;
     let requirement = promise.requirement.requirement;
     let mut before = None;
     for (index, listed) in list.blocks.iter().enumerate() {

@@ -59,10 +59,7 @@ impl LockstepRpc {
     }
 
     pub(crate) async fn simulate(&self, bundle: Arc<Bundle>) -> Result<Attempt, jsonrpsee::types::ErrorObjectOwned> {
-        let view = self
-            .pending_view(&bundle.rollups())
-            .await
-            .map_err(|error| unavailable("node_unavailable", error))?;
+        let view = self.pending_view(&bundle.rollups()).await.map_err(|error| unavailable("node_unavailable", error))?;
         blocking_with_state(self.builder.intake(), Arc::new(view), move |view| simulate(view, &bundle))
             .await
             .map_err(|error| unavailable("simulation_failed", error))
@@ -79,8 +76,7 @@ impl LockstepApiServer for LockstepRpc {
     }
 
     async fn simulate_bundle(&self, ext: &Extensions, bundle: Value) -> RpcResult<SimulationResult> {
-        let bundle =
-            parse::<BundleParams>(bundle)?.into_bundle(signer(ext)).map_err(|rejection| from_rejection(&rejection))?;
+        let bundle = parse::<BundleParams>(bundle)?.into_bundle(signer(ext)).map_err(|rejection| from_rejection(&rejection))?;
         let limits = self.builder.intake().pool().read().limits().clone();
         check(&bundle, &self.builder.intake().heads(), now_ms() / 1000, &limits)
             .map_err(|rejection| from_rejection(&rejection))?;
@@ -176,7 +172,8 @@ impl LockstepApiServer for LockstepRpc {
                     let value = match step {
                         Ok(step) => {
                             let visible = step.signer.is_none() || step.signer == asker;
-                            if !visible || hash.is_some_and(|hash| hash != step.hash) || (hash.is_none() && step.signer.is_none()) {
+                            if !visible || hash.is_some_and(|hash| hash != step.hash) || (hash.is_none() && step.signer.is_none())
+                            {
                                 continue;
                             }
                             json!({ "bundleHash": step.hash, "event": step.event })

@@ -1,13 +1,15 @@
 //! The command line.
 
+mod bundle;
 mod dev;
 mod replay;
+mod roles;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::telemetry::init_logs;
+use crate::{config::Roles, telemetry::init_logs};
 
 /// Builds blocks for several rollups at once: what must happen on two chains happens on both or on neither.
 #[derive(Debug, Parser)]
@@ -26,6 +28,19 @@ enum Command {
     Dev(dev::DevArgs),
     /// Execute recorded blocks and compare gas used, receipts root and logs bloom with their headers.
     Replay(replay::ReplayArgs),
+    /// Build, bid and deliver, against real nodes.
+    Builder(roles::RoleArgs),
+    /// Sell slots and keep the decision record.
+    Market(roles::RoleArgs),
+    /// Vote on lists and publish them, for every rollup whose key is configured.
+    Sequencer(roles::RoleArgs),
+    /// Play every role that the configuration allows, in one process.
+    Run(roles::RoleArgs),
+    /// Send, simulate and follow bundles.
+    Bundle(bundle::BundleArgs),
+    /// Check or print a configuration.
+    #[command(subcommand)]
+    Config(roles::ConfigCommand),
 }
 
 impl Cli {
@@ -35,6 +50,12 @@ impl Cli {
         let done = match self.command {
             Command::Dev(args) => runtime().and_then(|runtime| runtime.block_on(args.run())),
             Command::Replay(args) => args.run(),
+            Command::Builder(args) => role(args, Roles { builder: true, ..Roles::default() }),
+            Command::Market(args) => role(args, Roles { market: true, ..Roles::default() }),
+            Command::Sequencer(args) => role(args, Roles { sequencer: true, ..Roles::default() }),
+            Command::Run(args) => role(args, Roles { builder: true, market: true, sequencer: true }),
+            Command::Bundle(args) => runtime().and_then(|runtime| runtime.block_on(args.run())),
+            Command::Config(command) => command.run(),
         };
         match done {
             Ok(code) => code,
@@ -44,6 +65,10 @@ impl Cli {
             }
         }
     }
+}
+
+fn role(args: roles::RoleArgs, roles: Roles) -> Result<ExitCode, String> {
+    runtime()?.block_on(args.run(roles))
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, String> {

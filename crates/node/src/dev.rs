@@ -103,7 +103,7 @@ pub fn attesters() -> Vec<Key> {
 
 /// The rules of the rollup at an index.
 pub const fn rules(index: usize) -> Rules {
-    if index % 2 == 0 { Rules::Ethereum(EthereumFork::Osaka) } else { Rules::OpStack(OpFork::Jovian) }
+    if index.is_multiple_of(2) { Rules::Ethereum(EthereumFork::Osaka) } else { Rules::OpStack(OpFork::Jovian) }
 }
 
 /// The CCTP deployment of a rollup whose attesters are ours.
@@ -143,8 +143,7 @@ impl Dev {
                 base_fee: BASE_FEE,
                 state,
             };
-            let rollup =
-                Arc::new(EmbeddedRollup::new(genesis).map_err(|error| StartError::Market(error.to_string()))?);
+            let rollup = Arc::new(EmbeddedRollup::new(genesis).map_err(|error| StartError::Market(error.to_string()))?);
             let last = options.block_times.last().copied().unwrap_or(2);
             setups.push(RollupSetup {
                 chain,
@@ -164,6 +163,7 @@ impl Dev {
         }
         let setup = Setup {
             listen: options.listen,
+            public_url: None,
             data: options.data,
             genesis_ms,
             slot_ms: options.slot_ms,

@@ -84,7 +84,7 @@ impl Dialect {
             return Err(invalid_params("unsupported_field", text, "remove the field: nothing is accepted and then ignored"));
         }
         if let Some(uuid) = params.cancels() {
-            return self.cancel(&uuid.to_owned(), ext).await.map(Value::Bool);
+            return self.cancel(uuid, ext).await.map(Value::Bool);
         }
         let bundle = params.into_bundle(self.chain, signer(ext)).map_err(|rejection| from_rejection(&rejection))?;
         let bundle_hash = dialect_bundle_hash(bundle.txs().map(|tx| tx.tx.hash()));
@@ -126,7 +126,11 @@ impl Dialect {
     async fn call_bundle(&self, params: CallBundleParams) -> Result<CallBundleResult, ErrorObjectOwned> {
         let head = self.rpc.builder.intake().heads().get(&self.chain).map_or(0, |head| head.number);
         let unsupported = |field: &str, text: String| {
-            invalid_params("unsupported_field", format!("{field}: {text}"), "bundles are simulated in the next block, on the newest state")
+            invalid_params(
+                "unsupported_field",
+                format!("{field}: {text}"),
+                "bundles are simulated in the next block, on the newest state",
+            )
         };
         if params.block_number.is_some_and(|number| number.to::<u64>() != head + 1) {
             return Err(unsupported("blockNumber", format!("the next block is {}", head + 1)));

@@ -13,7 +13,10 @@ use jsonrpsee::types::ErrorObjectOwned;
 use lockstep_pool::{AccountView, Entry, Head, Heads, Kind, Pool, TxAccount, accounts_of, check, check_accounts};
 use lockstep_primitives::{Bundle, BundleState, ChainId, Place, Reason, Rejection};
 use lockstep_provider::RollupNode;
-use lockstep_rpc::{from_rejection, unavailable, wire::{BundleParams, BundleStatus}};
+use lockstep_rpc::{
+    from_rejection, unavailable,
+    wire::{BundleParams, BundleStatus},
+};
 use lockstep_simulation::{ForkSchedule, ParentBlock, StateError};
 use lockstep_store::{Op, Store, StoreError, Table};
 use parking_lot::{Mutex, RwLock};
@@ -109,7 +112,9 @@ impl Intake {
         for (key, value) in self.store.scan(Table::Bundles)? {
             match serde_json::from_slice(&value) {
                 Ok(record) => records.push(record),
-                Err(error) => tracing::error!(key = %alloy_primitives::hex::encode(key), %error, "a stored bundle cannot be read"),
+                Err(error) => {
+                    tracing::error!(key = %alloy_primitives::hex::encode(key), %error, "a stored bundle cannot be read")
+                }
             }
         }
         for (_, value) in self.store.scan(Table::Events)? {

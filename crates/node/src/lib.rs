@@ -6,6 +6,7 @@
 mod api;
 pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod dev;
 mod dialect;
 mod eth;

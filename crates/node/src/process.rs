@@ -22,8 +22,7 @@ use tokio::task::JoinHandle;
 use crate::{
     api::LockstepRpc,
     clock::{now_ms, sleep_until},
-    dialect,
-    eth,
+    dialect, eth,
     intake::{Intake, ServedRollup},
     keys::Key,
     roles::{
@@ -118,6 +117,8 @@ pub enum MarketSetup {
 pub struct Setup {
     /// Where it listens.
     pub listen: SocketAddr,
+    /// The URL under which others reach it; by its address when absent.
+    pub public_url: Option<String>,
     /// Where it keeps what it acknowledged; in memory when absent.
     pub data: Option<PathBuf>,
     /// When the slot clock began, in Unix milliseconds: the same for all processes of a market.
@@ -198,9 +199,10 @@ impl Process {
             MarketSetup::At(url, address) => (url.clone(), *address, None),
         };
         let intake = setup.builder.as_ref().map(|builder| {
-            let served = setup.rollups.iter().map(|rollup| {
-                (rollup.chain, ServedRollup { node: rollup.node.rollup_node(), forks: rollup.forks.clone() })
-            });
+            let served = setup
+                .rollups
+                .iter()
+                .map(|rollup| (rollup.chain, ServedRollup { node: rollup.node.rollup_node(), forks: rollup.forks.clone() }));
             Arc::new(Intake::new(served.collect(), builder.pool.clone(), store.clone()))
         });
         let policy = policy(&setup);
@@ -237,7 +239,15 @@ impl Process {
             }
             _ => None,
         };
-        let sequencers = sequencers(&setup, timings, &own_url, &market_url, market_address, &store, intake.as_ref())?;
+        let sequencers = sequencers(
+            &setup,
+            timings,
+            setup.public_url.as_ref().unwrap_or(&own_url),
+            &market_url,
+            market_address,
+            &store,
+            intake.as_ref(),
+        )?;
         if !sequencers.0.is_empty() {
             root.merge(SequencerApiServer::into_rpc(sequencers.clone()))?;
         }
@@ -251,12 +261,7 @@ impl Process {
     }
 
     /// Registers the rollups, then sets every loop going.
-    async fn run(
-        &mut self,
-        market: Option<Arc<MarketRole>>,
-        sequencers: Sequencers,
-        market_url: &str,
-    ) -> Result<(), StartError> {
+    async fn run(&mut self, market: Option<Arc<MarketRole>>, sequencers: Sequencers, market_url: &str) -> Result<(), StartError> {
         let registry = client(market_url)?;
         for role in sequencers.0.values() {
             let deadline = now_ms() + MARKET_WAIT_MS;
@@ -364,8 +369,7 @@ fn sequencers(
             // Terms that are stated later count.
             nonce: now_ms(),
         };
-        let settings =
-            SequencerSettings { key: sequencer.key.clone(), registration, forks: rollup.forks.clone(), timings };
+        let settings = SequencerSettings { key: sequencer.key.clone(), registration, forks: rollup.forks.clone(), timings };
         let default_list =
             intake.map(|intake| Arc::new(PublicTransactions { intake: Arc::clone(intake) }) as Arc<dyn DefaultList>);
         let node = rollup.node.rollup_node();
@@ -395,12 +399,7 @@ impl DefaultList for PublicTransactions {
                 .collect()
         };
         let view = RollupView { slot: Arc::clone(rollup), price: Price::PAR, fee_share_bps: 10_000 };
-        let view = SlotView {
-            slot: 0,
-            rollups: [(rollup.chain, view)].into(),
-            proposer: sequencer,
-            policy: Policy::default(),
-        };
+        let view = SlotView { slot: 0, rollups: [(rollup.chain, view)].into(), proposer: sequencer, policy: Policy::default() };
         let chain = rollup.chain;
         let built = crate::roles::builder::blocking_with_state(&self.intake, Arc::new(view), move |view| {
             let simulated = simulate_all(view, &candidates)?;

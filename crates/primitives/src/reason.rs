@@ -473,7 +473,9 @@ impl Reason {
     pub const fn hint(&self) -> &'static str {
         match self {
             Self::UnknownRollup => "lockstep_getSlot lists the rollups that are served",
-            Self::UndecodableTransaction(_) => "send the EIP-2718 bytes of one signed transaction, as eth_sendRawTransaction takes them",
+            Self::UndecodableTransaction(_) => {
+                "send the EIP-2718 bytes of one signed transaction, as eth_sendRawTransaction takes them"
+            }
             Self::InvalidSignature => "sign again with a low s and a valid recovery id",
             Self::WrongChainId { .. } | Self::UnprotectedTransaction => "sign with the chain id of the leg's rollup (EIP-155)",
             Self::BlobTransaction => "send blob transactions to the rollup's own mempool",
@@ -496,11 +498,15 @@ impl Reason {
             | Self::TooLarge { .. } => "split the bundle",
             Self::NonceTooLow { .. } => "sign again with the account's next nonce",
             Self::NonceTooHigh { .. } => "send the transactions before it, in this bundle or on their own",
-            Self::InsufficientFunds { .. } => "fund the account, in an earlier leg if need be, or lower gas limit, fee cap or value",
+            Self::InsufficientFunds { .. } => {
+                "fund the account, in an earlier leg if need be, or lower gas limit, fee cap or value"
+            }
             Self::FeeCapTooLow { .. } => "raise maxFeePerGas, or wait for a lower base fee",
             Self::GasLimitTooHigh { .. } => "lower the gas limit (EIP-7825 caps it at 16777216 where Osaka rules hold)",
             Self::InvalidTransaction(_) => "check the transaction against the rollup's rules",
-            Self::Reverted { .. } | Self::Halted(_) => "lockstep_simulateBundle shows the leg's result; revertingTxHashes or droppingTxHashes let the bundle live without it",
+            Self::Reverted { .. } | Self::Halted(_) => {
+                "lockstep_simulateBundle shows the leg's result; revertingTxHashes or droppingTxHashes let the bundle live without it"
+            }
             Self::NoRoom { .. } | Self::NoDataRoom { .. } => "pay more for the gas, or lower the gas limit",
             Self::NoSuchMessage { .. } => "lockstep_simulateBundle lists the messages of every leg",
             Self::WrongDestination { .. } => "put the relay on the rollup that the message names",

@@ -99,7 +99,10 @@ impl BundleState {
             Self::Published => matches!(self, Self::Committed | Self::Proposed),
             // From pending: somebody else's list put it on the chain.
             Self::Landed => {
-                matches!(self, Self::Published | Self::Committed | Self::Proposed | Self::Reorged | Self::Pending | Self::Received)
+                matches!(
+                    self,
+                    Self::Published | Self::Committed | Self::Proposed | Self::Reorged | Self::Pending | Self::Received
+                )
             }
             Self::Breached => matches!(self, Self::Committed | Self::Published | Self::Proposed | Self::Landed),
             Self::Reorged => matches!(self, Self::Landed | Self::Breached),

@@ -129,6 +129,8 @@ mod tests {
         assert_eq!((tx.chain_id(), tx.nonce()), (Some(1), 9));
         let mut longer = raw.to_vec();
         longer.push(0);
-        assert!(matches!(SignedTx::decode(longer.into()), Err(TxDecodeError::Undecodable(text)) if text.contains("1 bytes follow")));
+        assert!(
+            matches!(SignedTx::decode(longer.into()), Err(TxDecodeError::Undecodable(text)) if text.contains("1 bytes follow"))
+        );
     }
 }

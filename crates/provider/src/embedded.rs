@@ -223,10 +223,8 @@ impl RollupNode for EmbeddedRollup {
     async fn plan(&self, parent: &ParentBlock, timestamps: &[u64], proposer: Address) -> Result<Vec<BlockPlan>, NodeError> {
         let mut plans = Vec::with_capacity(timestamps.len());
         for (number, timestamp) in (parent.number + 1..).zip(timestamps) {
-            let rules = self
-                .forks
-                .rules_at(*timestamp)
-                .map_err(|error| NodeError::List { chain: self.chain, cause: error.into() })?;
+            let rules =
+                self.forks.rules_at(*timestamp).map_err(|error| NodeError::List { chain: self.chain, cause: error.into() })?;
             let next = NextBlock {
                 timestamp: *timestamp,
                 gas_limit: parent.gas_limit,
@@ -260,8 +258,7 @@ impl RollupNode for EmbeddedRollup {
             blocks: rollup.blocks.get(index).cloned().into_iter().collect(),
         };
         let list = BlockList { chain: self.chain, blocks: listed.into_iter().collect() };
-        let done =
-            execute_list(&Arc::new(single), &list).map_err(|cause| NodeError::List { chain: self.chain, cause })?;
+        let done = execute_list(&Arc::new(single), &list).map_err(|cause| NodeError::List { chain: self.chain, cause })?;
         let done = done.first().ok_or(NodeError::OtherBlock { chain: self.chain, cause: "no block was made".into() })?;
         Ok(published(&*self.append(done)?))
     }

@@ -196,7 +196,11 @@ impl RecordedBlock {
 
 /// A bloom filter is 256 bytes: enough of it to tell two apart.
 pub fn short(bloom: &Bloom) -> String {
-    format!("{} bits set, keccak {}", bloom.0.iter().map(|byte| byte.count_ones()).sum::<u32>(), alloy_primitives::keccak256(bloom))
+    format!(
+        "{} bits set, keccak {}",
+        bloom.0.iter().map(|byte| byte.count_ones()).sum::<u32>(),
+        alloy_primitives::keccak256(bloom)
+    )
 }
 
 fn read_json<T: serde::de::DeserializeOwned>(folder: &Path, file: &'static str) -> Result<T, RecordedError> {

@@ -38,8 +38,8 @@ pub fn verify_header(header: &str, body: &[u8]) -> Result<Signer, IdentityError>
     let bytes = hex::decode(signature.trim()).map_err(|_| IdentityError::Malformed)?;
     // Accepts v of 0, 1, 27 and 28.
     let signature = Signature::try_from(bytes.as_slice()).map_err(|_| IdentityError::Malformed)?;
-    let signer = alloy_consensus::crypto::secp256k1::recover_signer(&signature, digest(body))
-        .map_err(|_| IdentityError::WrongSigner)?;
+    let signer =
+        alloy_consensus::crypto::secp256k1::recover_signer(&signature, digest(body)).map_err(|_| IdentityError::WrongSigner)?;
     if signer == address { Ok(Signer(signer)) } else { Err(IdentityError::WrongSigner) }
 }
 

@@ -7,8 +7,8 @@ use hyper::{Method, StatusCode, header};
 use jsonrpsee::{
     Methods,
     server::{
-        BatchRequestConfig, HttpBody, HttpRequest, HttpResponse, RandomStringIdProvider, ServerConfig, ServerHandle, StopHandle, stop_channel,
-        serve_with_graceful_shutdown,
+        BatchRequestConfig, HttpBody, HttpRequest, HttpResponse, RandomStringIdProvider, ServerConfig, ServerHandle, StopHandle,
+        serve_with_graceful_shutdown, stop_channel,
     },
     types::ErrorObjectOwned,
 };
@@ -228,22 +228,14 @@ fn route(routes: &Routes, path: &str) -> Option<Methods> {
 }
 
 /// Reads the body and verifies the signature over it, before anything is parsed.
-async fn with_signer(
-    request: HttpRequest<hyper::body::Incoming>,
-    limit: usize,
-) -> Result<HttpRequest<HttpBody>, HttpResponse> {
+async fn with_signer(request: HttpRequest<hyper::body::Incoming>, limit: usize) -> Result<HttpRequest<HttpBody>, HttpResponse> {
     let (mut parts, body) = request.into_parts();
     let bytes = match Limited::new(body, limit).collect().await {
         Ok(body) => body.to_bytes(),
         Err(error) => {
             let text = format!("the request cannot be read, or is larger than {limit} bytes: {error}");
-            let data = RpcError {
-                reason: "too_large".into(),
-                rollup: None,
-                leg: None,
-                index: None,
-                hint: "split the request".into(),
-            };
+            let data =
+                RpcError { reason: "too_large".into(), rollup: None, leg: None, index: None, hint: "split the request".into() };
             let error = ErrorObjectOwned::owned(codes::LIMIT, text, Some(data));
             return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, &error));
         }
@@ -299,9 +291,6 @@ fn respond(status: StatusCode, kind: &'static str, body: String) -> HttpResponse
 fn with_cors(mut response: HttpResponse) -> HttpResponse {
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, header::HeaderValue::from_static("*"));
-    headers.insert(
-        header::ACCESS_CONTROL_ALLOW_HEADERS,
-        header::HeaderValue::from_static("content-type, x-flashbots-signature"),
-    );
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, header::HeaderValue::from_static("content-type, x-flashbots-signature"));
     response
 }

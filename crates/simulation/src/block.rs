@@ -227,11 +227,8 @@ impl PendingBlock {
         if blob_gas > 0 && self.blob_gas_used + blob_gas > blob_limit {
             return Ok(Err(Reason::NoRoom { gas: blob_gas, left: blob_limit.saturating_sub(self.blob_gas_used) }));
         }
-        let deposit_nonce = if tx.is_deposit() {
-            Some(self.state.account(tx.sender())?.map_or(0, |account| account.nonce))
-        } else {
-            None
-        };
+        let deposit_nonce =
+            if tx.is_deposit() { Some(self.state.account(tx.sender())?.map_or(0, |account| account.nonce)) } else { None };
         let raw = match run(&self.context, Reader(&self.state), tx.work(), stand_ins) {
             Ok(raw) => raw,
             Err(Failure::Invalid(reason)) => return Ok(Err(reason)),
@@ -321,9 +318,11 @@ impl PendingBlock {
         }
         BlockSummary {
             gas_used: self.gas_used,
-            blob_gas_used: self.context.rules.blobs().map(|_| {
-                if self.context.rules.is_op_stack() { self.footprint } else { self.blob_gas_used }
-            }),
+            blob_gas_used: self
+                .context
+                .rules
+                .blobs()
+                .map(|_| if self.context.rules.is_op_stack() { self.footprint } else { self.blob_gas_used }),
             receipts_root: receipts_root(&receipts),
             logs_bloom,
             requests,

@@ -68,12 +68,7 @@ pub(crate) fn run(context: &BlockContext, reader: Reader<'_>, work: Work, stand_
     }
 }
 
-fn run_ethereum(
-    context: &BlockContext,
-    reader: Reader<'_>,
-    work: Work,
-    stand_ins: &StandIns,
-) -> Result<RawOutcome, Failure> {
+fn run_ethereum(context: &BlockContext, reader: Reader<'_>, work: Work, stand_ins: &StandIns) -> Result<RawOutcome, Failure> {
     let spec = context.rules.ethereum_spec().unwrap_or_default();
     let env = EvmEnv::new(cfg(context, spec, &work), block_env(context));
     let mut evm = EthEvmFactory::default().create_evm(reader, env);
@@ -99,11 +94,9 @@ fn run_op(context: &BlockContext, reader: Reader<'_>, work: Work, stand_ins: &St
             evm.transact_raw(OpTx(OpTransaction { base: *tx, enveloped_tx: Some(raw), deposit: Default::default() }))
         }
         // An empty envelope has no L1 data fee.
-        Work::Call(tx) => evm.transact_raw(OpTx(OpTransaction {
-            base: *tx,
-            enveloped_tx: Some(Bytes::new()),
-            deposit: Default::default(),
-        })),
+        Work::Call(tx) => {
+            evm.transact_raw(OpTx(OpTransaction { base: *tx, enveloped_tx: Some(Bytes::new()), deposit: Default::default() }))
+        }
         Work::Deposit(tx) => evm.transact_raw(*tx),
         Work::System { contract, data } => {
             return system_outcome(evm.transact_system_call(alloy_eips::eip4788::SYSTEM_ADDRESS, contract, data), contract);
@@ -218,7 +211,10 @@ fn outcome<H: std::fmt::Debug>(result: Result<ResultAndState<H>, Failure>) -> Re
 }
 
 /// A system call changes its contract only: whatever else was touched (the caller, the fee recipient) does not count.
-fn system_outcome<H, E>(result: Result<ResultAndState<H>, EVMError<StateError, E>>, contract: Address) -> Result<RawOutcome, Failure>
+fn system_outcome<H, E>(
+    result: Result<ResultAndState<H>, EVMError<StateError, E>>,
+    contract: Address,
+) -> Result<RawOutcome, Failure>
 where
     H: std::fmt::Debug,
     E: std::fmt::Display,
@@ -257,9 +253,7 @@ fn failure<E: std::fmt::Display>(
         Some(InvalidTransaction::TxGasLimitGreaterThanCap { gas_limit, cap }) => {
             Reason::GasLimitTooHigh { gas: gas_limit, limit: cap }
         }
-        Some(InvalidTransaction::CallerGasLimitMoreThanBlock) => {
-            Reason::GasLimitTooHigh { gas, limit: context.gas_limit }
-        }
+        Some(InvalidTransaction::CallerGasLimitMoreThanBlock) => Reason::GasLimitTooHigh { gas, limit: context.gas_limit },
         _ => Reason::InvalidTransaction(invalid.to_string()),
     })
 }

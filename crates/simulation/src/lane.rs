@@ -235,8 +235,7 @@ pub fn execute_list(rollup: &Arc<SlotRollup>, list: &BlockList) -> Result<Vec<La
         }
         for (position, raw) in listed.iter().flat_map(|block| block.transactions.iter()).enumerate() {
             let invalid = |reason| LaneError::Invalid { block: index, index: position, reason };
-            let tx = BlockTx::decode(raw.clone())
-                .map_err(|error| invalid(Reason::UndecodableTransaction(error.to_string())))?;
+            let tx = BlockTx::decode(raw.clone()).map_err(|error| invalid(Reason::UndecodableTransaction(error.to_string())))?;
             if tx.is_deposit() {
                 return Err(invalid(Reason::DepositTransaction));
             }

@@ -86,8 +86,12 @@ impl MemoryState {
     pub fn root(&self) -> B256 {
         alloy_trie::root::state_root_unhashed(self.iter().map(|(address, account)| {
             let storage_root = self.storage_root(address);
-            let trie_account =
-                alloy_trie::TrieAccount { nonce: account.nonce, balance: account.balance, storage_root, code_hash: account.code_hash };
+            let trie_account = alloy_trie::TrieAccount {
+                nonce: account.nonce,
+                balance: account.balance,
+                storage_root,
+                code_hash: account.code_hash,
+            };
             (address, trie_account)
         }))
     }

@@ -159,6 +159,7 @@ impl Overlay {
     }
 
     /// Takes over what a transaction did.
+    #[expect(clippy::iter_over_hash_type, reason = "accounts are written apart, so their order shows nowhere")]
     pub(crate) fn commit(&mut self, state: EvmState) {
         for (address, account) in state {
             if account.is_touched() {
@@ -167,6 +168,7 @@ impl Overlay {
         }
     }
 
+    #[expect(clippy::iter_over_hash_type, reason = "slots are written apart, so their order shows nowhere")]
     fn commit_account(&mut self, address: Address, account: EvmAccount) {
         if account.is_selfdestructed() {
             self.clear_storage(address);

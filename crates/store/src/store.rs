@@ -15,6 +15,9 @@ use crate::shared::{self, Shared};
 use crate::writer::{self, Answer, Request, Work};
 use crate::{Limits, Op, PutOutcome, StoreError, Table, record};
 
+/// A key and its value.
+pub type KeyValue = (Vec<u8>, Vec<u8>);
+
 /// What a store has done and whether it still writes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreStatus {
@@ -147,7 +150,7 @@ impl Store {
 
     /// Every record of a table in the order of the keys, as of one moment. All of it is held in memory: this is for
     /// starting up and for tables that their owner keeps small. A damaged record is an error that names its key.
-    pub fn scan(&self, table: Table) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    pub fn scan(&self, table: Table) -> Result<Vec<KeyValue>, StoreError> {
         shared::rows(&self.inner.shared.database(), table)
             .map_err(|error| StoreError::read_failed(table, None, error))?
             .into_iter()

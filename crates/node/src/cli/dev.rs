@@ -139,5 +139,10 @@ fn in_words(report: &SlotReport) -> String {
             (None, state) => format!("{} {state} {}", bundle.kind, bundle.level),
         })
         .collect();
-    format!("slot {}: {blocks} blocks, {landed} bundles landed, value {} wei | {}", report.slot, report.value.0, bundles.join(", "))
+    format!(
+        "slot {}: {blocks} blocks, {landed} bundles landed, value {} wei | {}",
+        report.slot,
+        report.value.0,
+        bundles.join(", ")
+    )
 }

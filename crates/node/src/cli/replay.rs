@@ -2,11 +2,11 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Args, ValueEnum};
-use lockstep_simulation::{EthereumFork, ForkSchedule, OpFork, Rules};
+use clap::Args;
+use lockstep_simulation::ForkSchedule;
 
 use super::line;
-use crate::replay::replay;
+use crate::{config::named_rules, replay::replay};
 
 /// The arguments of `lockstep replay`.
 #[derive(Debug, Args)]
@@ -18,49 +18,13 @@ pub(super) struct ReplayArgs {
     #[arg(long)]
     chain_id: Option<u64>,
     /// Rules, when the chain is not known by its id.
-    #[arg(long)]
-    rules: Option<RulesArg>,
-}
-
-/// Rules by name.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum RulesArg {
-    /// Ethereum.
-    Shanghai,
-    /// Ethereum.
-    Cancun,
-    /// Ethereum.
-    Prague,
-    /// Ethereum.
-    Osaka,
-    /// Ethereum.
-    Bpo1,
-    /// Ethereum.
-    Bpo2,
-    /// OP stack.
-    Isthmus,
-    /// OP stack.
-    Jovian,
-}
-
-impl From<RulesArg> for ForkSchedule {
-    fn from(rules: RulesArg) -> Self {
-        Self::always(match rules {
-            RulesArg::Shanghai => Rules::Ethereum(EthereumFork::Shanghai),
-            RulesArg::Cancun => Rules::Ethereum(EthereumFork::Cancun),
-            RulesArg::Prague => Rules::Ethereum(EthereumFork::Prague),
-            RulesArg::Osaka => Rules::Ethereum(EthereumFork::Osaka),
-            RulesArg::Bpo1 => Rules::Ethereum(EthereumFork::Bpo1),
-            RulesArg::Bpo2 => Rules::Ethereum(EthereumFork::Bpo2),
-            RulesArg::Isthmus => Rules::OpStack(OpFork::Isthmus),
-            RulesArg::Jovian => Rules::OpStack(OpFork::Jovian),
-        })
-    }
+    #[arg(long, value_parser = ["shanghai", "cancun", "prague", "osaka", "bpo1", "bpo2", "isthmus", "jovian"])]
+    rules: Option<String>,
 }
 
 impl ReplayArgs {
     pub(super) fn run(self) -> Result<ExitCode, String> {
-        let forks = self.rules.map(ForkSchedule::from);
+        let forks = self.rules.as_deref().and_then(named_rules).map(ForkSchedule::always);
         let mut failed = 0;
         for folder in &self.folders {
             let name = folder.display();

@@ -113,11 +113,7 @@ impl Contracts {
         for domain in remotes {
             let messenger = self.token_messenger.into_word();
             calls.push((self.token_messenger, encode(&addRemoteTokenMessengerCall { domain: *domain, messenger })));
-            let link = linkTokenPairCall {
-                localToken: self.usdc,
-                remoteDomain: *domain,
-                remoteToken: self.usdc.into_word(),
-            };
+            let link = linkTokenPairCall { localToken: self.usdc, remoteDomain: *domain, remoteToken: self.usdc.into_word() };
             calls.push((self.token_minter, encode(&link)));
         }
         let limit = setMaxBurnAmountPerMessageCall { token: self.usdc, limit: usdc(10_000_000) };

@@ -214,7 +214,8 @@ impl Demo {
         // The token is bought by the same key, but everything it has on the destination is given away first.
         let to_nonce = self.nonce(to, key.address()).await?;
         let contracts = &self.contracts;
-        let burn = call(from, key, from_nonce, contracts.token_messenger, contracts.burn(U256::from(burned), domain, key.address()));
+        let burn =
+            call(from, key, from_nonce, contracts.token_messenger, contracts.burn(U256::from(burned), domain, key.address()));
         let give = super::contracts::transferCall { to: user(7).address(), amount: usdc(100_000) };
         let away = call(to, key, to_nonce, contracts.usdc, encode(&give));
         let buy = call(to, key, to_nonce + 1, contracts.nft_shop, encode(&buyCall { tokenId: U256::from(self.token_id) }));

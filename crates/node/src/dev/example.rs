@@ -16,11 +16,7 @@ pub(crate) const TIP: u128 = 3_000_000_000;
 
 /// A transaction leg.
 pub(crate) fn txs_leg(chain: ChainId, txs: &[lockstep_primitives::SignedTx]) -> LegParams {
-    LegParams {
-        chain_id: U64::from(chain),
-        txs: Some(txs.iter().map(|tx| tx.raw().clone()).collect()),
-        ..LegParams::default()
-    }
+    LegParams { chain_id: U64::from(chain), txs: Some(txs.iter().map(|tx| tx.raw().clone()).collect()), ..LegParams::default() }
 }
 
 /// A relay leg.
@@ -29,7 +25,13 @@ pub(crate) fn relay_leg(chain: ChainId, leg: usize, message: usize) -> LegParams
 }
 
 /// A call of a key, with the tip of this demo.
-pub(crate) fn call(chain: ChainId, key: &Key, nonce: u64, to: Address, data: alloy_primitives::Bytes) -> lockstep_primitives::SignedTx {
+pub(crate) fn call(
+    chain: ChainId,
+    key: &Key,
+    nonce: u64,
+    to: Address,
+    data: alloy_primitives::Bytes,
+) -> lockstep_primitives::SignedTx {
     Draft { chain, nonce, to: Some(to), value: U256::ZERO, data, gas: 400_000, tip: TIP }.sign(key)
 }
 

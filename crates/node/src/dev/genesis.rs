@@ -10,7 +10,7 @@ use lockstep_simulation::{BlockContext, BlockTx, MemoryState, PendingBlock, Rule
 use super::{
     USERS, attesters, builder,
     contracts::{
-        Contracts, Draft, addLiquidityCall, approveCall, createPairCall, depositCall, deployer, encode, l1_block_code, mintCall,
+        Contracts, Draft, addLiquidityCall, approveCall, createPairCall, deployer, depositCall, encode, l1_block_code, mintCall,
         usdc,
     },
     user,
@@ -80,8 +80,7 @@ pub(super) fn state(
         extra_data: Bytes::new(),
     };
     let broken = |index: usize, cause: String| GenesisError { index, cause };
-    let mut block =
-        PendingBlock::open(context, Arc::new(state.clone())).map_err(|error| broken(0, error.to_string()))?;
+    let mut block = PendingBlock::open(context, Arc::new(state.clone())).map_err(|error| broken(0, error.to_string()))?;
     for (index, tx) in transactions(chain, domain, remotes, contracts).into_iter().enumerate() {
         let executed = block.execute(&tx).map_err(|error| broken(index, error.to_string()))?;
         let executed = executed.map_err(|reason| broken(index, reason.to_string()))?;

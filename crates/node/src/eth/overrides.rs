@@ -118,7 +118,7 @@ mod tests {
     fn a_diff_keeps_other_slots_and_a_state_does_not() {
         let slot = B256::with_last_byte(1).to_string();
         let value = B256::with_last_byte(9).to_string();
-        let diff = overridden(json!({ "stateDiff": { slot.clone(): value.clone() } })).unwrap();
+        let diff = overridden(json!({ "stateDiff": { slot.clone(): value } })).unwrap();
         assert_eq!(diff.storage(TOKEN, U256::from(1)), Ok(U256::from(9)));
         assert_eq!(diff.storage(TOKEN, U256::from(2)), Ok(U256::from(22)));
         let whole = overridden(json!({ "state": { slot: value }, "balance": "0x7" })).unwrap();

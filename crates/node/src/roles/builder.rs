@@ -10,7 +10,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use alloy_primitives::{Address, I256, U256};
 use jsonrpsee::http_client::HttpClient;
 use lockstep_building::{Draft, Simulated, SlotView, build, proposals, simulate_all};
-use lockstep_primitives::{Allocation, Bid, Bundle, BundleState, ChainId, Price, Reason, RollupSet, SlotNumber, Validity, recover};
+use lockstep_primitives::{
+    Allocation, Bid, Bundle, BundleState, ChainId, Price, Reason, RollupSet, SlotNumber, Validity, recover,
+};
 use lockstep_provider::EvidenceSource;
 use lockstep_rpc::{
     api::MarketApiClient,
@@ -166,7 +168,8 @@ impl BuilderRole {
         let started = std::time::Instant::now();
         let simulated = {
             let view = Arc::clone(&view);
-            let results = blocking_with_state(&self.intake, Arc::clone(&view), move |view| simulate_all(view, &candidates)).await?;
+            let results =
+                blocking_with_state(&self.intake, Arc::clone(&view), move |view| simulate_all(view, &candidates)).await?;
             Arc::new(results)
         };
         metrics::histogram!("lockstep_simulation_seconds").record(started.elapsed().as_secs_f64());
@@ -227,13 +230,7 @@ impl BuilderRole {
     async fn bid(&self, built: &Built) {
         for draft in &built.drafts {
             let Some(amount) = self.amount(built, draft) else { continue };
-            let bid = Bid {
-                slot: draft.slot,
-                rollups: draft.rollups.clone(),
-                amount,
-                exclusive: None,
-                nonce: now_ms(),
-            };
+            let bid = Bid { slot: draft.slot, rollups: draft.rollups.clone(), amount, exclusive: None, nonce: now_ms() };
             let wire = BidWire::new(&bid, self.settings.key.sign_bytes(bid.digest()));
             match self.market.submit_bid(wire).await {
                 Ok(_) => metrics::counter!("lockstep_bids_total", "result" => "taken").increment(1),

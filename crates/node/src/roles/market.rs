@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use alloy_primitives::{Address, Bytes, U64, U256};
-use jsonrpsee::{core::{RpcResult, async_trait}, types::ErrorObjectOwned};
+use jsonrpsee::{
+    core::{RpcResult, async_trait},
+    types::ErrorObjectOwned,
+};
 use lockstep_delivery::{Decision, DecisionKey, WriteOutcome, judge_write, proposer_of_attempt};
 use lockstep_market::{MarketError, Outcome, Registry, SlotAuction, Terms};
 use lockstep_primitives::{Allocation, Registration, SlotNumber, recover};
@@ -16,7 +19,10 @@ use lockstep_store::{PutOutcome, Store, StoreError, Table};
 use parking_lot::Mutex;
 
 use super::Timings;
-use crate::{clock::{now_ms, sleep_until}, keys::Key};
+use crate::{
+    clock::{now_ms, sleep_until},
+    keys::Key,
+};
 
 /// Closed slots that are kept in memory; older allocations are on disk only.
 const MAX_CLOSED: usize = 256;
@@ -148,7 +154,10 @@ impl MarketRole {
         if let Some(closed) = self.inner.lock().closed.get(&slot) {
             return Ok(Some(AllocationWire::new(&closed.outcome.allocation, closed.signature.clone())));
         }
-        let stored = self.store.get(Table::Allocations, &slot.to_be_bytes()).map_err(|error| unavailable(error.code(), error.to_string()))?;
+        let stored = self
+            .store
+            .get(Table::Allocations, &slot.to_be_bytes())
+            .map_err(|error| unavailable(error.code(), error.to_string()))?;
         Ok(stored.and_then(|value| serde_json::from_slice(&value).ok()))
     }
 

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use jsonrpsee::{core::RpcResult, http_client::HttpClient, types::ErrorObjectOwned};
 use lockstep_building::{Promise, RequirementRun, SealError, measure};
 use lockstep_delivery::{
-    Decision, DecisionKey, Prepare, PreparedList, SequencerEffect, SequencerEvent, SequencerPhase, SequencerSlot,
-    SequencerTerms, Vote, VoteRefusal, Which, proposer_of_attempt,
+    Decision, DecisionKey, Prepare, PreparedList, SequencerEffect, SequencerEvent, SequencerPhase, SequencerSlot, SequencerTerms,
+    Vote, VoteRefusal, Which, proposer_of_attempt,
 };
 use lockstep_primitives::{Allocation, BlockList, ChainId, ListBlock, Registration, Requirement, SlotNumber, recover};
 use lockstep_provider::{NodeError, RollupNode};
@@ -22,7 +22,10 @@ use lockstep_store::{Store, Table};
 use tokio::sync::Mutex;
 
 use super::Timings;
-use crate::{clock::{now_ms, sleep_until}, keys::Key};
+use crate::{
+    clock::{now_ms, sleep_until},
+    keys::Key,
+};
 
 /// How often a sequencer looks at the record while it waits for it.
 const TICK_MS: u64 = 25;
@@ -129,9 +132,7 @@ impl SequencerRole {
 
     async fn timestamps(&self, slot: SlotNumber) -> Vec<u64> {
         match self.node.head().await {
-            Ok(head) => {
-                self.settings.timings.clock.block_timestamps(slot, self.settings.registration.block_time, head.timestamp)
-            }
+            Ok(head) => self.settings.timings.clock.block_timestamps(slot, self.settings.registration.block_time, head.timestamp),
             Err(error) => {
                 tracing::warn!(chain = self.chain(), slot, %error, "no head");
                 Vec::new()
@@ -219,10 +220,8 @@ impl SequencerRole {
     async fn execute(&self, running: &mut Running, prepare: &Prepare) -> Result<(), VoteRefusal> {
         let refuse = |code: &str, text: String| VoteRefusal { code: code.to_owned(), block: None, position: None, text };
         let proposer = prepare.beneficiary.unwrap_or_default();
-        let rollup = self
-            .slot_rollup(prepare.slot, proposer)
-            .await
-            .map_err(|error| refuse("node_unavailable", error.to_string()))?;
+        let rollup =
+            self.slot_rollup(prepare.slot, proposer).await.map_err(|error| refuse("node_unavailable", error.to_string()))?;
         if rollup.parent.hash != prepare.parent_hash {
             return Err(refuse("other_parent", format!("the head is {}", rollup.parent.hash)));
         }
@@ -306,7 +305,11 @@ impl SequencerRole {
             .ok_or_else(|| not_found(format!("slot {slot} is not allocated yet")))?;
         let allocation = wire.allocation();
         if recover(allocation.digest(), &wire.signature).ok() != Some(self.market_address) {
-            return Err(invalid_params("wrong_market", "the allocation is not signed by the market", "check the market's address"));
+            return Err(invalid_params(
+                "wrong_market",
+                "the allocation is not signed by the market",
+                "check the market's address",
+            ));
         }
         Ok(allocation)
     }
@@ -459,12 +462,13 @@ impl SequencerApiServer for Sequencers {
             return Err(not_found(format!("the state before slot {slot} is not there yet")));
         }
         if role.is_behind(slot) {
-            return Err(unavailable("not_ready", format!("rollup {} has still to publish a block before slot {slot}", role.chain())));
+            return Err(unavailable(
+                "not_ready",
+                format!("rollup {} has still to publish a block before slot {slot}", role.chain()),
+            ));
         }
-        let rollup = role
-            .slot_rollup(slot, proposer)
-            .await
-            .map_err(|error| unavailable("node_unavailable", error.to_string()))?;
+        let rollup =
+            role.slot_rollup(slot, proposer).await.map_err(|error| unavailable("node_unavailable", error.to_string()))?;
         let first = rollup.blocks.first().map_or(clock.start_ms(slot), |plan| plan.next.timestamp * 1000);
         Ok(SlotOffer {
             chain_id,
@@ -520,9 +524,7 @@ impl SequencerApiServer for Sequencers {
         let event = role.read_decision(DecisionKey { slot, attempt }).await;
         // The record is read now so that nothing has to be read at t_publish; publishing waits for its time.
         let mut held = running.lock().await;
-        if now_ms() < held.machine.terms().t_publish_ms
-            && matches!(event, SequencerEvent::DecisionRead(Some(_)))
-        {
+        if now_ms() < held.machine.terms().t_publish_ms && matches!(event, SequencerEvent::DecisionRead(Some(_))) {
             drop(held);
             return Ok(true);
         }

@@ -1,10 +1,10 @@
 //! Headers of embedded blocks.
 
 use alloy_consensus::{EMPTY_OMMER_ROOT_HASH, Header, constants::EMPTY_WITHDRAWALS};
-use alloy_eips::{eip7685::{EMPTY_REQUESTS_HASH, Requests}};
+use alloy_eips::eip7685::{EMPTY_REQUESTS_HASH, Requests};
 use alloy_primitives::{Address, B64, B256, Bytes, ChainId, U256, address, keccak256};
 use alloy_trie::EMPTY_ROOT_HASH;
-use lockstep_simulation::{BlockContext, LaneBlock, MemoryState, OpFork, ParentBlock, Rules, };
+use lockstep_simulation::{BlockContext, LaneBlock, MemoryState, OpFork, ParentBlock, Rules};
 use op_alloy::consensus::{encode_holocene_extra_data, encode_jovian_extra_data};
 
 /// Whose storage root an OP-stack header carries from Isthmus on.

@@ -120,8 +120,7 @@ impl BundleParams {
     /// # Errors
     /// When a transaction cannot be decoded, modes contradict each other, or a leg is both or neither of the two kinds.
     pub fn into_bundle(self, signer: Option<Address>) -> Result<Bundle, Rejection> {
-        let legs =
-            self.legs.into_iter().enumerate().map(|(index, leg)| leg.into_leg(index)).collect::<Result<Vec<_>, _>>()?;
+        let legs = self.legs.into_iter().enumerate().map(|(index, leg)| leg.into_leg(index)).collect::<Result<Vec<_>, _>>()?;
         let blocks = self
             .blocks
             .into_iter()
@@ -149,8 +148,8 @@ impl LegParams {
         let at = |reason| Rejection::new(Place::leg(chain, index), reason);
         match (self.txs, self.relay) {
             (Some(txs), None) => {
-                let txs = leg_txs(txs, &self.reverting_tx_hashes, &self.dropping_tx_hashes)
-                    .map_err(|(index_in_leg, reason)| {
+                let txs =
+                    leg_txs(txs, &self.reverting_tx_hashes, &self.dropping_tx_hashes).map_err(|(index_in_leg, reason)| {
                         let place = Place { chain: Some(chain), leg: Some(index), index: index_in_leg };
                         Rejection::new(place, reason)
                     })?;
@@ -195,11 +194,7 @@ pub(crate) fn replacement(uuid: Option<String>, nonce: Option<u64>) -> Result<Op
 }
 
 /// Decodes transactions and gives each its revert mode. The error names the transaction's index.
-pub(crate) fn leg_txs(
-    txs: Vec<Bytes>,
-    reverting: &[B256],
-    dropping: &[B256],
-) -> Result<Vec<LegTx>, (Option<usize>, Reason)> {
+pub(crate) fn leg_txs(txs: Vec<Bytes>, reverting: &[B256], dropping: &[B256]) -> Result<Vec<LegTx>, (Option<usize>, Reason)> {
     if let Some(hash) = reverting.iter().find(|hash| dropping.contains(hash)) {
         return Err((None, Reason::ConflictingModes(*hash)));
     }

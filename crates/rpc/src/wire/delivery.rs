@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use alloy_primitives::{Address, B256, Bytes, U64};
-use lockstep_delivery::{
-    Decision, ExpectedBlock, Prepare, PreparedList, RequirementResult, Verdict, Vote, VoteRefusal,
-};
+use lockstep_delivery::{Decision, ExpectedBlock, Prepare, PreparedList, RequirementResult, Verdict, Vote, VoteRefusal};
 use lockstep_primitives::{Asset, BlockList, ListBlock};
 use serde::{Deserialize, Serialize};
 
@@ -254,11 +252,7 @@ impl From<PreparedListWire> for PreparedList {
             .list
             .blocks
             .into_iter()
-            .map(|block| ListBlock {
-                number: block.number.to(),
-                timestamp: block.timestamp,
-                transactions: block.transactions,
-            })
+            .map(|block| ListBlock { number: block.number.to(), timestamp: block.timestamp, transactions: block.transactions })
             .collect();
         let expected = wire
             .expected

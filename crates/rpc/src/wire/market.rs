@@ -199,11 +199,7 @@ impl AllocationWire {
         let grants = allocation
             .grants
             .iter()
-            .map(|grant| GrantWire {
-                proposer: grant.proposer,
-                rollups: chains(&grant.rollups),
-                price: Decimal(grant.price),
-            })
+            .map(|grant| GrantWire { proposer: grant.proposer, rollups: chains(&grant.rollups), price: Decimal(grant.price) })
             .collect();
         Self { slot: allocation.slot, grants, signature }
     }

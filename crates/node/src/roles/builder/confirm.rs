@@ -28,12 +28,7 @@ impl BuilderRole {
     }
 
     /// Watches what was delivered, in the background, and reports the slot when it is over.
-    pub(super) fn finish_slot(
-        self: &Arc<Self>,
-        market: MarketSlot,
-        allocation: Allocation,
-        delivered: Option<Delivered>,
-    ) {
+    pub(super) fn finish_slot(self: &Arc<Self>, market: MarketSlot, allocation: Allocation, delivered: Option<Delivered>) {
         let role = Arc::clone(self);
         tokio::spawn(async move {
             let mut value = I256::ZERO;
@@ -54,12 +49,7 @@ impl BuilderRole {
         let placed: Vec<(&Placed, &BTreeMap<ChainId, SealedList>)> = if commit {
             delivered.draft.placed.iter().map(|placed| (placed, &delivered.sealed)).collect()
         } else {
-            delivered
-                .without
-                .values()
-                .flat_map(|draft| &draft.placed)
-                .map(|placed| (placed, &delivered.without_sealed))
-                .collect()
+            delivered.without.values().flat_map(|draft| &draft.placed).map(|placed| (placed, &delivered.without_sealed)).collect()
         };
         let deadline = market.end_ms + GRACE_SLOTS * (market.end_ms - market.start_ms);
         let mut settled: Vec<B256> = Vec::new();
@@ -111,8 +101,7 @@ impl BuilderRole {
                     tracing::error!(hash = %placed.hash, slot, landed, expected, "a bundle landed in part");
                     self.intake.finish(placed.hash, BundleState::Breached, Some(slot), Some(&why)).await;
                 } else {
-                    let why =
-                        Rejection::new(Place::BUNDLE, Reason::DecisionAbort("the lists were not published".to_owned()));
+                    let why = Rejection::new(Place::BUNDLE, Reason::DecisionAbort("the lists were not published".to_owned()));
                     tracker.step(placed.hash, BundleState::Pending, Some(slot), Some(&why), now_ms());
                 }
                 return false;
@@ -149,7 +138,7 @@ fn legs_of(placed: &Placed, sealed: &BTreeMap<ChainId, SealedList>) -> Vec<(usiz
         .filter_map(|leg| {
             let chain = placed.run.legs.get(leg)?.chain;
             let places = sealed.get(&chain)?.legs.get(&(placed.hash, leg))?;
-            Some((leg, chain, places.iter().map(|(_, _, hash)| *hash).collect()))
+            Some((leg, chain, places.iter().map(|listed| listed.hash).collect()))
         })
         .collect()
 }

@@ -1,7 +1,7 @@
 //! Delivery: carries out the effects of the coordinator.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, VecDeque, btree_map::Entry},
     sync::Arc,
 };
 
@@ -51,12 +51,7 @@ struct Work<'a> {
 
 impl BuilderRole {
     /// Prepares, decides and announces. The bundles in the lists are frozen from here on; who calls sets them free again.
-    pub(super) async fn deliver(
-        &self,
-        built: &Built,
-        allocation: &Allocation,
-        rollups: &RollupSet,
-    ) -> Result<Delivered, String> {
+    pub(super) async fn deliver(&self, built: &Built, allocation: &Allocation, rollups: &RollupSet) -> Result<Delivered, String> {
         let slot = allocation.slot;
         let draft = Arc::new(self.draft_for(built, rollups).await?);
         let mut without = BTreeMap::new();
@@ -69,13 +64,7 @@ impl BuilderRole {
         let trusted = self.settings.policy.trusted.clone();
         let edges: Vec<(ChainId, ChainId)> = draft.edges().into_iter().collect();
         let stages = prepare_stages(rollups, &edges, &trusted).map_err(|error| error.to_string())?;
-        let plan = CoordinatorPlan {
-            key,
-            proposer: self.address(),
-            t_decide_ms: built.market.decide_ms,
-            stages,
-            trusted,
-        };
+        let plan = CoordinatorPlan { key, proposer: self.address(), t_decide_ms: built.market.decide_ms, stages, trusted };
         let mut work = Work {
             view: Arc::clone(&built.view),
             market: &built.market,
@@ -165,9 +154,8 @@ impl BuilderRole {
         let mut evidence = EvidenceMap::new();
         for relay in work.draft.relays(chain) {
             let id = relay.request.message.id;
-            if !evidence.contains_key(&id) {
-                let given = self.evidence.evidence(&relay.request, released).await.map_err(|error| error.to_string())?;
-                evidence.insert(id, given);
+            if let Entry::Vacant(slot) = evidence.entry(id) {
+                slot.insert(self.evidence.evidence(&relay.request, released).await.map_err(|error| error.to_string())?);
             }
         }
         let with = self.seal_list(&work.view, Arc::clone(&work.draft), chain, evidence).await?;

@@ -1,0 +1,372 @@
+//! Configuration: flag over environment over file over default. Unknown fields are errors.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use alloy_primitives::{Address, ChainId, U256};
+use lockstep_messaging::CctpV1Deployment;
+use lockstep_primitives::{Price, RollupSet};
+use lockstep_provider::{RemoteLimits, RemoteNode};
+use lockstep_simulation::{EthereumFork, ForkSchedule, OpFork, Rules, known_forks};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    keys::Key,
+    process::{BuilderSetup, MarketSetup, Node, RollupSetup, SequencerSetup, Setup},
+};
+
+/// A configuration file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where to listen.
+    #[serde(default = "default_listen")]
+    pub listen: SocketAddr,
+    /// The URL under which others reach this process; `http://<listen>` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_url: Option<String>,
+    /// Folder of the store. Without one, nothing that is acknowledged survives the process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
+    /// The slots.
+    pub slots: SlotsConfig,
+    /// The market.
+    pub market: MarketConfig,
+    /// The builder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub builder: Option<BuilderConfig>,
+    /// The rollups.
+    #[serde(default, rename = "rollup")]
+    pub rollups: Vec<RollupConfig>,
+}
+
+/// The slot clock: the same for all processes of a market.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SlotsConfig {
+    /// When slot 0 began, in Unix milliseconds.
+    pub genesis_ms: u64,
+    /// Length of a slot in milliseconds.
+    pub length_ms: u64,
+}
+
+/// The market: with a key file this process may play it, with url and address it is elsewhere.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MarketConfig {
+    /// File with the market's private key in hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<PathBuf>,
+    /// Its JSON-RPC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// The address that signs its allocations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Address>,
+}
+
+/// The builder.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BuilderConfig {
+    /// File with the builder's private key in hex. It is paid at its address and pays for relays.
+    pub key_file: PathBuf,
+    /// Which part of a proposal's value is bid, in basis points.
+    #[serde(default = "default_bid_bps")]
+    pub bid_bps: u64,
+    /// Files with the keys of attesters that this builder may ask.
+    #[serde(default)]
+    pub attester_key_files: Vec<PathBuf>,
+    /// Rollups whose sequencers the attesters trust to vote: only between these may messages go both ways in one slot.
+    #[serde(default)]
+    pub trusted: Vec<ChainId>,
+    /// Bundles that the pool holds.
+    #[serde(default = "default_pool")]
+    pub pool_bundles: usize,
+    /// Bundles of one sender that the pool holds.
+    #[serde(default = "default_pool_sender")]
+    pub pool_bundles_per_sender: usize,
+}
+
+/// A rollup.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RollupConfig {
+    /// The chain id.
+    pub chain_id: ChainId,
+    /// Its node's JSON-RPC.
+    pub node: String,
+    /// `shanghai`, `cancun`, `prague`, `osaka`, `bpo1`, `bpo2`, `isthmus` or `jovian`; by the chain id when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<String>,
+    /// Seconds between blocks.
+    pub block_time: u64,
+    /// The price of one whole native asset in the numeraire's smallest unit, as a decimal string.
+    #[serde(default = "default_price")]
+    pub price: String,
+    /// CCTP v1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cctp_v1: Option<CctpConfig>,
+    /// The sequencer, when this process may play it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequencer: Option<SequencerConfig>,
+}
+
+/// CCTP v1 on a rollup.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CctpConfig {
+    /// Circle's domain; never the chain id.
+    pub domain: u32,
+    /// The `MessageTransmitter`.
+    pub message_transmitter: Address,
+    /// The attesters that sign for this destination.
+    pub attesters: Vec<Address>,
+    /// How many of them have to.
+    pub threshold: usize,
+}
+
+/// A rollup's sequencer and its terms of sale.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SequencerConfig {
+    /// File with its private key in hex.
+    pub key_file: PathBuf,
+    /// The least a slot is sold for, in the numeraire's smallest unit, as a decimal string.
+    #[serde(default = "default_reserve")]
+    pub reserve: String,
+    /// Whether it holds its block back while the decision cannot be read.
+    #[serde(default = "default_holds")]
+    pub holds: bool,
+    /// The proposer's share of protocol fees, in basis points.
+    #[serde(default)]
+    pub fee_share_bps: u64,
+}
+
+fn default_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 8545))
+}
+
+const fn default_bid_bps() -> u64 {
+    9_000
+}
+
+fn default_pool() -> usize {
+    lockstep_pool::Limits::default().bundles
+}
+
+fn default_pool_sender() -> usize {
+    lockstep_pool::Limits::default().bundles_per_sender
+}
+
+fn default_price() -> String {
+    Price::PAR.0.to_string()
+}
+
+fn default_reserve() -> String {
+    "0".to_owned()
+}
+
+const fn default_holds() -> bool {
+    true
+}
+
+/// What is wrong with a configuration, and where.
+#[derive(Debug, thiserror::Error)]
+#[error("{place}: {problem}")]
+pub struct ConfigError {
+    place: String,
+    problem: String,
+}
+
+fn wrong(place: impl Into<String>, problem: impl std::fmt::Display) -> ConfigError {
+    ConfigError { place: place.into(), problem: problem.to_string() }
+}
+
+/// Which roles a process plays of those that its configuration allows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Roles {
+    /// The builder.
+    pub builder: bool,
+    /// The market.
+    pub market: bool,
+    /// The sequencers.
+    pub sequencer: bool,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// With the line and field that is wrong.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let place = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|error| wrong(&place, error))?;
+        let config: Self = toml::from_str(&text).map_err(|error| wrong(&place, error))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Checks everything that needs no network.
+    ///
+    /// # Errors
+    /// The first field that is wrong.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.slots.length_ms < 1_000 {
+            return Err(wrong("slots.length_ms", "a slot is at least 1000 ms long, because blocks count whole seconds"));
+        }
+        match (&self.market.key_file, &self.market.url, self.market.address) {
+            (Some(_), None, None) | (None, Some(_), Some(_)) | (Some(_), Some(_), Some(_)) => {}
+            _ => return Err(wrong("market", "give key_file to play the market, or url and address of one elsewhere")),
+        }
+        let mut seen = RollupSet::new();
+        for (index, rollup) in self.rollups.iter().enumerate() {
+            let place = |field: &str| format!("rollup[{index}].{field}");
+            if !seen.insert(rollup.chain_id) {
+                return Err(wrong(place("chain_id"), format!("{} is there twice", rollup.chain_id)));
+            }
+            if rollup.block_time == 0 {
+                return Err(wrong(place("block_time"), "a block time is at least 1 second"));
+            }
+            forks(rollup).map_err(|problem| wrong(place("rules"), problem))?;
+            amount(&rollup.price).map_err(|problem| wrong(place("price"), problem))?;
+            if let Some(sequencer) = &rollup.sequencer {
+                amount(&sequencer.reserve).map_err(|problem| wrong(place("sequencer.reserve"), problem))?;
+                if sequencer.fee_share_bps > 10_000 {
+                    return Err(wrong(place("sequencer.fee_share_bps"), "is more than 10000 basis points"));
+                }
+            }
+            if let Some(cctp) = &rollup.cctp_v1
+                && (cctp.threshold == 0 || cctp.threshold > cctp.attesters.len())
+            {
+                return Err(wrong(place("cctp_v1.threshold"), format!("is not between 1 and {}", cctp.attesters.len())));
+            }
+        }
+        let trusted = self.builder.iter().flat_map(|builder| &builder.trusted).find(|chain| !seen.contains(*chain));
+        match trusted {
+            Some(chain) => Err(wrong("builder.trusted", format!("rollup {chain} is not configured"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Connects to the nodes and reads the keys of the roles that are played.
+    ///
+    /// # Errors
+    /// When a key file or a node cannot be used, or the configuration lacks a role.
+    pub async fn setup(&self, roles: Roles) -> Result<Setup, ConfigError> {
+        let market = match (&self.market.key_file, &self.market.url, self.market.address) {
+            (Some(file), ..) if roles.market => MarketSetup::Own(key(file)?),
+            (_, Some(url), Some(address)) if !roles.market => MarketSetup::At(url.clone(), address),
+            _ if roles.market => return Err(wrong("market.key_file", "the market's key is needed to play it")),
+            _ => return Err(wrong("market", "url and address are needed when the market is elsewhere")),
+        };
+        let builder = match &self.builder {
+            Some(builder) if roles.builder => Some(builder_setup(builder)?),
+            None if roles.builder => return Err(wrong("builder", "is absent")),
+            _ => None,
+        };
+        let mut rollups = Vec::new();
+        // A market alone follows no chain.
+        if roles.builder || roles.sequencer {
+            for rollup in &self.rollups {
+                if roles.builder || rollup.sequencer.is_some() {
+                    rollups.push(rollup_setup(rollup, roles).await?);
+                }
+            }
+        }
+        if roles.sequencer && rollups.iter().all(|rollup| rollup.sequencer.is_none()) {
+            return Err(wrong("rollup.sequencer", "no rollup has one"));
+        }
+        Ok(Setup {
+            listen: self.listen,
+            public_url: self.public_url.clone(),
+            data: self.data.clone(),
+            genesis_ms: self.slots.genesis_ms,
+            slot_ms: self.slots.length_ms,
+            rollups,
+            builder,
+            market,
+        })
+    }
+}
+
+fn builder_setup(builder: &BuilderConfig) -> Result<BuilderSetup, ConfigError> {
+    let pool = lockstep_pool::Limits {
+        bundles: builder.pool_bundles,
+        bundles_per_sender: builder.pool_bundles_per_sender,
+        ..lockstep_pool::Limits::default()
+    };
+    Ok(BuilderSetup {
+        key: key(&builder.key_file)?,
+        bid_bps: builder.bid_bps,
+        attesters: builder.attester_key_files.iter().map(|file| key(file)).collect::<Result<_, _>>()?,
+        trusted: builder.trusted.iter().copied().collect(),
+        pool,
+    })
+}
+
+async fn rollup_setup(rollup: &RollupConfig, roles: Roles) -> Result<RollupSetup, ConfigError> {
+    let place = format!("rollup {}", rollup.chain_id);
+    let forks = forks(rollup).map_err(|problem| wrong(&place, problem))?;
+    let node = RemoteNode::connect(rollup.chain_id, &rollup.node, forks.clone(), RemoteLimits::default())
+        .await
+        .map_err(|error| wrong(format!("{place}.node"), error))?;
+    let sequencer = match &rollup.sequencer {
+        Some(sequencer) if roles.sequencer => Some(SequencerSetup {
+            key: key(&sequencer.key_file)?,
+            reserve: amount(&sequencer.reserve).map_err(|problem| wrong(&place, problem))?,
+            holds: sequencer.holds,
+            fee_share_bps: sequencer.fee_share_bps,
+        }),
+        _ => None,
+    };
+    Ok(RollupSetup {
+        chain: rollup.chain_id,
+        forks,
+        node: Node::Remote(Arc::new(node)),
+        block_time: rollup.block_time,
+        price: Price(amount(&rollup.price).map_err(|problem| wrong(&place, problem))?),
+        cctp_v1: rollup.cctp_v1.as_ref().map(|cctp| CctpV1Deployment {
+            domain: cctp.domain,
+            message_transmitter: cctp.message_transmitter,
+            attesters: cctp.attesters.clone(),
+            threshold: cctp.threshold,
+        }),
+        sequencer,
+    })
+}
+
+fn key(file: &Path) -> Result<Key, ConfigError> {
+    let place = file.display().to_string();
+    let text = std::fs::read_to_string(file).map_err(|error| wrong(&place, error))?;
+    Key::parse(&text).map_err(|error| wrong(&place, error))
+}
+
+fn amount(text: &str) -> Result<U256, String> {
+    U256::from_str_radix(text, 10).map_err(|_| format!("{text:?} is not a decimal amount"))
+}
+
+fn forks(rollup: &RollupConfig) -> Result<ForkSchedule, String> {
+    let Some(name) = &rollup.rules else {
+        return known_forks(rollup.chain_id).ok_or_else(|| format!("chain {} is not known: name its rules", rollup.chain_id));
+    };
+    named_rules(name).map(ForkSchedule::always).ok_or_else(|| format!("there are no rules {name:?}"))
+}
+
+/// Rules by name.
+pub(crate) fn named_rules(name: &str) -> Option<Rules> {
+    Some(match name {
+        "shanghai" => Rules::Ethereum(EthereumFork::Shanghai),
+        "cancun" => Rules::Ethereum(EthereumFork::Cancun),
+        "prague" => Rules::Ethereum(EthereumFork::Prague),
+        "osaka" => Rules::Ethereum(EthereumFork::Osaka),
+        "bpo1" => Rules::Ethereum(EthereumFork::Bpo1),
+        "bpo2" => Rules::Ethereum(EthereumFork::Bpo2),
+        "isthmus" => Rules::OpStack(OpFork::Isthmus),
+        "jovian" => Rules::OpStack(OpFork::Jovian),
+        _ => return None,
+    })
+}
