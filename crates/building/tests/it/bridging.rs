@@ -68,7 +68,8 @@ fn dollars_burned_on_one_rollup_buy_a_token_on_another_in_the_same_slot() {
     assert_eq!(destination.list.blocks[0].transactions.len(), 2, "the relay and the purchase");
     assert_eq!(destination.blocks[0].must_succeed, [0, 1]);
     let bought = &destination.legs[&(candidates[0].hash, 2)];
-    assert_eq!(*bought, [(0, 1, keccak256(&destination.list.blocks[0].transactions[1]))]);
+    let hash = keccak256(&destination.list.blocks[0].transactions[1]);
+    assert_eq!(*bought, [lockstep_building::ListedTx { block: 0, position: 1, hash }]);
 }
 
 #[test]

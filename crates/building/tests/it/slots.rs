@@ -48,7 +48,7 @@ fn a_slot_has_two_blocks_on_one_rollup_and_one_on_the_other() {
     let numbers: Vec<(u64, u64)> = sealed.list.blocks.iter().map(|block| (block.number, block.timestamp)).collect();
     let times = [GENESIS_TIME + BLOCK_TIME, GENESIS_TIME + 2 * BLOCK_TIME];
     assert_eq!(numbers, [(head + 1, times[0]), (head + 2, times[1])]);
-    assert_eq!(sealed.legs[&(candidates[0].hash, 1)].first().map(|(block, position, _)| (*block, *position)), Some((1, 0)));
+    assert_eq!(sealed.legs[&(candidates[0].hash, 1)].first().map(|listed| (listed.block, listed.position)), Some((1, 0)));
     // Each of OP's blocks begins with its forced deposit.
     assert!(draft.lanes[&OP].blocks.iter().all(|block| block.forced == 1));
 }
