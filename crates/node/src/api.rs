@@ -2,21 +2,22 @@
 
 use std::sync::Arc;
 
-use alloy_primitives::{B256, U64};
+use alloy_primitives::{Address, B256, U64};
 use jsonrpsee::{
     Extensions, PendingSubscriptionSink, SubscriptionMessage,
     core::{RpcResult, SubscriptionResult, async_trait},
+    types::ErrorObjectOwned,
 };
 use lockstep_building::{Attempt, SlotView, simulate};
 use lockstep_pool::{Kind, check};
-use lockstep_primitives::{Asset, Bundle, BundleState, Price, RollupSet};
+use lockstep_primitives::{Asset, Bundle, BundleState, Price, RollupSet, recover, subscription_digest};
 use lockstep_rpc::{
     Signer,
     api::LockstepApiServer,
     from_rejection, invalid_params, not_found, parse, unavailable,
     wire::{
         BalanceChangeWire, BundleParams, BundleStatus, CancelParams, Explanation, MessageWire, SentBundle, SignedDecimal,
-        SimulatedLeg, SimulatedTx, SimulationResult, SlotRollupStatus, SlotStatus,
+        SimulatedLeg, SimulatedTx, SimulationResult, SlotRollupStatus, SlotStatus, SubscribeParams,
     },
 };
 use lockstep_simulation::{SlotRollup, TxStatus};
@@ -28,6 +29,9 @@ use crate::{
     roles::builder::{BuilderRole, blocking_with_state},
     tracker::obstacle,
 };
+
+/// How long a signed subscription may be good for.
+const SUBSCRIPTION_SECONDS: u64 = 86_400;
 
 /// The builder's face.
 #[derive(Clone, Debug)]
@@ -144,24 +148,19 @@ impl LockstepApiServer for LockstepRpc {
     async fn watch(
         &self,
         pending: PendingSubscriptionSink,
-        ext: &Extensions,
+        _ext: &Extensions,
         kind: String,
         filter: Option<Value>,
     ) -> SubscriptionResult {
         match kind.as_str() {
             "bundles" => {
-                let asker = signer(ext);
-                let hash = filter
-                    .as_ref()
-                    .and_then(|filter| filter.get("bundleHash"))
-                    .and_then(Value::as_str)
-                    .and_then(|text| text.parse::<B256>().ok());
-                if asker.is_none() && hash.is_none() {
-                    let text = "an unsigned subscriber has to name a bundle";
-                    let hint = "give {\"bundleHash\": \"0x..\"} of an unsigned bundle as the second parameter";
-                    pending.reject(invalid_params("missing_field", text, hint)).await;
-                    return Ok(());
-                }
+                let (asker, hash) = match listener(filter) {
+                    Ok(listener) => listener,
+                    Err(error) => {
+                        pending.reject(error).await;
+                        return Ok(());
+                    }
+                };
                 let mut steps = self.builder.intake().tracker().subscribe();
                 let sink = pending.accept().await?;
                 loop {
@@ -206,6 +205,25 @@ impl LockstepApiServer for LockstepRpc {
                 Ok(())
             }
         }
+    }
+}
+
+/// Who may hear of which bundles: a signer of all its own, anyone of an unsigned bundle whose hash it knows.
+fn listener(filter: Option<Value>) -> Result<(Option<Address>, Option<B256>), ErrorObjectOwned> {
+    let params: SubscribeParams = parse(filter.unwrap_or_else(|| json!({})))?;
+    let hint = "give {\"bundleHash\"} of an unsigned bundle, or {\"expiresAt\", \"signature\"} for your own bundles";
+    match (params.bundle_hash, params.expires_at, params.signature) {
+        (Some(hash), None, None) => Ok((None, Some(hash))),
+        (None, Some(expires_at), Some(signature)) => {
+            let now = now_ms() / 1000;
+            if expires_at < now || expires_at > now + SUBSCRIPTION_SECONDS {
+                return Err(invalid_params("expired", "expiresAt lies in the past or more than a day ahead", hint));
+            }
+            let signer = recover(subscription_digest("bundles", expires_at), &signature)
+                .map_err(|error| invalid_params("invalid_request_signature", error.to_string(), hint))?;
+            Ok((Some(signer), None))
+        }
+        _ => Err(invalid_params("missing_field", "a subscriber to bundles has to say to whose", hint)),
     }
 }
 

@@ -43,6 +43,7 @@ struct PendingRecord {
     kind: String,
     signer: Option<Address>,
     sequence: u64,
+    received_s: u64,
 }
 
 /// The durable record of a finished bundle.
@@ -130,9 +131,10 @@ impl Intake {
             match record.bundle.into_bundle(record.signer) {
                 Ok(bundle) => {
                     let bundle = Arc::new(bundle);
-                    let inserted = self.pool.write().insert(Arc::clone(&bundle), kind, record.sequence);
+                    let inserted = self.pool.write().insert(Arc::clone(&bundle), kind, record.sequence, record.received_s);
                     if let Ok(inserted) = inserted {
-                        self.tracker.begin(inserted.hash, &bundle, now_ms());
+                        // Nothing is forgotten here: the store never holds more than is tracked.
+                        let _ = self.tracker.begin(inserted.hash, &bundle, now_ms());
                         restored += 1;
                     }
                 }
@@ -168,17 +170,19 @@ impl Intake {
         if admission.known {
             return Ok(Admitted { hash });
         }
+        let received_s = now_ms() / 1000;
         let record = PendingRecord {
             bundle: BundleParams::from(&bundle),
             kind: kind_name(kind).to_owned(),
             signer: bundle.signer,
             sequence,
+            received_s,
         };
         let value = serde_json::to_vec(&record).map_err(|error| unavailable("store", error.to_string()))?;
         self.store.put(Table::Bundles, hash.to_vec(), value).await.map_err(|error| store_error(&error))?;
         let bundle = Arc::new(bundle);
         // Another bundle may have come in meanwhile: the pool judges again, and what it refuses is taken off the disk.
-        let inserted = self.pool.write().insert(Arc::clone(&bundle), kind, sequence);
+        let inserted = self.pool.write().insert(Arc::clone(&bundle), kind, sequence, received_s);
         let inserted = match inserted {
             Ok(inserted) => inserted,
             Err(rejection) => {
@@ -190,7 +194,7 @@ impl Intake {
             return Ok(Admitted { hash });
         }
         let now = now_ms();
-        self.tracker.begin(hash, &bundle, now);
+        self.forget(self.tracker.begin(hash, &bundle, now)).await;
         for replaced in inserted.replaced {
             let why = Rejection::new(Place::BUNDLE, Reason::Replaced(hash));
             self.finish(replaced, BundleState::Replaced, None, Some(&why)).await;
@@ -232,6 +236,17 @@ impl Intake {
         let batch = vec![Op::delete(Table::Bundles, hash.to_vec()), Op::put(Table::Events, hash.to_vec(), value)];
         if let Err(error) = self.store.write(batch).await {
             tracing::error!(%hash, %error, "the end of a bundle is not on disk");
+        }
+    }
+
+    /// Takes off the disk what is not tracked any more.
+    async fn forget(&self, hashes: Vec<B256>) {
+        if hashes.is_empty() {
+            return;
+        }
+        let batch = hashes.iter().map(|hash| Op::delete(Table::Events, hash.to_vec())).collect();
+        if let Err(error) = self.store.write(batch).await {
+            tracing::warn!(%error, "finished bundles stay on disk longer than they are tracked");
         }
     }
 

@@ -68,8 +68,10 @@ pub fn obstacle(rejection: &Rejection) -> Obstacle {
 }
 
 impl Tracker {
-    /// Begins to track a bundle as received. A bundle that came back after an end begins anew.
-    pub fn begin(&self, hash: B256, bundle: &Bundle, now_ms: u64) {
+    /// Begins to track a bundle as received. A bundle that came back after an end begins anew. Returns what is forgotten for
+    /// it.
+    #[must_use]
+    pub fn begin(&self, hash: B256, bundle: &Bundle, now_ms: u64) -> Vec<B256> {
         let mut inner = self.inner.lock();
         let status = BundleStatus {
             bundle_hash: hash,
@@ -87,9 +89,11 @@ impl Tracker {
         let tracked = Tracked { signer: bundle.signer, state: BundleState::Received, level: Guarantee::G0, status };
         inner.bundles.insert(hash, tracked);
         inner.finished.retain(|finished| *finished != hash);
+        let mut forgotten = Vec::new();
         while inner.bundles.len() > MAX_TRACKED {
             let Some(oldest) = inner.finished.pop_front() else { break };
             inner.bundles.remove(&oldest);
+            forgotten.push(oldest);
         }
         let event = Event { at_ms: now_ms, state: BundleState::Received.to_string(), slot: None, reason: None, text: None };
         if let Some(tracked) = inner.bundles.get_mut(&hash) {
@@ -97,6 +101,7 @@ impl Tracker {
         }
         drop(inner);
         self.tell(Step { hash, signer: bundle.signer, event, state: BundleState::Received });
+        forgotten
     }
 
     /// Moves a bundle on. A step that its state machine has no arrow for is refused and logged: it would be a fault of ours.

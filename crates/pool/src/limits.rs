@@ -17,6 +17,8 @@ pub struct Limits {
     pub requirements: usize,
     /// How many blocks ahead of its rollup's head a bundle's first block may lie.
     pub blocks_ahead: u64,
+    /// How long a bundle waits before it expires, in seconds, when its own bounds do not end it earlier.
+    pub lifetime_s: u64,
     /// By how many percent both fees have to rise for a plain transaction to replace another with the same nonce.
     pub fee_bump_percent: u64,
 }
@@ -31,6 +33,7 @@ impl Default for Limits {
             bytes: 300_000,
             requirements: 16,
             blocks_ahead: 7_200,
+            lifetime_s: 3_600,
             fee_bump_percent: 10,
         }
     }

@@ -33,6 +33,8 @@ pub struct Entry {
     pub kind: Kind,
     /// Order of admission.
     pub sequence: u64,
+    /// When it came in, in Unix seconds.
+    pub received_s: u64,
     /// Whether it is in a list that was handed out: then it is neither replaced nor cancelled nor built again.
     pub frozen: bool,
 }
@@ -118,11 +120,11 @@ impl Pool {
         Ok(Inserted { hash, known: false, replaced })
     }
 
-    /// Inserts a bundle. `sequence` orders bundles by admission.
+    /// Inserts a bundle that came in at `now_s`. `sequence` orders bundles by admission.
     ///
     /// # Errors
     /// As [`Pool::admit`].
-    pub fn insert(&mut self, bundle: Arc<Bundle>, kind: Kind, sequence: u64) -> Result<Inserted, Rejection> {
+    pub fn insert(&mut self, bundle: Arc<Bundle>, kind: Kind, sequence: u64, now_s: u64) -> Result<Inserted, Rejection> {
         let inserted = self.admit(&bundle, kind)?;
         if inserted.known {
             return Ok(inserted);
@@ -135,7 +137,7 @@ impl Pool {
             self.replacements.insert((signer, replacement.uuid.clone()), (replacement.nonce, hash));
         }
         self.index(&bundle, hash, true);
-        self.entries.insert(hash, Entry { hash, bundle, kind, sequence, frozen: false });
+        self.entries.insert(hash, Entry { hash, bundle, kind, sequence, received_s: now_s, frozen: false });
         Ok(inserted)
     }
 
@@ -196,7 +198,10 @@ impl Pool {
         let expired: Vec<B256> = self
             .entries
             .values()
-            .filter(|entry| !entry.frozen && has_expired(&entry.bundle, heads, now_s))
+            .filter(|entry| !entry.frozen)
+            .filter(|entry| {
+                has_expired(&entry.bundle, heads, now_s) || now_s > entry.received_s.saturating_add(self.limits.lifetime_s)
+            })
             .map(|entry| entry.hash)
             .collect();
         expired.into_iter().filter_map(|hash| self.remove(hash)).collect()

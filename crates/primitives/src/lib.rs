@@ -20,7 +20,7 @@ pub use lists::{BlockList, ListBlock, RollupSet};
 pub use market::{Allocation, Bid, Grant, Registration};
 pub use money::{Price, to_signed};
 pub use reason::{Place, Reason, Rejection, Validity};
-pub use signing::{InvalidSignature, SignatureBytes, digest, domain, recover};
+pub use signing::{InvalidSignature, SignatureBytes, digest, domain, recover, subscription_digest};
 pub use stand_in::StandIn;
 pub use status::{BundleState, Guarantee};
 pub use transaction::{SignedTx, TxDecodeError};

@@ -1,7 +1,24 @@
 //! EIP-712 signing: one domain for every Lockstep message.
 
 use alloy_primitives::{Address, B256, Signature};
-use alloy_sol_types::{Eip712Domain, SolStruct, eip712_domain};
+use alloy_sol_types::{Eip712Domain, SolStruct, eip712_domain, sol};
+
+mod eip712 {
+    use super::sol;
+
+    sol! {
+        struct Subscription {
+            string kind;
+            uint64 expiresAt;
+        }
+    }
+}
+
+/// The EIP-712 digest with which a signer asks, over a WebSocket, to hear of its own bundles until `expires_at` (Unix
+/// seconds). A socket has no request body that a header could sign.
+pub fn subscription_digest(kind: &str, expires_at: u64) -> B256 {
+    digest(&eip712::Subscription { kind: kind.to_owned(), expiresAt: expires_at })
+}
 
 /// A 65-byte `r || s || v` signature.
 pub type SignatureBytes = [u8; 65];

@@ -24,7 +24,7 @@ use super::{
 use crate::{clock::now_ms, keys::Key, process::Process};
 
 /// How long a bundle that must fail is tried before it expires, in seconds.
-const FAILING_SECONDS: u64 = 3;
+const FAILING_SECONDS: u64 = 5;
 /// What the arbitrageur trades, in wei of the native asset.
 const ARBITRAGE_WEI: u128 = 500_000_000_000_000_000;
 

@@ -15,7 +15,7 @@ use lockstep_rpc::{
     invalid_params, not_found, unavailable,
     wire::{AllocationWire, BidReceipt, BidView, BidWire, Decimal, DecisionWire, MarketSlot, RegistrationWire, Sale},
 };
-use lockstep_store::{PutOutcome, Store, StoreError, Table};
+use lockstep_store::{Op, PutOutcome, Store, StoreError, Table};
 use parking_lot::Mutex;
 
 use super::Timings;
@@ -26,6 +26,8 @@ use crate::{
 
 /// Closed slots that are kept in memory; older allocations are on disk only.
 const MAX_CLOSED: usize = 256;
+/// Slots whose allocation and decisions stay on disk.
+const MAX_KEPT: u64 = 100_000;
 /// How many slots ahead bids are taken.
 const SLOTS_AHEAD: u64 = 4;
 
@@ -143,9 +145,15 @@ impl MarketRole {
         metrics::counter!("lockstep_market_bids_total").increment(bids as u64);
         let paid = allocation.grants.iter().fold(U256::ZERO, |sum, grant| sum.saturating_add(grant.price));
         tracing::debug!(slot, bids, %paid, "slot closed");
-        if let Ok(value) = serde_json::to_vec(&wire)
-            && let Err(error) = self.store.put(Table::Allocations, slot.to_be_bytes().to_vec(), value).await
-        {
+        let Ok(value) = serde_json::to_vec(&wire) else { return };
+        let mut batch = vec![Op::put(Table::Allocations, slot.to_be_bytes().to_vec(), value)];
+        if let Some(old) = slot.checked_sub(MAX_KEPT) {
+            batch.push(Op::delete(Table::Allocations, old.to_be_bytes().to_vec()));
+            // There is an attempt a proposer, and a proposer a rollup at the most.
+            let attempts = 0..u32::try_from(lockstep_market::MAX_SELLERS).unwrap_or(u32::MAX);
+            batch.extend(attempts.map(|attempt| Op::delete(Table::Decisions, decision_key(DecisionKey { slot: old, attempt }))));
+        }
+        if let Err(error) = self.store.write(batch).await {
             tracing::error!(slot, %error, "the allocation is not on disk");
         }
     }

@@ -15,10 +15,10 @@ use lockstep_provider::{NodeError, RollupNode};
 use lockstep_rpc::{
     api::{DecisionApiClient, MarketApiClient, SequencerApiServer},
     invalid_params, not_found, unavailable,
-    wire::{BlockPlanWire, DecisionWire, RegistrationWire, SignedPrepare, SlotOffer, VoteWire},
+    wire::{BlockPlanWire, DecisionWire, PrepareWire, RegistrationWire, SignedPrepare, SlotOffer, VoteWire},
 };
 use lockstep_simulation::{ForkSchedule, LaneError, SimulationError, SlotRollup, StateError, execute_list};
-use lockstep_store::{Store, Table};
+use lockstep_store::{Op, Store, Table};
 use tokio::sync::Mutex;
 
 use super::Timings;
@@ -29,6 +29,8 @@ use crate::{
 
 /// How often a sequencer looks at the record while it waits for it.
 const TICK_MS: u64 = 25;
+/// Slots whose votes stay on disk.
+const MAX_KEPT: u64 = 10_000;
 /// Slots that are kept in memory after they are published.
 const MAX_SLOTS: usize = 64;
 
@@ -50,6 +52,13 @@ pub(crate) struct SequencerSettings {
     pub(crate) forks: ForkSchedule,
     /// The slots.
     pub(crate) timings: Timings,
+}
+
+/// A vote on disk, with what it was given on.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct VoteRecord {
+    vote: VoteWire,
+    prepare: PrepareWire,
 }
 
 #[derive(Debug)]
@@ -95,9 +104,51 @@ impl SequencerRole {
         RegistrationWire::new(registration, self.settings.key.sign_bytes(registration.digest()))
     }
 
+    /// Takes up the votes that were given before a restart and whose slots are not over: a yes binds.
+    fn restore(&self, now: u64) {
+        let stored = match self.store.scan(Table::Votes) {
+            Ok(stored) => stored,
+            Err(error) => {
+                tracing::error!(chain = self.chain(), %error, "votes from before cannot be read");
+                return;
+            }
+        };
+        for (_, value) in stored {
+            let Ok(record) = serde_json::from_slice::<VoteRecord>(&value) else { continue };
+            let (vote, prepare) = (record.vote.vote(), Prepare::from(record.prepare));
+            if prepare.chain != self.chain() || self.settings.timings.clock.end_ms(prepare.slot) < now {
+                continue;
+            }
+            let terms = SequencerTerms {
+                chain: prepare.chain,
+                slot: prepare.slot,
+                holds: prepare.holds,
+                t_publish_ms: prepare.t_publish_ms,
+            };
+            let slot = prepare.slot;
+            match SequencerSlot::restore(terms, prepare, vote, None) {
+                Ok(machine) => {
+                    tracing::info!(chain = self.chain(), slot, "a vote from before the restart is taken up");
+                    let running = Running { machine, rollup: None, out: 0 };
+                    self.slots.lock().insert(slot, Arc::new(Mutex::new(running)));
+                }
+                Err(error) => tracing::error!(%error, "a stored vote cannot be taken up"),
+            }
+        }
+    }
+
     /// Publishes in every slot, for ever.
     pub(crate) async fn run(self: Arc<Self>) {
         let clock = self.settings.timings.clock;
+        self.restore(now_ms());
+        let unfinished: Vec<(SlotNumber, Arc<Mutex<Running>>)> =
+            self.slots.lock().iter().map(|(slot, running)| (*slot, Arc::clone(running))).collect();
+        for (slot, running) in unfinished {
+            // What is on the chain already cannot be published again: then the head has moved on.
+            if !self.timestamps(slot).await.is_empty() {
+                self.publish_slot(&running, slot).await;
+            }
+        }
         let mut slot = clock.slot_at(now_ms()).map_or(0, |slot| slot + 1);
         loop {
             // The slot's machine has to be there before the first prepare comes.
@@ -252,9 +303,16 @@ impl SequencerRole {
     async fn store_vote(&self, vote: &Vote, prepare: Option<&Prepare>) -> bool {
         let Some(prepare) = prepare else { return false };
         let key = [self.chain().to_be_bytes(), vote.slot.to_be_bytes()].concat();
-        let vote = VoteWire::new(vote, self.settings.key.sign_bytes(vote.digest()));
-        let record = serde_json::json!({ "vote": vote, "prepare": lockstep_rpc::wire::PrepareWire::from(prepare) });
-        match self.store.put(Table::Votes, key, record.to_string().into_bytes()).await {
+        let record = VoteRecord {
+            vote: VoteWire::new(vote, self.settings.key.sign_bytes(vote.digest())),
+            prepare: PrepareWire::from(prepare),
+        };
+        let Ok(value) = serde_json::to_vec(&record) else { return false };
+        let mut batch = vec![Op::put(Table::Votes, key, value)];
+        if let Some(old) = vote.slot.checked_sub(MAX_KEPT) {
+            batch.push(Op::delete(Table::Votes, [self.chain().to_be_bytes(), old.to_be_bytes()].concat()));
+        }
+        match self.store.write(batch).await {
             Ok(()) => true,
             Err(error) => {
                 tracing::error!(chain = self.chain(), %error, "the vote is not on disk, so it is not sent");

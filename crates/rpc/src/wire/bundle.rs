@@ -102,6 +102,22 @@ pub struct SentBundle {
     pub bundle_hash: B256,
 }
 
+/// The second parameter of `lockstep_subscribe` for `"bundles"`: an unsigned bundle by its hash, or all bundles of a signer
+/// by its signature.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SubscribeParams {
+    /// The Lockstep hash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle_hash: Option<B256>,
+    /// Until when the signature counts, in Unix seconds; at most a day ahead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<u64>,
+    /// EIP-712 signature over `Subscription(string kind,uint64 expiresAt)` in the domain of Lockstep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<Bytes>,
+}
+
 /// The parameter of `lockstep_cancelBundle`: one of the two.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -6,7 +6,9 @@ mod eth_bundle;
 mod market;
 mod status;
 
-pub use bundle::{BundleParams, CancelParams, LegParams, RangeParams, RelayParams, RequirementParams, SentBundle, decode_tx};
+pub use bundle::{
+    BundleParams, CancelParams, LegParams, RangeParams, RelayParams, RequirementParams, SentBundle, SubscribeParams, decode_tx,
+};
 pub use delivery::{
     BlockPlanWire, DecisionWire, ExpectedBlockWire, ListBlockWire, ListWire, PrepareWire, PreparedListWire,
     RequirementResultWire, SignedPrepare, SlotOffer, VoteRefusalWire, VoteWire,

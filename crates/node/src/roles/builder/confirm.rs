@@ -34,6 +34,7 @@ impl BuilderRole {
             let mut value = I256::ZERO;
             if let Some(delivered) = delivered {
                 value = role.confirm(&market, &delivered).await;
+                metrics::gauge!("lockstep_value").set(value.to_string().parse::<f64>().unwrap_or_default());
             }
             sleep_until(market.end_ms).await;
             let considered = role.considered(market.slot);
