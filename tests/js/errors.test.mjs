@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { generatePrivateKey, privateKeyToAccount } from 'viem/accounts';
 import { keccak256, serializeTransaction, toRlp } from 'viem';
-import { A, B, ask, body, call, hex, nonceOf, pending, post, sign, signBurn, signCall, start } from './kit.mjs';
+import { A, B, ask, body, call, hex, nonceOf, pending, post, sign, signBurn, signCall, start, until } from './kit.mjs';
 
 const INVALID = -32602;
 const NOT_FOUND = -32001;
@@ -26,6 +26,7 @@ describe('refusals', () => {
     user = dev.accounts[0].account;
     nonceA = await nonceOf(dev, A, user.address);
     nonceB = await nonceOf(dev, B, user.address);
+    await until('block 1', async () => Number(await call(url(A), 'eth_blockNumber', [])) > 0);
   });
   after(async () => { await dev?.stop(); });
 
@@ -242,7 +243,7 @@ describe('refusals', () => {
       }
       for (const path of ['/livez', '/readyz', '/metrics']) assert.equal((await fetch(dev.url + path)).status, 200, path);
     });
-    it('HEAD of a health page', { todo: 'HEAD is answered 405' }, async () => {
+    it('HEAD of a health page', { todo: 'HEAD is answered as a POST to an unknown path' }, async () => {
       assert.equal((await fetch(`${dev.url}/livez`, { method: 'HEAD' })).status, 200);
     });
     it('a batch that is too large', async () => {
@@ -276,7 +277,7 @@ describe('refusals', () => {
 
   describe('numbers at the edge of their type', () => {
     refuses('a slot that is too far', { code: NOT_FOUND, reason: 'not_found' }, async () => ({ method: 'lockstep_getSlot', params: [Number.MAX_SAFE_INTEGER] }), { todo: 'any future slot is answered' });
-    it('the greatest slot', async () => {
+    it('the greatest slot', { todo: 'the arithmetic overflows: a panic in debug, and the connection is closed' }, async () => {
       const { status, json } = await post(dev.url, '{"jsonrpc":"2.0","id":1,"method":"lockstep_getSlot","params":[18446744073709551615]}');
       assert.equal(status, 200);
       assert.ok(json.result || json.error);

@@ -277,18 +277,7 @@ impl MarketApiServer for MarketRpc {
             (Some((_, on_sale)), None) => ("open", on_sale, Vec::new()),
             (None, None) => return Err(not_found(format!("slot {slot} is over and forgotten"))),
         };
-        let on_sale = on_sale
-            .iter()
-            .map(|registration| Sale {
-                chain_id: U64::from(registration.chain),
-                reserve: Decimal(registration.reserve),
-                sequencer: registration.sequencer,
-                sequencer_url: registration.sequencer_url.clone(),
-                block_time: registration.block_time,
-                holds: registration.holds,
-                fee_share_bps: registration.fee_share_bps,
-            })
-            .collect();
+        let on_sale = on_sale.iter().map(Sale::from).collect();
         Ok(MarketSlot {
             slot,
             start_ms: clock.start_ms(slot),

@@ -147,6 +147,20 @@ pub struct Sale {
     pub fee_share_bps: u64,
 }
 
+impl From<&Registration> for Sale {
+    fn from(registration: &Registration) -> Self {
+        Self {
+            chain_id: U64::from(registration.chain),
+            reserve: Decimal(registration.reserve),
+            sequencer: registration.sequencer,
+            sequencer_url: registration.sequencer_url.clone(),
+            block_time: registration.block_time,
+            holds: registration.holds,
+            fee_share_bps: registration.fee_share_bps,
+        }
+    }
+}
+
 /// The answer of `market_getSlot`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -18,8 +18,8 @@ pub use eth_bundle::{
 };
 pub use market::{AllocationWire, BidReceipt, BidView, BidWire, GrantWire, MarketSlot, RegistrationWire, Sale};
 pub use status::{
-    BalanceChangeWire, BundleStatus, DemoBid, DemoBlock, DemoBundle, DemoGrant, DemoRollup, Event, Explanation, LandedTx,
-    LegStatus, MessageWire, Obstacle, SimulatedLeg, SimulatedTx, SimulationResult, SlotReport, SlotRollupStatus, SlotStatus,
+    BalanceChangeWire, BundleStatus, Event, Explanation, LandedTx, LegStatus, MessageWire, Obstacle, ReportBlock, ReportBundle,
+    ReportRollup, SimulatedLeg, SimulatedTx, SimulationResult, SlotReport, SlotRollupStatus, SlotStatus,
 };
 
 use alloy_primitives::{I256, U64, U256};

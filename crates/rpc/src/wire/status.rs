@@ -3,7 +3,7 @@
 use alloy_primitives::{Address, B256, Bytes, U64};
 use serde::{Deserialize, Serialize};
 
-use super::{Decimal, SignedDecimal};
+use super::{BidView, GrantWire, SignedDecimal};
 
 /// The answer of `lockstep_getBundle`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -231,13 +231,13 @@ pub struct SlotReport {
     /// Unix milliseconds, exclusive.
     pub end: u64,
     /// Blocks by rollup.
-    pub rollups: Vec<DemoRollup>,
+    pub rollups: Vec<ReportRollup>,
     /// Bundles that were considered.
-    pub bundles: Vec<DemoBundle>,
+    pub bundles: Vec<ReportBundle>,
     /// All bids.
-    pub bids: Vec<DemoBid>,
+    pub bids: Vec<BidView>,
     /// Who proposed where.
-    pub allocation: Vec<DemoGrant>,
+    pub allocation: Vec<GrantWire>,
     /// What the committed lists are worth to the builder, in the numeraire's smallest unit.
     pub value: SignedDecimal,
 }
@@ -245,17 +245,17 @@ pub struct SlotReport {
 /// A rollup's blocks of a slot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct DemoRollup {
+pub struct ReportRollup {
     /// The rollup.
     pub chain_id: U64,
     /// Its blocks.
-    pub blocks: Vec<DemoBlock>,
+    pub blocks: Vec<ReportBlock>,
 }
 
 /// A block.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct DemoBlock {
+pub struct ReportBlock {
     /// Number.
     pub number: U64,
     /// Hash.
@@ -269,7 +269,7 @@ pub struct DemoBlock {
 /// A bundle of a slot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct DemoBundle {
+pub struct ReportBundle {
     /// The Lockstep hash.
     pub hash: B256,
     /// What it is, as far as its sender told or its shape tells.
@@ -282,30 +282,4 @@ pub struct DemoBundle {
     pub reason: Option<String>,
     /// G0 to G3.
     pub level: String,
-}
-
-/// A bid of a slot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DemoBid {
-    /// Who.
-    pub bidder: Address,
-    /// For what.
-    pub rollups: Vec<U64>,
-    /// How much.
-    pub amount: Decimal,
-    /// The tag.
-    pub exclusive: Option<String>,
-}
-
-/// A grant of a slot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DemoGrant {
-    /// Who.
-    pub proposer: Address,
-    /// Where.
-    pub rollups: Vec<U64>,
-    /// For how much.
-    pub price: Decimal,
 }

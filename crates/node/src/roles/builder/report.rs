@@ -4,7 +4,7 @@ use alloy_primitives::{B256, I256, U64};
 use lockstep_primitives::{Allocation, BundleState, SlotNumber};
 use lockstep_rpc::{
     api::MarketApiClient,
-    wire::{Decimal, DemoBid, DemoBlock, DemoBundle, DemoGrant, DemoRollup, SignedDecimal, SlotReport},
+    wire::{AllocationWire, ReportBlock, ReportBundle, ReportRollup, SignedDecimal, SlotReport},
 };
 
 use super::BuilderRole;
@@ -32,40 +32,29 @@ impl BuilderRole {
             });
             let blocks = blocks
                 .into_iter()
-                .map(|block| DemoBlock {
+                .map(|block| ReportBlock {
                     number: U64::from(block.number),
                     hash: block.hash,
                     timestamp: block.timestamp,
                     transactions: block.transactions,
                 })
                 .collect();
-            rollups.push(DemoRollup { chain_id: U64::from(*chain), blocks });
+            rollups.push(ReportRollup { chain_id: U64::from(*chain), blocks });
         }
         let bids = match self.market.get_market_slot(Some(slot)).await {
-            Ok(market) => market
-                .bids
-                .into_iter()
-                .map(|bid| DemoBid { bidder: bid.bidder, rollups: bid.rollups, amount: bid.amount, exclusive: bid.exclusive })
-                .collect(),
+            Ok(market) => market.bids,
             Err(error) => {
                 tracing::warn!(slot, %error, "the bids of the slot cannot be read");
                 Vec::new()
             }
         };
-        let allocation = allocation
-            .into_iter()
-            .flat_map(|allocation| &allocation.grants)
-            .map(|grant| DemoGrant {
-                proposer: grant.proposer,
-                rollups: grant.rollups.iter().map(|chain| U64::from(*chain)).collect(),
-                price: Decimal(grant.price),
-            })
-            .collect();
+        let allocation =
+            allocation.map(|allocation| AllocationWire::new(allocation, Default::default()).grants).unwrap_or_default();
         let bundles = considered.into_iter().filter_map(|hash| self.reported(hash)).collect();
         SlotReport { slot, start, end, rollups, bundles, bids, allocation, value: SignedDecimal(value) }
     }
 
-    fn reported(&self, hash: B256) -> Option<DemoBundle> {
+    fn reported(&self, hash: B256) -> Option<ReportBundle> {
         let (state, level, status) = self.intake.tracker().own(hash)?;
         // Whoever reads a report wants three answers; the exact state is told by lockstep_getBundle.
         let name = match state {
@@ -78,7 +67,7 @@ impl BuilderRole {
             let blocked = status.blocked.as_ref().map(|blocked| blocked.reason.clone());
             blocked.or_else(|| status.history.last().and_then(|event| event.reason.clone()))
         });
-        Some(DemoBundle {
+        Some(ReportBundle {
             hash,
             kind: self.intake.kind(hash, status.rollups.len(), status.legs.len()),
             rollups: status.rollups,
