@@ -23,7 +23,7 @@ pub use draft::{Draft, LaneDraft, Placed};
 pub use greedy::build;
 pub use proposals::{MAX_SETS, proposals, useful_sets};
 pub use relay::RelayDraft;
-pub use run::{Attempt, BundleRun, Lanes, LegRun, RequirementRun, TxRun, open_lanes, run_bundle};
+pub use run::{Attempt, BundleRun, Lanes, LegRun, RequirementRun, TxRun, open_lanes, revert_message, run_bundle};
 pub use seal::{EvidenceMap, ListedTx, Promise, SealError, SealedBlock, SealedList, measure, seal, verify};
 pub use simulate::{Simulated, simulate, simulate_all};
 pub use view::{BuildError, Candidate, Policy, RollupView, SlotView};

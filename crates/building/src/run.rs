@@ -54,6 +54,8 @@ pub struct LegRun {
     pub chain: ChainId,
     /// Index of its block in the slot.
     pub block: usize,
+    /// Number of that block.
+    pub number: u64,
     /// Whether the leg delivers a message.
     pub relay: bool,
     /// Its transactions.
@@ -295,8 +297,9 @@ impl Runner<'_> {
     }
 
     fn start_leg(&mut self, chain: ChainId, relay: bool) -> Result<LegRun, Stop> {
-        let block = self.lane(chain)?.index();
-        Ok(LegRun { chain, block, relay, txs: Vec::new(), messages: Vec::new() })
+        let lane = self.lane(chain)?;
+        let (block, number) = (lane.index(), lane.block().context().number);
+        Ok(LegRun { chain, block, number, relay, txs: Vec::new(), messages: Vec::new() })
     }
 
     fn end_leg(&mut self, mut leg: LegRun) {
@@ -378,6 +381,6 @@ fn execute(
 }
 
 /// The text of `Error(string)` or the meaning of `Panic(uint256)`.
-fn revert_message(data: &[u8]) -> Option<String> {
+pub fn revert_message(data: &[u8]) -> Option<String> {
     alloy_sol_types::decode_revert_reason(data).map(|text| text.trim_start_matches("revert: ").to_owned())
 }

@@ -8,9 +8,9 @@ use jsonrpsee::{
     core::{RpcResult, SubscriptionResult, async_trait},
     types::ErrorObjectOwned,
 };
-use lockstep_building::{Attempt, SlotView, simulate};
+use lockstep_building::{Attempt, SlotView, revert_message, simulate};
 use lockstep_pool::{Kind, check};
-use lockstep_primitives::{Asset, Bundle, BundleState, Price, RollupSet, recover, subscription_digest};
+use lockstep_primitives::{Asset, Bundle, BundleState, RollupSet, recover, subscription_digest};
 use lockstep_rpc::{
     Signer,
     api::LockstepApiServer,
@@ -57,7 +57,8 @@ impl LockstepRpc {
                 served.node.plan(&parent, &[timestamp], self.builder.address()).await.map_err(|error| error.to_string())?;
             let state = served.node.state_at(parent.hash).await.map_err(|error| error.to_string())?;
             let slot = Arc::new(SlotRollup { chain: *chain, forks: served.forks.clone(), parent, state, blocks });
-            views.insert(*chain, lockstep_building::RollupView { slot, price: Price::PAR, fee_share_bps: 0 });
+            let (price, fee_share_bps) = self.builder.terms(*chain);
+            views.insert(*chain, lockstep_building::RollupView { slot, price, fee_share_bps });
         }
         Ok(SlotView { slot: 0, rollups: views, proposer: self.builder.address(), policy: self.policy.clone() })
     }
@@ -126,9 +127,12 @@ impl LockstepApiServer for LockstepRpc {
         let current = clock.slot_at(now_ms()).unwrap_or_default();
         let slot = slot.unwrap_or(current);
         let intake = self.builder.intake();
-        let report = self.builder.report(slot);
-        if report.is_none() && slot + 64 < current {
+        let report = self.builder.report(slot).map(public);
+        if report.is_none() && slot.saturating_add(64) < current {
             return Err(not_found(format!("slot {slot} is over and forgotten")));
+        }
+        if slot > current.saturating_add(1) {
+            return Err(not_found(format!("slot {slot} has not begun, it is slot {current}")));
         }
         Ok(SlotStatus {
             slot,
@@ -238,7 +242,7 @@ fn explain(status: BundleStatus) -> Explanation {
     let landed = BundleState::Landed.as_str();
     let text = match (&status.blocked, last) {
         (Some(blocked), _) => format!(
-            "The bundle over rollups {rollups} is {}. What keeps it from landing: {}. {}.",
+            "The bundle over rollups {rollups} is {}. What keeps it from landing: {}. What to do: {}.",
             status.state, blocked.text, blocked.hint
         ),
         (None, Some(_)) if status.state == landed => {
@@ -271,7 +275,7 @@ fn simulation_result(bundle: &Bundle, attempt: &Attempt) -> SimulationResult {
         .map(|leg| SimulatedLeg {
             chain_id: U64::from(leg.chain),
             relay: leg.relay,
-            block_number: U64::from(leg.block as u64),
+            block_number: U64::from(leg.number),
             transactions: leg.txs.iter().map(|tx| simulated_tx(tx, leg.relay)).collect(),
             messages: leg
                 .messages
@@ -339,8 +343,6 @@ fn simulated_tx(tx: &lockstep_building::TxRun, relay: bool) -> SimulatedTx {
         gas_used: outcome.gas_used,
         logs: outcome.logs.clone(),
         output: outcome.output.clone(),
-        revert_reason: (outcome.status == TxStatus::Reverted)
-            .then(|| alloy_sol_types::decode_revert_reason(&outcome.output))
-            .flatten(),
+        revert_reason: (outcome.status == TxStatus::Reverted).then(|| revert_message(&outcome.output)).flatten(),
     }
 }

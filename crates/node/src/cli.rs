@@ -13,7 +13,7 @@ use crate::{config::Roles, telemetry::init_logs};
 
 /// Builds blocks for several rollups at once: what must happen on two chains happens on both or on neither.
 #[derive(Debug, Parser)]
-#[command(name = "lockstep", version, about, max_term_width = 100)]
+#[command(name = "lockstep", version, max_term_width = 100)]
 pub struct Cli {
     /// Logs as JSON lines. LOCKSTEP_LOG filters them, for example "lockstep=debug".
     #[arg(long, global = true, env = "LOCKSTEP_LOG_JSON")]
@@ -34,7 +34,7 @@ enum Command {
     Market(roles::RoleArgs),
     /// Vote on lists and publish them, for every rollup whose key is configured.
     Sequencer(roles::RoleArgs),
-    /// Play every role that the configuration allows, in one process.
+    /// Play builder, market and sequencers in one process.
     Run(roles::RoleArgs),
     /// Send, simulate and follow bundles.
     Bundle(bundle::BundleArgs),

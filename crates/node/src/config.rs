@@ -66,6 +66,9 @@ pub struct MarketConfig {
     /// The address that signs its allocations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<Address>,
+    /// The rollups whose registrations the market takes; any when empty, first come first served.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sellers: Vec<ChainId>,
 }
 
 /// The builder.
@@ -258,7 +261,7 @@ impl Config {
     /// When a key file or a node cannot be used, or the configuration lacks a role.
     pub async fn setup(&self, roles: Roles) -> Result<Setup, ConfigError> {
         let market = match (&self.market.key_file, &self.market.url, self.market.address) {
-            (Some(file), ..) if roles.market => MarketSetup::Own(key(file)?),
+            (Some(file), ..) if roles.market => MarketSetup::Own(key(file)?, self.market.sellers.iter().copied().collect()),
             (_, Some(url), Some(address)) if !roles.market => MarketSetup::At(url.clone(), address),
             _ if roles.market => return Err(wrong("market.key_file", "the market's key is needed to play it")),
             _ => return Err(wrong("market", "url and address are needed when the market is elsewhere")),

@@ -123,8 +123,13 @@ impl Dev {
     /// When the port or the store cannot be used.
     pub async fn start(options: DevOptions) -> Result<Self, StartError> {
         let count = options.rollups.clamp(1, MAX_ROLLUPS);
-        // The clock begins with a whole second in the past, so that the first slots are there at once.
-        let genesis_ms = (now_ms() / 1000 - 1) * 1000;
+        // The clock begins with a whole second in the past, so that the first slots are there at once. With a folder it
+        // counts from the epoch: a slot's number never comes again, so what is on disk is never taken for another slot's.
+        let begin_ms = match &options.data {
+            None => (now_ms() / 1000 - 1) * 1000,
+            Some(_) => now_ms() / options.slot_ms * options.slot_ms,
+        };
+        let genesis_ms = if options.data.is_some() { 0 } else { begin_ms };
         let contracts = Contracts::new();
         let mut rollups = Vec::with_capacity(count);
         let mut setups = Vec::with_capacity(count);
@@ -133,12 +138,12 @@ impl Dev {
             let domain = DOMAIN_BASE + index as u32;
             let remotes: Vec<u32> = (0..count as u32).map(|other| DOMAIN_BASE + other).filter(|other| *other != domain).collect();
             let forks = ForkSchedule::always(rules(index));
-            let state = genesis::state(chain, rules(index), domain, &remotes, &contracts, genesis_ms / 1000)
+            let state = genesis::state(chain, rules(index), domain, &remotes, &contracts, begin_ms / 1000)
                 .map_err(|error| StartError::Market(error.to_string()))?;
             let genesis = EmbeddedGenesis {
                 chain,
                 forks: forks.clone(),
-                timestamp: genesis_ms / 1000,
+                timestamp: begin_ms / 1000,
                 gas_limit: GAS_LIMIT,
                 base_fee: BASE_FEE,
                 state,
@@ -176,7 +181,7 @@ impl Dev {
                 trusted: rollups.iter().map(|rollup| rollup.chain).collect::<RollupSet>(),
                 pool: lockstep_pool::Limits::default(),
             }),
-            market: MarketSetup::Own(Key::of_name("market")),
+            market: MarketSetup::Own(Key::of_name("market"), rollups.iter().map(|rollup| rollup.chain).collect()),
         };
         let process = Process::start(setup).await?;
         Ok(Self { process, rollups, contracts })

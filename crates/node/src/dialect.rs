@@ -9,7 +9,7 @@ use jsonrpsee::{
     core::RegisterMethodError,
     types::{ErrorObjectOwned, Params},
 };
-use lockstep_building::{Attempt, TxRun};
+use lockstep_building::{Attempt, TxRun, revert_message};
 use lockstep_pool::Kind;
 use lockstep_primitives::{
     BlockRange, Bundle, ChainId, Leg, LegTx, Place, Reason, Rejection, RevertMode, dialect_bundle_hash, to_signed,
@@ -65,7 +65,7 @@ fn one(params: &Params<'_>) -> Result<Value, ErrorObjectOwned> {
     let mut sequence = params.sequence();
     let value: Value = sequence
         .next()
-        .map_err(|error| invalid_params("missing_parameter", error.to_string(), "give one parameter in an array"))?;
+        .map_err(|error| invalid_params("missing_parameter", error.message(), "give one parameter in an array"))?;
     if sequence.optional_next::<Value>().ok().flatten().is_some() {
         return Err(invalid_params("too_many_parameters", "one parameter is expected", "remove the others"));
     }
@@ -82,6 +82,9 @@ impl Dialect {
         if let Some(field) = params.unsupported() {
             let text = format!("{field} is not supported");
             return Err(invalid_params("unsupported_field", text, "remove the field: nothing is accepted and then ignored"));
+        }
+        if let Some(text) = params.contradiction() {
+            return Err(invalid_params("contradicting_fields", text, "give one of the two"));
         }
         if let Some(uuid) = params.cancels() {
             return self.cancel(uuid, ext).await.map(Value::Bool);
@@ -196,9 +199,7 @@ fn call_result(bundle: &Bundle, attempt: &Attempt, head: u64) -> CallBundleResul
                 TxStatus::Reverted => Some("execution reverted".into()),
                 TxStatus::Halted(cause) => Some(cause.clone()),
             },
-            revert: (outcome.status == TxStatus::Reverted)
-                .then(|| alloy_sol_types::decode_revert_reason(&outcome.output))
-                .flatten(),
+            revert: (outcome.status == TxStatus::Reverted).then(|| revert_message(&outcome.output)).flatten(),
         });
     }
     // What the beneficiary gained over the whole bundle; payments are what is left when tips are taken off. Which transaction

@@ -99,11 +99,6 @@ impl Intake {
         &self.tracker
     }
 
-    /// Whether acknowledgements survive the process.
-    pub fn is_durable(&self) -> bool {
-        self.store.is_durable()
-    }
-
     /// Puts back what was acknowledged before a restart. Returns how many bundles are pending.
     ///
     /// # Errors
@@ -119,8 +114,9 @@ impl Intake {
             }
         }
         for (_, value) in self.store.scan(Table::Events)? {
-            if let Ok(record) = serde_json::from_slice::<FinishedRecord>(&value) {
-                self.tracker.restore(record.signer, record.status);
+            match serde_json::from_slice::<FinishedRecord>(&value) {
+                Ok(record) => self.tracker.restore(record.signer, record.status),
+                Err(error) => tracing::error!(%error, "the fate of a bundle from before cannot be read"),
             }
         }
         records.sort_by_key(|record| record.sequence);
@@ -132,6 +128,9 @@ impl Intake {
                 Ok(bundle) => {
                     let bundle = Arc::new(bundle);
                     let inserted = self.pool.write().insert(Arc::clone(&bundle), kind, record.sequence, record.received_s);
+                    if let Err(error) = &inserted {
+                        tracing::error!(hash = %bundle.hash(), %error, "a stored bundle does not go back into the pool");
+                    }
                     if let Ok(inserted) = inserted {
                         // Nothing is forgotten here: the store never holds more than is tracked.
                         let _ = self.tracker.begin(inserted.hash, &bundle, now_ms());
@@ -228,7 +227,8 @@ impl Intake {
 
     /// Ends a bundle: out of the pool, its fate on disk.
     pub async fn finish(&self, hash: B256, state: BundleState, slot: Option<u64>, why: Option<&Rejection>) {
-        let signer = self.pool.write().remove(hash).and_then(|entry| entry.bundle.signer);
+        self.pool.write().remove(hash);
+        let signer = self.tracker.signer(hash);
         self.tracker.step(hash, state, slot, why, now_ms());
         let Some((_, _, status)) = self.tracker.own(hash) else { return };
         let record = FinishedRecord { signer, status };
@@ -316,6 +316,7 @@ fn head_of(rollup: &ServedRollup, parent: &ParentBlock) -> Head {
         number: parent.number,
         timestamp: parent.timestamp,
         tx_gas_limit: cap.map_or(parent.gas_limit, |cap| cap.min(parent.gas_limit)),
+        base_fee: parent.base_fee,
     }
 }
 

@@ -106,8 +106,8 @@ pub struct BuilderSetup {
 /// Where the market is.
 #[derive(Clone, Debug)]
 pub enum MarketSetup {
-    /// In this process, with this key.
-    Own(Key),
+    /// In this process, with this key, selling for these rollups; for any when empty.
+    Own(Key, RollupSet),
     /// Elsewhere: its URL and the address that signs its allocations.
     At(String, Address),
 }
@@ -190,8 +190,8 @@ impl Process {
         let mut root = RpcModule::new(());
         let mut routes = Routes::default();
         let (market_url, market_address, market) = match &setup.market {
-            MarketSetup::Own(key) => {
-                let role = Arc::new(MarketRole::new(key.clone(), timings, store.clone())?);
+            MarketSetup::Own(key, sellers) => {
+                let role = Arc::new(MarketRole::new(key.clone(), timings, sellers.clone(), store.clone())?);
                 root.merge(MarketApiServer::into_rpc(MarketRpc(Arc::clone(&role))))?;
                 root.merge(DecisionApiServer::into_rpc(MarketRpc(Arc::clone(&role))))?;
                 (own_url.clone(), role.address(), Some(role))
@@ -318,6 +318,9 @@ impl Process {
 
     /// Ends every role; requests under way are answered.
     pub async fn stop(mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
         if let Some(server) = self.server.take() {
             server.stop().await;
         }

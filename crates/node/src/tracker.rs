@@ -175,6 +175,11 @@ impl Tracker {
         (tracked.signer.is_none() || tracked.signer == asker).then(|| complete(tracked))
     }
 
+    /// Who sent a bundle.
+    pub fn signer(&self, hash: B256) -> Option<Address> {
+        self.inner.lock().bundles.get(&hash).and_then(|tracked| tracked.signer)
+    }
+
     /// Where a bundle stands, for the node itself.
     pub fn own(&self, hash: B256) -> Option<(BundleState, Guarantee, BundleStatus)> {
         let inner = self.inner.lock();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alloy_consensus::Transaction;
 use alloy_primitives::{Address, U256};
-use lockstep_primitives::{Bundle, ChainId, Leg, Place, Reason, Rejection, RevertMode};
+use lockstep_primitives::{Bundle, ChainId, Leg, LegTx, Place, Reason, Rejection, RevertMode};
 
 use crate::Pool;
 
@@ -29,41 +29,58 @@ pub fn accounts_of(bundle: &Bundle) -> BTreeSet<TxAccount> {
 /// neither earlier transactions of the bundle nor pending ones fill; a balance that is too small while no earlier
 /// transaction of the bundle on that rollup and no pending payment to the signer can raise it.
 ///
-/// Transactions that may be left out (`drop`) are not checked.
+/// A transaction that may be left out (`drop`) may be any of that, as long as one of the bundle's is not.
 ///
 /// # Errors
 /// The first such transaction.
 pub fn check_accounts(bundle: &Bundle, accounts: &BTreeMap<TxAccount, AccountView>, pool: &Pool) -> Result<(), Rejection> {
-    let mut earlier: BTreeSet<(ChainId, Address, u64)> = BTreeSet::new();
-    let mut touched: BTreeSet<ChainId> = BTreeSet::new();
+    let mut seen = Seen::default();
+    let mut valid = false;
+    let mut droppable = None;
     for (index, leg) in bundle.legs.iter().enumerate() {
         let chain = leg.chain();
         for (position, tx) in leg.txs().iter().enumerate() {
-            let signer = tx.tx.signer();
-            if tx.mode != RevertMode::Drop
-                && let Some(account) = accounts.get(&(chain, signer))
-            {
-                let at = |reason| Rejection::new(Place::tx(chain, index, position), reason);
-                let nonce = tx.tx.nonce();
-                if nonce < account.nonce {
-                    return Err(at(Reason::NonceTooLow { signer, nonce, account: account.nonce }));
-                }
-                let filled = |nonce| earlier.contains(&(chain, signer, nonce)) || pool.has_nonce(chain, signer, nonce);
-                // A gap wider than the pool can hold cannot be filled, so the walk is bounded.
-                if nonce - account.nonce > pool.limits().bundles as u64 || !(account.nonce..nonce).all(filled) {
-                    return Err(at(Reason::NonceTooHigh { signer, nonce, account: account.nonce }));
-                }
-                let cost = tx.tx.max_cost().unwrap_or(U256::MAX);
-                if account.balance < cost && !touched.contains(&chain) && !pool.pays(chain, signer) {
-                    return Err(at(Reason::InsufficientFunds { signer, balance: account.balance, cost }));
-                }
+            let account = accounts.get(&(chain, tx.tx.signer())).copied().unwrap_or_default();
+            let checked = check_account(chain, tx, account, &seen, pool);
+            let checked = checked.map_err(|reason| Rejection::new(Place::tx(chain, index, position), reason));
+            match checked {
+                Ok(()) => valid = true,
+                Err(rejection) if tx.mode == RevertMode::Drop => droppable = droppable.or(Some(rejection)),
+                Err(rejection) => return Err(rejection),
             }
-            earlier.insert((chain, signer, tx.tx.nonce()));
-            touched.insert(chain);
+            seen.nonces.insert((chain, tx.tx.signer(), tx.tx.nonce()));
+            seen.rollups.insert(chain);
         }
         if matches!(leg, Leg::Relay { .. }) {
-            touched.insert(chain);
+            seen.rollups.insert(chain);
         }
+    }
+    match droppable {
+        Some(rejection) if !valid => Err(rejection),
+        _ => Ok(()),
+    }
+}
+
+/// What the bundle has done so far.
+#[derive(Default)]
+struct Seen {
+    nonces: BTreeSet<(ChainId, Address, u64)>,
+    rollups: BTreeSet<ChainId>,
+}
+
+fn check_account(chain: ChainId, tx: &LegTx, account: AccountView, seen: &Seen, pool: &Pool) -> Result<(), Reason> {
+    let (signer, nonce) = (tx.tx.signer(), tx.tx.nonce());
+    if nonce < account.nonce {
+        return Err(Reason::NonceTooLow { signer, nonce, account: account.nonce });
+    }
+    let filled = |nonce| seen.nonces.contains(&(chain, signer, nonce)) || pool.has_nonce(chain, signer, nonce);
+    // A gap wider than the pool can hold cannot be filled, so the walk is bounded.
+    if nonce - account.nonce > pool.limits().bundles as u64 || !(account.nonce..nonce).all(filled) {
+        return Err(Reason::NonceTooHigh { signer, nonce, account: account.nonce });
+    }
+    let cost = tx.tx.max_cost().unwrap_or(U256::MAX);
+    if account.balance < cost && !seen.rollups.contains(&chain) && !pool.pays(chain, signer) {
+        return Err(Reason::InsufficientFunds { signer, balance: account.balance, cost });
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use alloy_consensus::Transaction;
 use lockstep_primitives::{Bundle, ChainId, Leg, Place, Reason, Rejection, Relay};
 
 use crate::Limits;
@@ -15,6 +16,8 @@ pub struct Head {
     pub timestamp: u64,
     /// The most gas that one of its transactions may ask for: the block's gas limit, or the EIP-7825 cap.
     pub tx_gas_limit: u64,
+    /// Its base fee in wei.
+    pub base_fee: u64,
 }
 
 /// The newest block of every rollup that is served.
@@ -77,6 +80,11 @@ fn check_legs(bundle: &Bundle, heads: &Heads) -> Result<(), Rejection> {
                     let gas = tx.tx.gas_limit();
                     if gas > head.tx_gas_limit {
                         return Err(at_tx(Reason::GasLimitTooHigh { gas, limit: head.tx_gas_limit }));
+                    }
+                    // The base fee falls by an eighth a block at the most: a cap below half of it only takes up room.
+                    let cap = tx.tx.envelope().max_fee_per_gas();
+                    if cap < u128::from(head.base_fee / 2) {
+                        return Err(at_tx(Reason::FeeCapTooLow { cap, base_fee: head.base_fee }));
                     }
                     if !hashes.insert(tx.tx.hash()) {
                         return Err(at_tx(Reason::DuplicateTransaction(tx.tx.hash())));

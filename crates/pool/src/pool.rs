@@ -50,6 +50,9 @@ pub struct Inserted {
     pub replaced: Vec<B256>,
 }
 
+/// How many replacement nonces are remembered for each bundle that the pool may hold.
+const REMEMBERED_PER_BUNDLE: usize = 4;
+
 type NonceKey = (ChainId, Address, u64);
 
 /// Pending bundles by hash, replacement identity and nonces.
@@ -145,9 +148,11 @@ impl Pool {
     pub fn remove(&mut self, hash: B256) -> Option<Entry> {
         let entry = self.entries.remove(&hash)?;
         if let (Some(signer), Some(replacement)) = (entry.bundle.signer, &entry.bundle.replacement) {
+            // The nonce is remembered, so that a late request with a lower one does not bring an old bundle back.
             let key = (signer, replacement.uuid.clone());
-            if self.replacements.get(&key).is_some_and(|(_, current)| *current == hash) {
-                self.replacements.remove(&key);
+            self.replacements.entry(key).or_insert((replacement.nonce, hash));
+            while self.replacements.len() > self.limits.bundles.saturating_mul(REMEMBERED_PER_BUNDLE) {
+                self.replacements.pop_first();
             }
         }
         self.index(&entry.bundle, hash, false);
@@ -217,9 +222,14 @@ impl Pool {
         self.payees.contains_key(&(chain, account))
     }
 
-    /// The nonce after all consecutive pending transactions of an account that is at `nonce` now.
+    /// The nonce after all consecutive pending public transactions of an account that is at `nonce` now. Bundles and private
+    /// transactions are nobody else's to know, and may never land.
     pub fn next_nonce(&self, chain: ChainId, account: Address, nonce: u64) -> u64 {
-        (nonce..).find(|nonce| !self.has_nonce(chain, account, *nonce)).unwrap_or(nonce)
+        let public = |nonce: u64| {
+            let hashes = self.nonces.get(&(chain, account, nonce));
+            hashes.into_iter().flatten().any(|hash| self.entries.get(hash).is_some_and(|entry| entry.kind == Kind::Transaction))
+        };
+        (nonce..).find(|nonce| !public(*nonce)).unwrap_or(nonce)
     }
 
     fn replaces(&self, bundle: &Bundle, kind: Kind) -> Result<Vec<B256>, Reason> {
@@ -230,7 +240,7 @@ impl Pool {
                 if replacement.nonce <= *current {
                     return Err(Reason::ReplacementNonceTooLow { nonce: replacement.nonce, current: *current });
                 }
-                replaced.push(*hash);
+                replaced.extend(self.entries.contains_key(hash).then_some(*hash));
             }
         }
         if kind == Kind::Transaction
@@ -287,8 +297,9 @@ fn update<K: Ord>(index: &mut BTreeMap<K, BTreeSet<B256>>, key: K, hash: B256, a
     }
 }
 
+/// Who a bundle counts for: the signer of its first transaction, who has to have funds. Keys that sign requests are free.
 fn sender(bundle: &Bundle) -> Option<Address> {
-    bundle.signer.or_else(|| bundle.txs().next().map(|tx| tx.tx.signer()))
+    bundle.txs().next().map(|tx| tx.tx.signer())
 }
 
 fn outbids(new: &impl Transaction, old: &impl Transaction, percent: u64) -> bool {

@@ -95,6 +95,12 @@ pub enum Reason {
     /// A leg without transactions.
     #[error("the leg has no transactions")]
     EmptyLeg,
+    /// Transactions and a relay in one leg.
+    #[error("the leg has both transactions and a relay")]
+    AmbiguousLeg,
+    /// An asset that is neither native nor an address.
+    #[error("{0:?} is neither \"native\" nor a token's address")]
+    InvalidAsset(String),
     /// Only relays, so nothing was asked for by a signature.
     #[error("the bundle has no signed transaction")]
     NoSignedTransaction,
@@ -413,6 +419,8 @@ impl Reason {
             Self::DepositTransaction => "deposit_transaction",
             Self::EmptyBundle => "empty_bundle",
             Self::EmptyLeg => "empty_leg",
+            Self::AmbiguousLeg => "ambiguous_leg",
+            Self::InvalidAsset(_) => "invalid_asset",
             Self::NoSignedTransaction => "no_signed_transaction",
             Self::RelayToLaterLeg { .. } => "relay_to_later_leg",
             Self::RelayCycle => "relay_cycle",
@@ -481,6 +489,8 @@ impl Reason {
             Self::BlobTransaction => "send blob transactions to the rollup's own mempool",
             Self::DepositTransaction => "deposits are made on L1",
             Self::EmptyBundle | Self::EmptyLeg => "remove the leg or give it transactions",
+            Self::AmbiguousLeg => "make two legs of it",
+            Self::InvalidAsset(_) => "give \"native\" or the 0x-prefixed address of an ERC-20 token",
             Self::NoSignedTransaction => "a bundle needs at least one transaction that its user signed",
             Self::RelayToLaterLeg { .. } | Self::RelayCycle => "put the leg that emits the message before the relay",
             Self::RelaySameRollup { .. } => "a message is delivered on another rollup than the one that emits it",

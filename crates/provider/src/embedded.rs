@@ -25,6 +25,8 @@ use tokio::sync::watch;
 
 use crate::{Landed, NodeError, PublishedBlock, RollupNode};
 
+/// How many blocks are kept; older ones are forgotten.
+pub const MAX_BLOCKS: usize = 100_000;
 /// Of how many blocks the state is kept.
 pub const HISTORY_BLOCKS: usize = 256;
 
@@ -75,7 +77,7 @@ impl EmbeddedBlock {
 }
 
 struct Inner {
-    blocks: Vec<Arc<EmbeddedBlock>>,
+    blocks: VecDeque<Arc<EmbeddedBlock>>,
     by_hash: BTreeMap<B256, u64>,
     txs: BTreeMap<B256, (u64, usize)>,
     states: VecDeque<(u64, Arc<MemoryState>)>,
@@ -123,7 +125,7 @@ impl EmbeddedRollup {
         let head = header::as_parent(&header, hash);
         let block = Arc::new(EmbeddedBlock { header, hash, context, txs: Vec::new() });
         let inner = Inner {
-            blocks: vec![block],
+            blocks: [block].into(),
             by_hash: [(hash, 0)].into(),
             txs: BTreeMap::new(),
             states: [(0, Arc::new(state))].into(),
@@ -138,12 +140,14 @@ impl EmbeddedRollup {
 
     /// The newest block.
     pub fn newest(&self) -> Option<Arc<EmbeddedBlock>> {
-        self.inner.read().blocks.last().cloned()
+        self.inner.read().blocks.back().cloned()
     }
 
     /// A block by its number.
     pub fn block(&self, number: u64) -> Option<Arc<EmbeddedBlock>> {
-        self.inner.read().blocks.get(usize::try_from(number).ok()?).cloned()
+        let inner = self.inner.read();
+        let first = inner.blocks.front()?.header.number;
+        inner.blocks.get(usize::try_from(number.checked_sub(first)?).ok()?).cloned()
     }
 
     /// A block by its hash.
@@ -186,7 +190,15 @@ impl EmbeddedRollup {
         if inner.states.len() > HISTORY_BLOCKS {
             inner.states.pop_front();
         }
-        inner.blocks.push(Arc::clone(&block));
+        inner.blocks.push_back(Arc::clone(&block));
+        if inner.blocks.len() > MAX_BLOCKS
+            && let Some(oldest) = inner.blocks.pop_front()
+        {
+            inner.by_hash.remove(&oldest.hash);
+            for tx in &oldest.txs {
+                inner.txs.remove(&tx.executed.tx.hash());
+            }
+        }
         drop(inner);
         self.heads.send_replace(block.as_parent());
         Ok(block)

@@ -10,7 +10,7 @@ mod node;
 mod recorded;
 mod remote;
 
-pub use embedded::{EmbeddedBlock, EmbeddedGenesis, EmbeddedRollup, EmbeddedTx, HISTORY_BLOCKS};
+pub use embedded::{EmbeddedBlock, EmbeddedGenesis, EmbeddedRollup, EmbeddedTx, HISTORY_BLOCKS, MAX_BLOCKS};
 pub use evidence::{EvidenceError, EvidenceSource, LocalAttester};
 pub use node::{Landed, NodeError, PublishedBlock, RollupNode};
 pub use recorded::{RecordedBlock, RecordedError, short};

@@ -88,7 +88,7 @@ pub fn invalid_params(reason: &str, text: impl Into<String>, hint: &str) -> Erro
 
 /// Nothing there.
 pub fn not_found(text: impl Into<String>) -> ErrorObjectOwned {
-    plain(codes::NOT_FOUND, "not_found", text, "bundles are read by their Lockstep hash, by the signer that sent them")
+    plain(codes::NOT_FOUND, "not_found", text, "check the number or hash; a signed bundle is told of to its signer only")
 }
 
 /// Not to be had now.

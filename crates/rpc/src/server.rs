@@ -1,6 +1,6 @@
 //! One port for everything: JSON-RPC over HTTP and WebSocket by path, and the plain pages.
 
-use std::{collections::BTreeMap, convert::Infallible, fmt, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, convert::Infallible, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, StatusCode, header};
@@ -13,10 +13,15 @@ use jsonrpsee::{
     types::ErrorObjectOwned,
 };
 use lockstep_primitives::ChainId;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 use tower::Service;
 
 use crate::{RpcError, SIGNATURE_HEADER, codes, verify_header};
+
+/// How long nothing is accepted after the system refused to.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a request's body may take to come.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The server's bounds.
 #[derive(Clone, Debug)]
@@ -151,17 +156,22 @@ pub fn serve(bound: Bound, routes: Routes, pages: Arc<dyn Pages>, limits: Limits
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>, stop: StopHandle) {
+    let places = Arc::new(Semaphore::new(shared.limits.connections as usize));
     loop {
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
+                    // Out of file descriptors, as a rule: trying again at once would only burn the processor.
                     tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             },
             () = stop.clone().shutdown() => return,
         };
+        // Whoever comes when all places are taken is turned away at once, before it costs anything.
+        let Ok(permit) = Arc::clone(&places).try_acquire_owned() else { continue };
         let shared = Arc::clone(&shared);
         let shutdown = stop.clone().shutdown();
         tokio::spawn(async move {
@@ -174,6 +184,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, stop: StopHandle) {
             if let Err(error) = serve_with_graceful_shutdown(stream, service, shutdown).await {
                 tracing::debug!(%error, "a connection ended");
             }
+            drop(permit);
         });
     }
 }
@@ -230,7 +241,8 @@ fn route(routes: &Routes, path: &str) -> Option<Methods> {
 /// Reads the body and verifies the signature over it, before anything is parsed.
 async fn with_signer(request: HttpRequest<hyper::body::Incoming>, limit: usize) -> Result<HttpRequest<HttpBody>, HttpResponse> {
     let (mut parts, body) = request.into_parts();
-    let bytes = match Limited::new(body, limit).collect().await {
+    let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await;
+    let bytes = match read.map_err(|_| "it took too long".into()).and_then(|read| read) {
         Ok(body) => body.to_bytes(),
         Err(error) => {
             let text = format!("the request cannot be read, or is larger than {limit} bytes: {error}");

@@ -60,6 +60,8 @@ pub(crate) struct BuilderRole {
     evidence: Arc<dyn EvidenceSource>,
     reports: broadcast::Sender<SlotReport>,
     last_reports: Mutex<BTreeMap<SlotNumber, SlotReport>>,
+    /// The fee shares of the last slot's sale.
+    fee_shares: Mutex<BTreeMap<ChainId, u64>>,
 }
 
 /// What was built for a slot.
@@ -79,7 +81,16 @@ impl BuilderRole {
         evidence: Arc<dyn EvidenceSource>,
     ) -> Self {
         let reports = broadcast::channel(MAX_REPORTS).0;
-        Self { settings, intake, market, market_address, evidence, reports, last_reports: Mutex::default() }
+        Self {
+            settings,
+            intake,
+            market,
+            market_address,
+            evidence,
+            reports,
+            last_reports: Mutex::default(),
+            fee_shares: Mutex::default(),
+        }
     }
 
     /// The builder's address.
@@ -95,6 +106,12 @@ impl BuilderRole {
     /// Where bundles come in.
     pub(crate) const fn intake(&self) -> &Arc<Intake> {
         &self.intake
+    }
+
+    /// What a rollup's native asset is worth, and which part of its fees a proposer receives by the newest terms of sale.
+    pub(crate) fn terms(&self, chain: ChainId) -> (Price, u64) {
+        let price = self.settings.prices.get(&chain).copied().unwrap_or(Price::PAR);
+        (price, self.fee_shares.lock().get(&chain).copied().unwrap_or_default())
     }
 
     /// A report a slot, from now on.
@@ -122,6 +139,9 @@ impl BuilderRole {
     pub(crate) async fn run(self: Arc<Self>) {
         let clock = self.settings.timings.clock;
         let mut slot = clock.slot_at(now_ms()).map_or(0, |slot| slot + 1);
+        if clock.close_ms(slot) <= now_ms() {
+            slot += 1;
+        }
         loop {
             sleep_until(self.settings.timings.build_ms(slot)).await;
             self.slot(slot).await;
@@ -163,6 +183,7 @@ impl BuilderRole {
 
     async fn build(&self, slot: SlotNumber) -> Result<Built, String> {
         let market = self.market.get_market_slot(Some(slot)).await.map_err(|error| format!("market: {error}"))?;
+        *self.fee_shares.lock() = market.on_sale.iter().map(|sale| (sale.chain_id.to(), sale.fee_share_bps)).collect();
         let view = Arc::new(self.slot_view(slot, &market).await?);
         let candidates = self.candidates();
         let started = std::time::Instant::now();

@@ -9,7 +9,7 @@ use jsonrpsee::{
 };
 use lockstep_delivery::{Decision, DecisionKey, WriteOutcome, judge_write, proposer_of_attempt};
 use lockstep_market::{MarketError, Outcome, Registry, SlotAuction, Terms};
-use lockstep_primitives::{Allocation, Registration, SlotNumber, recover};
+use lockstep_primitives::{Allocation, Registration, RollupSet, SlotNumber, recover};
 use lockstep_rpc::{
     api::{DecisionApiServer, MarketApiServer},
     invalid_params, not_found, unavailable,
@@ -28,6 +28,10 @@ use crate::{
 const MAX_CLOSED: usize = 256;
 /// Slots whose allocation and decisions stay on disk.
 const MAX_KEPT: u64 = 100_000;
+/// How often a proposer may try in a slot.
+const MAX_RETRIES: usize = 4;
+/// Length of a decision's reason.
+const MAX_REASON_BYTES: usize = 1_024;
 /// How many slots ahead bids are taken.
 const SLOTS_AHEAD: u64 = 4;
 
@@ -48,6 +52,8 @@ struct Inner {
 pub(crate) struct MarketRole {
     key: Key,
     timings: Timings,
+    /// Whose registrations are taken; anybody's when empty.
+    sellers: RollupSet,
     store: Store,
     inner: Mutex<Inner>,
 }
@@ -63,8 +69,8 @@ impl MarketRole {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub(crate) fn new(key: Key, timings: Timings, store: Store) -> Result<Self, StoreError> {
-        let role = Self { key, timings, store, inner: Mutex::default() };
+    pub(crate) fn new(key: Key, timings: Timings, sellers: RollupSet, store: Store) -> Result<Self, StoreError> {
+        let role = Self { key, timings, sellers, store, inner: Mutex::default() };
         for (_, value) in role.store.scan(Table::Registrations)? {
             let Ok(wire) = serde_json::from_slice::<RegistrationWire>(&value) else { continue };
             if let Err(error) = role.inner.lock().registry.register(wire.registration(), &wire.signature) {
@@ -172,10 +178,18 @@ impl MarketRole {
     /// Checks who may write a decision.
     fn check_decision(&self, decision: &Decision, signature: &[u8], now: u64) -> Result<(), ErrorObjectOwned> {
         let decide_ms = self.timings.decide_ms(decision.slot);
+        let allocation: Option<Allocation> = self.allocation(decision.slot)?.map(|wire| wire.allocation());
+        let attempts = allocation.as_ref().map_or(0, |allocation| allocation.grants.len()).saturating_mul(MAX_RETRIES);
+        if decision.attempt as usize >= attempts || decision.reason.len() > MAX_REASON_BYTES {
+            return Err(invalid_params(
+                "no_such_attempt",
+                format!("slot {} has no attempt {}, or the reason is too long", decision.slot, decision.attempt),
+                "attempts are dealt out among the proposers of an allocated slot",
+            ));
+        }
         if !decision.must_be_signed(now, decide_ms) {
             return Ok(());
         }
-        let allocation: Option<Allocation> = self.allocation(decision.slot)?.map(|wire| wire.allocation());
         let proposer = allocation.and_then(|allocation| proposer_of_attempt(&allocation, decision.attempt));
         let signer = recover(decision.digest(), signature).ok();
         if proposer.is_none() || proposer != Some(decision.proposer) || signer != proposer {
@@ -213,6 +227,11 @@ fn market_error(error: &MarketError) -> ErrorObjectOwned {
 #[async_trait]
 impl MarketApiServer for MarketRpc {
     async fn register_rollup(&self, registration: RegistrationWire) -> RpcResult<bool> {
+        let chain = registration.chain_id.to::<u64>();
+        if !self.sellers.is_empty() && !self.sellers.contains(&chain) {
+            let text = format!("this market does not sell slots of rollup {chain}");
+            return Err(invalid_params("unknown_rollup", text, "ask the market's operator to admit the rollup"));
+        }
         // Checked on a copy first: what is not on disk is not registered.
         let mut registry = self.inner.lock().registry.clone();
         registry.register(registration.registration(), &registration.signature).map_err(|error| market_error(&error))?;
@@ -284,6 +303,7 @@ impl MarketApiServer for MarketRpc {
             end_ms: clock.end_ms(slot),
             close_ms: clock.close_ms(slot),
             decide_ms: self.timings.decide_ms(slot),
+            durable_record: self.store.is_durable(),
             state: state.to_owned(),
             on_sale,
             bids,

@@ -178,7 +178,8 @@ impl LegParams {
                 let hash = self.reverting_tx_hashes.first().or(self.dropping_tx_hashes.first()).copied().unwrap_or_default();
                 Err(at(Reason::UnknownTxHash(hash)))
             }
-            _ => Err(at(Reason::EmptyLeg)),
+            (Some(_), Some(_)) => Err(at(Reason::AmbiguousLeg)),
+            (None, None) => Err(at(Reason::EmptyLeg)),
         }
     }
 }
@@ -189,9 +190,9 @@ impl RequirementParams {
         let asset = if self.asset == "native" {
             Asset::Native
         } else {
-            Asset::Token(self.asset.parse().map_err(|_| {
-                Rejection::new(Place::rollup(chain), Reason::UnreadableBalance { account: self.account, token: Address::ZERO })
-            })?)
+            Asset::Token(
+                self.asset.parse().map_err(|_| Rejection::new(Place::rollup(chain), Reason::InvalidAsset(self.asset.clone())))?,
+            )
         };
         Ok(Requirement { chain, account: self.account, asset, min_increase: self.min_increase })
     }

@@ -111,6 +111,20 @@ impl EthBundleParams {
         .map(|(name, _)| name)
     }
 
+    /// Two fields that say the same thing twice, and which of them would count is nobody's to guess.
+    pub fn contradiction(&self) -> Option<&'static str> {
+        let ranged = self.min_block_number.is_some() || self.max_block_number.is_some();
+        if self.block_number.is_some_and(|number| !number.is_zero()) && ranged {
+            return Some("blockNumber and minBlockNumber or maxBlockNumber are both given");
+        }
+        if self.uuid.is_some() && self.replacement_uuid.is_some() && self.uuid != self.replacement_uuid {
+            return Some("uuid and replacementUuid differ");
+        }
+        let nonces = (self.replacement_nonce, self.replacement_seq_number);
+        matches!(nonces, (Some(nonce), Some(number)) if nonce != number)
+            .then_some("replacementNonce and replacementSeqNumber differ")
+    }
+
     /// The uuid that an empty bundle cancels.
     pub fn cancels(&self) -> Option<&str> {
         if self.txs.as_ref().is_some_and(|txs| !txs.is_empty()) {

@@ -175,6 +175,8 @@ pub struct MarketSlot {
     pub close_ms: u64,
     /// A commit is recorded before this time.
     pub decide_ms: u64,
+    /// Whether the decision record survives the market's process: without, no bundle is G3.
+    pub durable_record: bool,
     /// `open` or `closed`.
     pub state: String,
     /// What is for sale.

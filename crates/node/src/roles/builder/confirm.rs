@@ -31,12 +31,17 @@ impl BuilderRole {
     pub(super) fn finish_slot(self: &Arc<Self>, market: MarketSlot, allocation: Allocation, delivered: Option<Delivered>) {
         let role = Arc::clone(self);
         tokio::spawn(async move {
-            let mut value = I256::ZERO;
-            if let Some(delivered) = delivered {
-                value = role.confirm(&market, &delivered).await;
-                metrics::gauge!("lockstep_value").set(value.to_string().parse::<f64>().unwrap_or_default());
-            }
+            let watching = delivered.map(|delivered| {
+                let (role, market) = (Arc::clone(&role), market.clone());
+                tokio::spawn(async move { role.confirm(&market, &delivered).await })
+            });
+            // Reports come in the order of slots: what has not landed by the end of its slot is reported as it stands.
             sleep_until(market.end_ms).await;
+            let value = match watching {
+                Some(watching) if watching.is_finished() => watching.await.unwrap_or_default(),
+                _ => I256::ZERO,
+            };
+            metrics::gauge!("lockstep_value").set(value.to_string().parse::<f64>().unwrap_or_default());
             let considered = role.considered(market.slot);
             let report = role.slot_report(market.slot, Some(&allocation), considered, value).await;
             role.tell(report);

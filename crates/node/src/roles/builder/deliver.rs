@@ -261,11 +261,15 @@ impl BuilderRole {
     fn note_decision(&self, work: &Work<'_>, decision: &Decision) {
         let slot = Some(work.key.slot);
         let holds = |chain: ChainId| sale_of(work.market, chain).is_ok_and(|sale| sale.holds);
+        // A record over other prepares commits something else.
+        let ours = work.prepares.iter().all(|(chain, prepare)| decision.prepares.get(chain) == Some(&prepare.digest()));
+        let commit = decision.verdict == Verdict::Commit && ours;
         let tracker = self.intake.tracker();
         for placed in &work.draft.placed {
             let rollups = placed.bundle.rollups();
-            if decision.verdict == Verdict::Commit {
-                tracker.set_level(placed.hash, level(&rollups, DeliveryStage::Committed, holds, self.intake.is_durable()));
+            if commit {
+                let durable = work.market.durable_record;
+                tracker.set_level(placed.hash, level(&rollups, DeliveryStage::Committed, holds, durable));
                 tracker.step(placed.hash, BundleState::Committed, slot, None, now_ms());
             } else {
                 let why = Rejection::new(Place::BUNDLE, Reason::DecisionAbort(decision.reason.clone()));
@@ -273,7 +277,7 @@ impl BuilderRole {
                 tracker.step(placed.hash, BundleState::Pending, slot, Some(&why), now_ms());
             }
         }
-        let verdict = if decision.verdict == Verdict::Commit { "commit" } else { "abort" };
+        let verdict = if commit { "commit" } else { "abort" };
         metrics::counter!("lockstep_delivery_total", "verdict" => verdict).increment(1);
     }
 }

@@ -1,0 +1,315 @@
+//! The story on two real nodes: anvil, told by JSON-RPC which blocks to make, and asked itself what became of it.
+
+use std::{
+    env,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+};
+
+use alloy_primitives::{Address, Bytes, ChainId, U64, U256};
+use alloy_sol_types::{SolValue, sol};
+use lockstep_node::{
+    clock::now_ms,
+    dev::{Contracts, DOMAIN_BASE, attesters, builder, burn_mint_buy, cctp},
+    keys::Key,
+    process::{BuilderSetup, MarketSetup, Node, Process, RollupSetup, SequencerSetup, Setup},
+};
+use lockstep_pool::Limits;
+use lockstep_primitives::{Price, RollupSet, SignedTx};
+use lockstep_provider::{RemoteLimits, RemoteNode};
+use lockstep_simulation::{EthereumFork, ForkSchedule, Rules};
+use serde_json::Value;
+
+use crate::{
+    chain::{Chain, NONE},
+    lockstep::{Lockstep, Placed, places},
+    transactions::{Tx, input},
+    wait::until,
+    world::{LOCAL, NFT_PRICE, logs},
+};
+
+sol! {
+    function enableAttester(address attester) external;
+    function setSignatureThreshold(uint256 threshold) external;
+    function addLocalMinter(address minter) external;
+    function addLocalTokenMessenger(address messenger) external;
+    function addRemoteTokenMessenger(uint32 domain, bytes32 messenger) external;
+    function linkTokenPair(address localToken, uint32 remoteDomain, bytes32 remoteToken) external;
+    function setMaxBurnAmountPerMessage(address token, uint256 limit) external;
+    function configureMinter(address minter, uint256 allowance) external returns (bool);
+    function mint(address to, uint256 amount) external returns (bool);
+    function approve(address spender, uint256 amount) external returns (bool);
+}
+
+/// The binary that `fixtures/nodes` installs.
+const INSTALLED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/nodes/node_modules/.bin/anvil");
+const ARTIFACTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/contracts/artifacts");
+/// The flags that make anvil a rollup's node, as [`RemoteNode`] documents them.
+const FLAGS: [&str; 8] = [
+    "--no-mining",
+    "--order",
+    "fifo",
+    "--disable-pool-balance-checks",
+    "--enable-tx-gas-limit",
+    "--hardfork",
+    "osaka",
+    "--quiet",
+];
+const CHAINS: [ChainId; 2] = [901, 902];
+const DOMAINS: [u32; 2] = [DOMAIN_BASE, DOMAIN_BASE + 1];
+/// How far in the past a node's chain begins, in seconds: the blocks of the set-up take their timestamps from there.
+const PAST: u64 = 1_000;
+
+/// The anvil to use; `None` when there is none, which is said by name.
+fn binary(test: &str) -> Option<PathBuf> {
+    let path = env::var_os("LOCKSTEP_ANVIL").map_or_else(|| PathBuf::from(INSTALLED), PathBuf::from);
+    if path.is_file() {
+        return Some(path);
+    }
+    eprintln!("skipped: {test}, because there is no anvil: run `npm ci` in fixtures/nodes, or name one in LOCKSTEP_ANVIL");
+    None
+}
+
+/// A node. Ends when it is dropped.
+#[derive(Debug)]
+struct Anvil {
+    process: Child,
+    url: String,
+    chain: Chain,
+}
+
+impl Drop for Anvil {
+    fn drop(&mut self) {
+        // Both fail only when it has ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Anvil {
+    async fn start(binary: &Path, id: ChainId, timestamp: u64) -> Self {
+        // The system picks a free port; nobody else asks for it in the moment until anvil does.
+        let port = TcpListener::bind(LOCAL).and_then(|listener| listener.local_addr()).expect("a free port").port();
+        let process = Command::new(binary)
+            .args(FLAGS)
+            .args(["--port", &port.to_string(), "--chain-id", &id.to_string(), "--timestamp", &timestamp.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("anvil starts");
+        let url = format!("http://127.0.0.1:{port}");
+        let anvil = Self { process, chain: Chain::at(id, &url), url };
+        until("anvil answers", async || anvil.chain.try_ask::<U64>("eth_chainId", NONE).await.ok()).await;
+        anvil
+    }
+
+    /// Puts transactions into one block, all of which succeed.
+    async fn run(&self, txs: &[SignedTx]) {
+        for tx in txs {
+            self.chain.send(tx).await;
+        }
+        let _: Value = self.chain.ask("evm_mine", NONE).await;
+        for (index, tx) in txs.iter().enumerate() {
+            let receipt = self.chain.receipt(tx.hash()).await;
+            assert!(receipt.is_some_and(|receipt| receipt.success()), "transaction {index} of the set-up: {}", tx.hash());
+        }
+    }
+
+    /// Makes an empty block with this timestamp, in seconds.
+    async fn advance_to(&self, timestamp: u64) {
+        let _: Value = self.chain.ask("evm_setNextBlockTimestamp", (U64::from(timestamp),)).await;
+        let _: Value = self.chain.ask("evm_mine", NONE).await;
+    }
+
+    async fn fund(&self, accounts: &[Address]) {
+        let amount = U256::from(1_000) * U256::from(1_000_000_000_000_000_000_u64);
+        for account in accounts {
+            let _: Value = self.chain.ask("anvil_setBalance", (account, amount)).await;
+        }
+    }
+}
+
+/// A contract's creation code with its constructor's arguments.
+fn creation(name: &str, arguments: &[u8]) -> Bytes {
+    let text = std::fs::read(Path::new(ARTIFACTS).join(name).with_extension("json")).expect("the artifact is checked in");
+    let artifact: Value = serde_json::from_slice(&text).expect("the artifact is JSON");
+    let code: Bytes = serde_json::from_value(artifact["bytecode"].clone()).expect("the artifact has bytecode");
+    [code.as_ref(), arguments].concat().into()
+}
+
+/// The account whose first contracts are where [`Contracts`] says.
+fn deployer() -> Key {
+    Key::of_name("deployer")
+}
+
+/// The contracts of the story, deployed by ordinary transactions and wired to the other rollup.
+async fn deploy(anvil: &Anvil, contracts: &Contracts, domain: u32, remote: u32) {
+    let (owner, attesters) = (deployer(), attesters());
+    let supply = U256::from(1_000_000_000_000_000_u64);
+    let [first, second] = attesters.as_slice() else { panic!("two attesters sign") };
+    let word = |address: Address| address.into_word();
+    let creations = [
+        creation("Usdc", &owner.address().abi_encode()),
+        creation("MessageTransmitter", &(domain, first.address(), U256::from(8_192), 0_u32).abi_encode()),
+        creation("TokenMessenger", &(contracts.message_transmitter, 0_u32).abi_encode()),
+        creation("TokenMinter", &owner.address().abi_encode()),
+        creation("NftShop", &(contracts.usdc, NFT_PRICE).abi_encode()),
+    ];
+    let (transmitter, messenger, minter, usdc) =
+        (contracts.message_transmitter, contracts.token_messenger, contracts.token_minter, contracts.usdc);
+    let calls = [
+        (transmitter, input(&enableAttesterCall { attester: second.address() })),
+        (transmitter, input(&setSignatureThresholdCall { threshold: U256::from(2) })),
+        (messenger, input(&addLocalMinterCall { minter })),
+        (minter, input(&addLocalTokenMessengerCall { messenger })),
+        (messenger, input(&addRemoteTokenMessengerCall { domain: remote, messenger: word(messenger) })),
+        (minter, input(&linkTokenPairCall { localToken: usdc, remoteDomain: remote, remoteToken: word(usdc) })),
+        (minter, input(&setMaxBurnAmountPerMessageCall { token: usdc, limit: supply })),
+        (usdc, input(&configureMinterCall { minter, allowance: supply })),
+        (usdc, input(&configureMinterCall { minter: owner.address(), allowance: supply })),
+    ];
+    let id = anvil.chain.id;
+    let creations = creations.into_iter().map(|code| (None, code, 4_000_000));
+    let calls = calls.into_iter().map(|(to, data)| (Some(to), data, 400_000));
+    let txs: Vec<SignedTx> = (0..)
+        .zip(creations.chain(calls))
+        .map(|(nonce, (to, data, gas))| Tx { chain: id, nonce, to, value: U256::ZERO, data, gas }.sign(&owner))
+        .collect();
+    anvil.run(&txs).await;
+}
+
+/// Two nodes, and a process that plays market, sequencers and builder over them.
+struct Rig {
+    /// Before the nodes, so that it ends before them.
+    process: Process,
+    lockstep: Lockstep,
+    origin: Anvil,
+    destination: Anvil,
+    contracts: Contracts,
+    buyer: Key,
+}
+
+impl Rig {
+    /// With slots of `slot_s` seconds and these seconds between blocks.
+    async fn start(binary: &Path, slot_s: u64, block_times: [u64; 2]) -> Self {
+        logs();
+        let (contracts, buyer) = (Contracts::new(), Key::of_name("a buyer"));
+        let past = now_ms() / 1_000 - PAST;
+        let origin = Anvil::start(binary, CHAINS[0], past).await;
+        let destination = Anvil::start(binary, CHAINS[1], past).await;
+        for (anvil, domain, remote) in [(&origin, DOMAINS[0], DOMAINS[1]), (&destination, DOMAINS[1], DOMAINS[0])] {
+            anvil.fund(&[deployer().address(), buyer.address(), builder().address()]).await;
+            deploy(anvil, &contracts, domain, remote).await;
+            let approvals = (0..).zip([contracts.token_messenger, contracts.nft_shop]).map(|(nonce, spender)| {
+                let approve = input(&approveCall { spender, amount: U256::MAX });
+                Tx::call(anvil.chain.id, nonce, contracts.usdc, approve).sign(&buyer)
+            });
+            anvil.run(&approvals.collect::<Vec<_>>()).await;
+        }
+        // The buyer has tokens on the origin only: what it spends on the destination comes from there.
+        let nonce = origin.chain.nonce(deployer().address()).await;
+        let mint = input(&mintCall { to: buyer.address(), amount: NFT_PRICE });
+        origin.run(&[Tx::call(origin.chain.id, nonce, contracts.usdc, mint).sign(&deployer())]).await;
+
+        // The slot clock begins where both chains are: from there on their blocks lie on its grid.
+        let genesis = now_ms() / 1_000 - 2;
+        let mut rollups = Vec::new();
+        for (index, anvil) in [&origin, &destination].into_iter().enumerate() {
+            anvil.advance_to(genesis).await;
+            let forks = ForkSchedule::always(Rules::Ethereum(EthereumFork::Osaka));
+            let limits = RemoteLimits { poll_ms: 100, ..RemoteLimits::default() };
+            let node = RemoteNode::connect(anvil.chain.id, &anvil.url, forks.clone(), limits).await.expect("anvil is usable");
+            rollups.push(RollupSetup {
+                chain: anvil.chain.id,
+                forks,
+                node: Node::Remote(Arc::new(node)),
+                block_time: block_times[index],
+                price: Price::PAR,
+                cctp_v1: Some(cctp(&contracts, DOMAINS[index])),
+                sequencer: Some(SequencerSetup {
+                    key: Key::of_name(&format!("sequencer {index}")),
+                    reserve: U256::from(1_000_000_000_u64),
+                    holds: true,
+                    fee_share_bps: 10_000,
+                }),
+            });
+        }
+        let setup = Setup {
+            listen: LOCAL,
+            public_url: None,
+            data: None,
+            genesis_ms: genesis * 1_000,
+            slot_ms: slot_s * 1_000,
+            rollups,
+            builder: Some(BuilderSetup {
+                key: builder(),
+                bid_bps: 9_000,
+                attesters: attesters(),
+                // Nobody: the attestation is given once the origin's sequencer has voted yes.
+                trusted: RollupSet::new(),
+                pool: Limits::default(),
+            }),
+            market: MarketSetup::Own(Key::of_name("market")),
+        };
+        let process = Process::start(setup).await.expect("the process starts");
+        let lockstep = Lockstep::at(&process.url());
+        Self { process, lockstep, origin, destination, contracts, buyer }
+    }
+
+    /// Sends the story, waits until it has landed, and asks both nodes for it. Returns the slot.
+    async fn story(&self) -> u64 {
+        let (origin, destination, buyer) = (&self.origin.chain, &self.destination.chain, self.buyer.address());
+        let from = (origin.id, origin.nonce(buyer).await);
+        let to = (destination.id, DOMAINS[1], destination.nonce(buyer).await);
+        let bundle = burn_mint_buy(&self.contracts, &self.buyer, from, to, NFT_PRICE, U256::from(1));
+        let hash = self.lockstep.send(&bundle).await;
+        let placed = places(&self.lockstep.landed(hash).await);
+        let [burn, mint, purchase] = placed.as_slice() else { panic!("three transactions: {placed:?}") };
+
+        // Exactly these transactions, in this order, in one block of each rollup.
+        assert_eq!([burn.chain, mint.chain, purchase.chain], [origin.id, destination.id, destination.id]);
+        assert_eq!(mint.block, purchase.block);
+        let (burned, bought) = (origin.block(burn.block).await, destination.block(purchase.block).await);
+        assert_eq!(burned.transactions, [burn.hash]);
+        assert_eq!(bought.transactions, [mint.hash, purchase.hash]);
+        assert_eq!([burned.miner, bought.miner], [builder().address(); 2], "the proposer receives the fees");
+        for (chain, Placed { block, hash, .. }) in [(origin, burn), (destination, mint), (destination, purchase)] {
+            let receipt = chain.receipt(*hash).await.expect("the node has a receipt");
+            assert!(receipt.success());
+            assert_eq!(receipt.block(), *block);
+        }
+        assert_eq!(destination.owner_of(self.contracts.nft_shop, 1).await, buyer);
+        for chain in [origin, destination] {
+            assert_eq!(chain.holdings(buyer, self.contracts.usdc).await.usdc, U256::ZERO, "burned here, spent there");
+        }
+        let clock = self.process.timings().clock;
+        let slots = [&burned, &bought].map(|block| clock.slot_at(block.timestamp() * 1_000));
+        assert_eq!(slots[0], slots[1]);
+        slots[0].expect("the blocks are made after genesis")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_story_lands_on_two_real_nodes() {
+    let Some(binary) = binary("the_story_lands_on_two_real_nodes") else { return };
+    let rig = Rig::start(&binary, 4, [4, 4]).await;
+    rig.story().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_story_lands_on_real_nodes_of_unequal_block_times() {
+    let Some(binary) = binary("the_story_lands_on_real_nodes_of_unequal_block_times") else { return };
+    let rig = Rig::start(&binary, 2, [1, 2]).await;
+    let slot = rig.story().await;
+    let report = rig.lockstep.report(slot).await;
+    let blocks: Vec<usize> = report.rollups.iter().map(|rollup| rollup.blocks.len()).collect();
+    assert_eq!(blocks, [2, 1], "{report:?}");
+    for (anvil, told) in [&rig.origin, &rig.destination].into_iter().zip(&report.rollups) {
+        for block in &told.blocks {
+            let made = anvil.chain.block(block.number.to()).await;
+            assert_eq!((made.hash, made.timestamp()), (block.hash, block.timestamp), "the node's own blocks");
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Lockstep as others meet it: whole processes over JSON-RPC, real nodes where there are any, what travels as JSON, and the
+//! rules that this repository keeps.
+//!
+//! Nothing here waits for a time: every wait is for a condition, which JSON-RPC is asked for again and again, and fails when
+//! it does not come within [`wait`]'s bound. `LOCKSTEP_LOG` shows what the processes log. What needs something that is not
+//! there (recorded blocks, anvil) says so by name and passes.
+
+mod chain;
+mod lockstep;
+mod transactions;
+mod wait;
+mod world;
+
+mod anvil;
+mod delivery;
+mod market;
+mod reasons;
+mod replay;
+mod story;
+mod tidy;
+mod wire;
