@@ -242,6 +242,7 @@ impl Rig {
             data: None,
             genesis_ms: genesis * 1_000,
             slot_ms: slot_s * 1_000,
+            shortest_block_s: 1,
             rollups,
             builder: Some(BuilderSetup {
                 key: builder(),
@@ -251,7 +252,7 @@ impl Rig {
                 trusted: RollupSet::new(),
                 pool: Limits::default(),
             }),
-            market: MarketSetup::Own(Key::of_name("market")),
+            market: MarketSetup::Own(Key::of_name("market"), RollupSet::from(CHAINS)),
         };
         let process = Process::start(setup).await.expect("the process starts");
         let lockstep = Lockstep::at(&process.url());

@@ -80,32 +80,43 @@ async fn before_t_decide_a_stranger_decides_nothing_and_afterwards_only_to_abort
     let world = World::start(options()).await;
     let client = &world.lockstep.client;
     let stranger = Key::of_name("a stranger");
-    let open = world.lockstep.open_slot().await.slot;
-    let decision = |slot, verdict| Decision {
+    let decision = |slot, attempt, verdict| Decision {
         proposer: stranger.address(),
         verdict,
-        ..Decision::timed_out(DecisionKey { slot, attempt: 0 })
+        ..Decision::timed_out(DecisionKey { slot, attempt })
     };
     let wire = |decision: &Decision| DecisionWire::new(decision, stranger.sign_bytes(decision.digest()));
 
-    let ahead = open + 3;
-    for verdict in [Verdict::Commit, Verdict::Abort] {
-        let answer = client.record(wire(&decision(ahead, verdict))).await;
+    let slot = until("an abort comes early enough to be refused", async || {
+        let slot = world.lockstep.open_slot().await.slot;
+        world.lockstep.allocation(slot).await;
+        let answer = client.record(wire(&decision(slot, 0, Verdict::Abort))).await;
+        if answer.is_ok() {
+            // It was late, when anyone may abort: the next slot will do.
+            return None;
+        }
         assert_eq!(refused(answer), wrong_proposer());
+        Some(slot)
+    })
+    .await;
+    assert!(client.get_decision(slot, 0).await.expect("the record can be read").is_none());
+    let no_such_attempt = (codes::INVALID_PARAMS, "no_such_attempt".to_owned());
+    for (slot, attempt) in [(slot + 3, 0), (slot, 1_000)] {
+        // Nobody has that attempt, so nobody can fill the record with it.
+        let answer = client.record(wire(&decision(slot, attempt, Verdict::Abort))).await;
+        assert_eq!(refused(answer), no_such_attempt);
     }
-    assert!(client.get_decision(ahead, 0).await.expect("the record can be read").is_none());
 
-    // Slot 0 was decided long ago, by nobody.
-    let past = 0;
-    assert_eq!(refused(client.record(wire(&decision(past, Verdict::Commit))).await), wrong_proposer());
-    let abort = Decision::timed_out(DecisionKey { slot: past, attempt: 0 });
+    // Without a signature, as a sequencer that is left waiting records it.
+    let abort = Decision::timed_out(DecisionKey { slot, attempt: 0 });
     assert_eq!(abort.proposer, Address::ZERO);
     let unsigned = DecisionWire::new(&abort, Bytes::new());
-    let recorded = client.record(unsigned.clone()).await.expect("anyone may record an abort now");
+    let recorded = until("t_decide passes", async || client.record(unsigned.clone()).await.ok()).await;
     assert_eq!(recorded, Some(unsigned.clone()));
-    // The first record wins for ever.
+    // A commit is the proposer's alone, at any time, and the first record wins for ever.
+    assert_eq!(refused(client.record(wire(&decision(slot, 0, Verdict::Commit))).await), wrong_proposer());
     let late = Decision { reason: "I was late".to_owned(), ..abort };
     let again = client.record(DecisionWire::new(&late, Bytes::new())).await.expect("it is answered what the record says");
     assert_eq!(again, Some(unsigned.clone()));
-    assert_eq!(client.get_decision(past, 0).await.expect("the record can be read"), Some(unsigned));
+    assert_eq!(client.get_decision(slot, 0).await.expect("the record can be read"), Some(unsigned));
 }

@@ -92,9 +92,13 @@ impl Lockstep {
         }
     }
 
-    /// Waits until it is known what keeps a bundle from landing.
-    pub(crate) async fn blocked(&self, hash: B256) -> Obstacle {
-        until("something is in the bundle's way", async || self.status(hash).await.blocked).await
+    /// Waits until a bundle is known to be kept from landing for this reason. Others may come first: a process that has just
+    /// started may not have every rollup in its first slot.
+    pub(crate) async fn blocked(&self, hash: B256, reason: &str) -> Obstacle {
+        until(&format!("the bundle is blocked: {reason}"), async || {
+            self.status(hash).await.blocked.filter(|obstacle| obstacle.reason == reason)
+        })
+        .await
     }
 
     /// Waits until a slot is over and told of.

@@ -160,6 +160,9 @@ async fn bids_are_sealed_until_their_slot_is_closed() {
 async fn above_every_reserve_nobody_buys_and_the_default_proposers_make_the_blocks() {
     let reserve = whole(1_000_000);
     let world = World::start(DevOptions { reserve, ..options() }).await;
+    // The slot that a market is started in is over before it can be sold.
+    let first = world.lockstep.open_slot().await.slot;
+    world.lockstep.allocation(first).await;
     let payer = user(2);
     for (index, chain) in world.chains().iter().enumerate() {
         let tx = Tx::pay(chain.id, chain.nonce(payer.address()).await, Address::repeat_byte(0x77), U256::from(1)).sign(&payer);

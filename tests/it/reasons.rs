@@ -11,6 +11,7 @@ const SOURCE: &str = include_str!("../../crates/primitives/src/reason.rs");
 
 /// The code of every reason, and the JSON-RPC code that an error with it has. Clients depend on it: what is here stays.
 const TABLE: &str = "\
+ambiguous_leg -32602
 blob_transaction -32602
 bounds_for_unused_rollup -32602
 cancelled -32602
@@ -26,6 +27,7 @@ fee_cap_too_low -32602
 gas_limit_too_high -32602
 halted -32003
 insufficient_funds -32003
+invalid_asset -32602
 invalid_replacement -32602
 invalid_signature -32602
 invalid_transaction -32602
@@ -87,6 +89,8 @@ fn every_reason() -> Vec<Reason> {
         Reason::DepositTransaction,
         Reason::EmptyBundle,
         Reason::EmptyLeg,
+        Reason::AmbiguousLeg,
+        Reason::InvalidAsset(text()),
         Reason::NoSignedTransaction,
         Reason::RelayToLaterLeg { leg: 0 },
         Reason::RelayCycle,

@@ -103,8 +103,7 @@ async fn a_purchase_that_reverts_leaves_every_account_as_it_was_and_is_named() {
     ];
     let hash = world.lockstep.send(&BundleParams { legs, ..BundleParams::default() }).await;
 
-    let obstacle = world.lockstep.blocked(hash).await;
-    assert_eq!(obstacle.reason, "reverted");
+    let obstacle = world.lockstep.blocked(hash, "reverted").await;
     assert_eq!((obstacle.rollup, obstacle.leg, obstacle.index), (Some(U64::from(destination.id)), Some(3), Some(0)));
     assert!(obstacle.text.contains("NftShop: payment failed"), "in the contract's own words: {}", obstacle.text);
     let explanation = world.lockstep.client.explain_bundle(hash).await.expect("the bundle is known");
@@ -206,6 +205,16 @@ async fn rollups_of_unequal_block_times_share_a_slot() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_of_many_blocks_is_followed_by_another() {
+    let world = World::start(DevOptions { slot_ms: 5_000, block_times: vec![1], ..options() }).await;
+    // Before the first slot no block is still to come; before every later one the last block of the slot before is.
+    for token in [1, 2] {
+        let hash = world.lockstep.send(&world.story(&user(8), token).await).await;
+        slot_of_all(&world, &places(&world.lockstep.landed(hash).await)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_is_known_after_a_restart() {
     let folder = tempfile::tempdir().expect("a folder");
     let options = DevOptions { data: Some(folder.path().to_owned()), ..options() };
@@ -219,14 +228,15 @@ async fn what_was_acknowledged_is_known_after_a_restart() {
     let blocks = [(U64::from(world.chain(0).id), bounds)].into();
     let waiting = BundleParams { blocks, ..world.story(&user(7), 2).await };
     let waiting = world.lockstep.send(&waiting).await;
-    assert_eq!(world.lockstep.blocked(waiting).await.reason, "not_yet");
+    world.lockstep.blocked(waiting, "not_yet").await;
 
     drop(world);
     // The folder is free once the last task of the first process is gone.
     let world = until("a process starts on the same folder", async || World::try_start(options.clone()).await).await;
 
     assert_eq!(world.lockstep.status(landed).await.state, "landed");
-    assert_eq!(world.lockstep.blocked(waiting).await.reason, "not_yet", "it is simulated again");
+    // It is simulated again, and waits on.
+    world.lockstep.blocked(waiting, "not_yet").await;
     assert_eq!(world.lockstep.status(waiting).await.state, "pending");
     let pending = world.lockstep.client.get_slot(None).await.expect("there is a slot").pending;
     assert_eq!(pending, 1);

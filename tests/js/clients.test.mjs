@@ -255,7 +255,7 @@ describe('clients', () => {
     });
   }
 
-  it('a wallet goes on while a bundle of its account cannot land', { todo: 'the pending nonce counts transactions of bundles that never land' }, async () => {
+  it('a wallet goes on while a bundle of its account cannot land', async () => {
     const { signCall, call, hex, nonceOf } = await import('./kit.mjs');
     const { account } = dev.accounts[6];
     const raw = await signCall(dev, account, A, await nonceOf(dev, A, account.address), 'Probe', 'fail', ['for ever']);

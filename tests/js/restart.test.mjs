@@ -54,7 +54,7 @@ describe('kill -9 and again', () => {
     });
   });
 
-  it('tells the end of a signed bundle to its signer only', { todo: 'cancelled, replaced and expired bundles are stored without their signer' }, async () => {
+  it('tells the end of a signed bundle to its signer only', async () => {
     await folder(async (run) => {
       let dev = await run();
       const ends = {};
@@ -78,7 +78,7 @@ describe('kill -9 and again', () => {
     });
   });
 
-  it('does not take a used replacement nonce again after a cancellation', { todo: 'the nonce is forgotten with the bundle' }, async () => {
+  it('does not take a used replacement nonce again after a cancellation', async () => {
     await folder(async (run) => {
       const dev = await run();
       await send(dev, await bundle(dev, 1n, { ...far, replacementUuid: uuid, replacementNonce: 7 }), signed);
@@ -88,7 +88,7 @@ describe('kill -9 and again', () => {
     });
   });
 
-  it('decides anew after a restart', { todo: 'slots count from 0 again and meet the decisions of the run before' }, async () => {
+  it('decides anew after a restart', async () => {
     await folder(async (run) => {
       for (let round = 0; round < 2; round += 1) {
         const dev = await run();

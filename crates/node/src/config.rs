@@ -289,6 +289,8 @@ impl Config {
             data: self.data.clone(),
             genesis_ms: self.slots.genesis_ms,
             slot_ms: self.slots.length_ms,
+            // Of all rollups in the file, so that processes that play different roles by one file agree.
+            shortest_block_s: self.rollups.iter().map(|rollup| rollup.block_time).min().unwrap_or(1),
             rollups,
             builder,
             market,

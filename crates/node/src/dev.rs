@@ -172,6 +172,7 @@ impl Dev {
             data: options.data,
             genesis_ms,
             slot_ms: options.slot_ms,
+            shortest_block_s: setups.iter().map(|rollup| rollup.block_time).min().unwrap_or(1),
             rollups: setups,
             builder: Some(BuilderSetup {
                 key: builder(),

@@ -269,7 +269,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_transfer_is_estimated_exactly_and_only_with_funds() {
-        let transfer = |value: &str| json!([{ "from": RICH, "to": Address::with_last_byte(9), "value": value }]);
+        let transfer = |value: &str| json!([{ "from": RICH, "to": Address::with_last_byte(0xaa), "value": value }]);
         assert_eq!(ask("eth_estimateGas", transfer("0x1")).await["result"], "0x5208");
         let error = ask("eth_estimateGas", transfer("0xde0b6b3a7640001")).await;
         assert_eq!(error["error"]["code"], -32000);

@@ -125,6 +125,8 @@ pub struct Setup {
     pub genesis_ms: u64,
     /// Length of a slot.
     pub slot_ms: u64,
+    /// The shortest block time of any rollup of the market, in seconds: the same for all processes of a market.
+    pub shortest_block_s: u64,
     /// The rollups.
     pub rollups: Vec<RollupSetup>,
     /// The builder, if it plays one.
@@ -177,7 +179,7 @@ impl Process {
     /// When the port, the store or the market cannot be used.
     pub async fn start(setup: Setup) -> Result<Self, StartError> {
         let metrics = init_metrics();
-        let timings = Timings::for_slots(setup.genesis_ms, setup.slot_ms);
+        let timings = Timings::for_slots(setup.genesis_ms, setup.slot_ms, setup.shortest_block_s);
         let bound = bind(setup.listen).await?;
         let own_url = format!("http://{}", bound.address());
         let store = match &setup.data {

@@ -21,13 +21,14 @@ pub struct Timings {
 }
 
 impl Timings {
-    /// Times in proportion to a slot's length: building starts after 55 % of the slot before, bidding ends after 78 %, and
-    /// the decision is due after 94 %.
-    pub const fn for_slots(genesis_ms: u64, slot_ms: u64) -> Self {
+    /// Times in proportion to the time between the last block of a slot and the next slot, which is the shortest block time
+    /// or the whole slot: building starts after 55 % of it, bidding ends after 78 %, and the decision is due after 94 %.
+    pub fn for_slots(genesis_ms: u64, slot_ms: u64, shortest_block_s: u64) -> Self {
+        let window_ms = slot_ms.min(shortest_block_s.saturating_mul(1_000));
         Self {
-            clock: SlotClock { genesis_ms, slot_ms, close_before_ms: slot_ms * 22 / 100 },
-            build_before_ms: slot_ms * 45 / 100,
-            decide_before_ms: slot_ms * 6 / 100,
+            clock: SlotClock { genesis_ms, slot_ms, close_before_ms: window_ms * 22 / 100 },
+            build_before_ms: window_ms * 45 / 100,
+            decide_before_ms: window_ms * 6 / 100,
         }
     }
 

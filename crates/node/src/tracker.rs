@@ -190,9 +190,10 @@ impl Tracker {
     pub fn restore(&self, signer: Option<Address>, status: BundleStatus) {
         let state = BundleState::ALL.into_iter().find(|state| state.as_str() == status.state);
         let Some(state) = state else { return };
+        let level = Guarantee::ALL.into_iter().find(|level| level.as_str() == status.level).unwrap_or(Guarantee::G0);
         let mut inner = self.inner.lock();
         let hash = status.bundle_hash;
-        inner.bundles.insert(hash, Tracked { signer, state, level: Guarantee::G0, status });
+        inner.bundles.insert(hash, Tracked { signer, state, level, status });
         if state.is_final() {
             inner.finished.push_back(hash);
         }

@@ -111,14 +111,15 @@ impl Pool {
             Ok(replaced) => replaced,
             Err(reason) => return refuse(reason),
         };
-        if replaced.is_empty() {
-            if self.entries.len() >= self.limits.bundles {
-                return refuse(Reason::PoolFull { limit: self.limits.bundles });
-            }
-            let pending = sender(bundle).and_then(|sender| self.senders.get(&sender)).copied().unwrap_or_default();
-            if pending >= self.limits.bundles_per_sender {
-                return refuse(Reason::SenderFull { limit: self.limits.bundles_per_sender });
-            }
+        if replaced.is_empty() && self.entries.len() >= self.limits.bundles {
+            return refuse(Reason::PoolFull { limit: self.limits.bundles });
+        }
+        // What makes way counts no more, but only for whoever sent it.
+        let from = sender(bundle);
+        let way = replaced.iter().filter_map(|hash| self.entries.get(hash)).filter(|entry| sender(&entry.bundle) == from).count();
+        let pending = from.and_then(|sender| self.senders.get(&sender)).copied().unwrap_or_default();
+        if pending.saturating_sub(way) >= self.limits.bundles_per_sender {
+            return refuse(Reason::SenderFull { limit: self.limits.bundles_per_sender });
         }
         Ok(Inserted { hash, known: false, replaced })
     }

@@ -133,6 +133,9 @@ pub enum Guarantee {
 }
 
 impl Guarantee {
+    /// All levels, in order.
+    pub const ALL: [Self; 4] = [Self::G0, Self::G1, Self::G2, Self::G3];
+
     /// The name used on every surface.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -195,7 +195,8 @@ async fn answer(shared: &Shared, request: HttpRequest<hyper::body::Incoming>) ->
         return with_cors(respond(StatusCode::NO_CONTENT, "text/plain", String::new()));
     }
     let upgrade = request.headers().contains_key(header::UPGRADE);
-    if request.method() == Method::GET && !upgrade {
+    if (request.method() == Method::GET || request.method() == Method::HEAD) && !upgrade {
+        // hyper leaves the body of an answer to HEAD out.
         return match shared.pages.page(&path) {
             Some((status, kind, body)) => {
                 respond(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), kind, body)

@@ -21,10 +21,16 @@ use super::{
     example::{TIP, burn_mint_buy, call, relay_leg, txs_leg},
     user,
 };
-use crate::{clock::now_ms, keys::Key, process::Process};
+use crate::{
+    clock::{now_ms, sleep_until},
+    keys::Key,
+    process::Process,
+};
 
 /// How long a bundle that must fail is tried before it expires, in seconds.
 const FAILING_SECONDS: u64 = 5;
+/// How long is waited before a bundle that could not be sent is made anew.
+const RETRY_MS: u64 = 100;
 /// What the arbitrageur trades, in wei of the native asset.
 const ARBITRAGE_WEI: u128 = 500_000_000_000_000_000;
 
@@ -84,7 +90,13 @@ impl Demo {
             if self.failing.contains_key(kind) {
                 continue;
             }
-            match self.send_one(kind).await {
+            let mut sent = self.send_one(kind).await;
+            if sent.is_err() {
+                // A block came between reading a nonce and using it: what was read is old, so it is read again.
+                sleep_until(now_ms() + RETRY_MS).await;
+                sent = self.send_one(kind).await;
+            }
+            match sent {
                 Ok(Some(hash)) => {
                     process.label(hash, if kind == "bundle" { "single-rollup" } else { kind });
                     if FAILING.contains(&kind) {

@@ -144,9 +144,12 @@ impl SequencerRole {
         let unfinished: Vec<(SlotNumber, Arc<Mutex<Running>>)> =
             self.slots.lock().iter().map(|(slot, running)| (*slot, Arc::clone(running))).collect();
         for (slot, running) in unfinished {
-            // What is on the chain already cannot be published again: then the head has moved on.
-            if !self.timestamps(slot).await.is_empty() {
+            // Where the head has moved on, the list is on the chain already, or can no longer be.
+            let parent = running.lock().await.machine.prepare().map(|prepare| prepare.parent_hash);
+            if self.node.head().await.is_ok_and(|head| Some(head.hash) == parent) {
                 self.publish_slot(&running, slot).await;
+            } else {
+                self.slots.lock().remove(&slot);
             }
         }
         let mut slot = clock.slot_at(now_ms()).map_or(0, |slot| slot + 1);

@@ -23,9 +23,7 @@ fn poor(chain: ChainId, number: usize, nonce: u64) -> Known {
 fn checked(bundle: &Bundle, known: &[Known], pool: &Pool) -> Result<(), Rejection> {
     let accounts: BTreeMap<TxAccount, AccountView> = known
         .iter()
-        .map(|(chain, number, nonce, balance)| {
-            ((*chain, address(*number)), AccountView { nonce: *nonce, balance: *balance })
-        })
+        .map(|(chain, number, nonce, balance)| ((*chain, address(*number)), AccountView { nonce: *nonce, balance: *balance }))
         .collect();
     check_accounts(bundle, &accounts, pool)
 }
@@ -207,7 +205,10 @@ fn a_pending_payment_of_nothing_to_somebody_else_or_elsewhere_cures_no_balance()
 #[test]
 fn droppable_transactions_are_not_checked_and_all_others_are() {
     let all_wrong = |mode| {
-        bundle().txs(ETH, [(pay(ETH, 0, 1), mode), (pay(ETH, 1, 9), mode), (pay(ETH, 2, 0), mode)]).tx(ETH, pay(ETH, 3, 0)).build()
+        bundle()
+            .txs(ETH, [(pay(ETH, 0, 1), mode), (pay(ETH, 1, 9), mode), (pay(ETH, 2, 0), mode)])
+            .tx(ETH, pay(ETH, 3, 0))
+            .build()
     };
     let known = [rich(ETH, 0, 2), rich(ETH, 1, 2), poor(ETH, 2, 0), rich(ETH, 3, 0)];
     assert_eq!(checked(&all_wrong(RevertMode::Drop), &known, &pool()), Ok(()));
@@ -218,4 +219,24 @@ fn droppable_transactions_are_not_checked_and_all_others_are() {
     // A droppable transaction does not excuse those behind it.
     let behind = bundle().txs(ETH, [(pay(ETH, 0, 1), RevertMode::Drop), (pay(ETH, 1, 9), RevertMode::Fail)]).build();
     assert_refused(checked(&behind, &known, &pool()), "nonce_too_high", Place::tx(ETH, 0, 1), too_high(1, 9, 2));
+}
+
+#[test]
+fn a_bundle_that_could_drop_all_it_has_is_refused() {
+    let dropped = |txs: [(usize, u64); 2]| {
+        bundle().txs(ETH, txs.map(|(number, nonce)| (pay(ETH, number, nonce), RevertMode::Drop))).build()
+    };
+    let known = [rich(ETH, 0, 2), rich(ETH, 1, 2)];
+    let place = Place::tx(ETH, 0, 0);
+    assert_refused(checked(&dropped([(0, 1), (1, 9)]), &known, &pool()), "nonce_too_low", place, too_low(0, 1, 2));
+    assert_refused(checked(&dropped([(1, 9), (0, 1)]), &known, &pool()), "nonce_too_high", place, too_high(1, 9, 2));
+    assert_eq!(checked(&dropped([(0, 1), (1, 2)]), &known, &pool()), Ok(()), "one of them is valid");
+}
+
+#[test]
+fn an_account_that_nobody_knows_has_nothing() {
+    let place = Place::tx(ETH, 0, 0);
+    let result = checked(&single(ETH, 0, 0), &[], &pool());
+    assert_refused(result, "insufficient_funds", place, broke(0, U256::ZERO));
+    assert_refused(checked(&single(ETH, 0, 1), &[], &pool()), "nonce_too_high", place, too_high(0, 1, 0));
 }

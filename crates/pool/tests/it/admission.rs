@@ -9,7 +9,7 @@ use lockstep_primitives::{Asset, Bundle, Leg, Place, Reason, Rejection, RevertMo
 use lockstep_testkit::{Call, GWEI, bundle, gwei, sign_digest, user};
 
 use crate::support::{
-    ETH, ETH_HEAD, ETH_TX_GAS, NOW, NOWHERE, OP, OP_HEAD, OP_TX_GAS, PAYEE, address, assert_refused, heads, pay, single,
+    ETH, ETH_HEAD, ETH_TX_GAS, NOW, NOWHERE, OP, OP_HEAD, OP_TX_GAS, PAYEE, address, assert_refused, heads, pay, priced, single,
 };
 
 fn checked(bundle: &Bundle) -> Result<(), Rejection> {
@@ -74,10 +74,8 @@ fn too_many_legs_are_refused() {
 #[test]
 fn too_many_transactions_are_refused_however_they_are_spread_over_legs() {
     let limits = Limits { transactions: 2, ..Limits::default() };
-    let two_and_one = bundle()
-        .txs(ETH, [(pay(ETH, 0, 0), RevertMode::Fail), (pay(ETH, 0, 1), RevertMode::Fail)])
-        .tx(OP, pay(OP, 0, 0))
-        .build();
+    let two_and_one =
+        bundle().txs(ETH, [(pay(ETH, 0, 0), RevertMode::Fail), (pay(ETH, 0, 1), RevertMode::Fail)]).tx(OP, pay(OP, 0, 0)).build();
     let reason = Reason::TooManyTransactions { count: 3, limit: 2 };
     assert_refused(checked_within(&two_and_one, &limits), "too_many_transactions", Place::BUNDLE, reason);
     assert_eq!(checked_within(&on_both(), &limits), Ok(()), "as many as the limit are let in");
@@ -159,8 +157,7 @@ fn a_bundle_of_relays_alone_is_refused() {
 
 #[test]
 fn a_transaction_that_could_be_replayed_on_every_rollup_is_refused() {
-    let replayable =
-        bundle().txs(ETH, [(pay(ETH, 1, 0), RevertMode::Fail), (legacy(None), RevertMode::Fail)]).build();
+    let replayable = bundle().txs(ETH, [(pay(ETH, 1, 0), RevertMode::Fail), (legacy(None), RevertMode::Fail)]).build();
     let place = Place::tx(ETH, 0, 1);
     assert_refused(checked(&replayable), "unprotected_transaction", place, Reason::UnprotectedTransaction);
     assert_eq!(checked(&bundle().tx(ETH, legacy(Some(ETH))).build()), Ok(()));
@@ -168,10 +165,8 @@ fn a_transaction_that_could_be_replayed_on_every_rollup_is_refused() {
 
 #[test]
 fn a_transaction_that_is_signed_for_another_rollup_is_refused() {
-    let mixed_up = bundle()
-        .tx(OP, pay(OP, 0, 0))
-        .txs(ETH, [(pay(ETH, 0, 0), RevertMode::Fail), (pay(OP, 0, 1), RevertMode::Drop)])
-        .build();
+    let mixed_up =
+        bundle().tx(OP, pay(OP, 0, 0)).txs(ETH, [(pay(ETH, 0, 0), RevertMode::Fail), (pay(OP, 0, 1), RevertMode::Drop)]).build();
     let reason = Reason::WrongChainId { signed: OP };
     assert_refused(checked(&mixed_up), "wrong_chain_id", Place::tx(ETH, 1, 1), reason);
 }
@@ -185,6 +180,17 @@ fn a_gas_limit_above_that_of_the_rollup_is_refused() {
     assert_refused(checked(&asking(OP, OP_TX_GAS + 1)), "gas_limit_too_high", Place::tx(OP, 0, 0), reason);
     assert_eq!(checked(&asking(ETH, ETH_TX_GAS)), Ok(()));
     assert_eq!(checked(&asking(OP, ETH_TX_GAS + 1)), Ok(()), "each rollup has a limit of its own");
+}
+
+#[test]
+fn a_fee_cap_below_half_of_the_base_fee_is_refused() {
+    let base_fee = 2_000_000_001;
+    let mut heads = heads();
+    heads.get_mut(&ETH).expect("it is served").base_fee = base_fee;
+    let checked = |fee_cap| check(&priced(0, 0, fee_cap, 0), &heads, NOW, &Limits::default());
+    let reason = Reason::FeeCapTooLow { cap: 999_999_999, base_fee };
+    assert_refused(checked(999_999_999), "fee_cap_too_low", Place::tx(ETH, 0, 0), reason);
+    assert_eq!(checked(1_000_000_000), Ok(()), "a base fee falls");
 }
 
 #[test]

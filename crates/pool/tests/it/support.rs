@@ -34,7 +34,7 @@ pub(crate) fn heads() -> Heads {
 
 /// Where the rollups are later.
 pub(crate) fn heads_at(eth: u64, op: u64) -> Heads {
-    let head = |number, tx_gas_limit| Head { number, timestamp: NOW, tx_gas_limit };
+    let head = |number, tx_gas_limit| Head { number, timestamp: NOW, tx_gas_limit, base_fee: 0 };
     [(ETH, head(eth, ETH_TX_GAS)), (OP, head(op, OP_TX_GAS))].into()
 }
 
