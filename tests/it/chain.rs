@@ -93,6 +93,14 @@ impl Chain {
         }
     }
 
+    /// The code with which a method refuses to be called without parameters.
+    pub(crate) async fn refusal_code(&self, method: &str) -> i32 {
+        match self.try_ask::<serde_json::Value>(method, NONE).await {
+            Err(ClientError::Call(error)) => error.code(),
+            other => panic!("{method} without parameters: {other:?}"),
+        }
+    }
+
     /// Sends a transaction on its own.
     pub(crate) async fn send(&self, tx: &SignedTx) {
         let hash: B256 = self.ask("eth_sendRawTransaction", (tx.raw(),)).await;

@@ -14,6 +14,7 @@ mod world;
 mod anvil;
 mod delivery;
 mod market;
+mod openrpc;
 mod reasons;
 mod replay;
 mod story;

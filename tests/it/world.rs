@@ -56,6 +56,15 @@ impl World {
         Self { dev, lockstep: Lockstep::at(&url), chains }
     }
 
+    pub(crate) fn url(&self) -> String {
+        self.dev.process.url()
+    }
+
+    /// The methods of `POST /`.
+    pub(crate) fn methods(&self) -> &[&'static str] {
+        self.dev.process.methods()
+    }
+
     pub(crate) const fn contracts(&self) -> &Contracts {
         &self.dev.contracts
     }

@@ -35,6 +35,8 @@ use crate::{
     telemetry::{NodePages, init_metrics},
 };
 
+/// What is served, as OpenRPC describes it.
+const OPENRPC: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openrpc.json"));
 /// How long a process waits for the market before it gives up.
 const MARKET_WAIT_MS: u64 = 30_000;
 
@@ -162,6 +164,7 @@ pub struct Process {
     tasks: Vec<JoinHandle<()>>,
     builder: Option<Arc<BuilderRole>>,
     timings: Timings,
+    methods: Vec<&'static str>,
 }
 
 impl Drop for Process {
@@ -253,11 +256,14 @@ impl Process {
         if !sequencers.0.is_empty() {
             root.merge(SequencerApiServer::into_rpc(sequencers.clone()))?;
         }
+        root.register_method("rpc.discover", |_, (), _| serde_json::from_str::<serde_json::Value>(OPENRPC).ok())?;
+        let mut methods: Vec<&'static str> = root.method_names().collect();
+        methods.sort_unstable();
         routes.root = root.into();
         let block_times = setup.rollups.iter().map(|rollup| (rollup.chain, rollup.block_time)).collect();
         let pages = Arc::new(NodePages::new(metrics, intake, block_times, store));
         let server = serve(bound, routes, pages, RpcLimits::default());
-        let mut process = Self { server: Some(server), tasks: Vec::new(), builder, timings };
+        let mut process = Self { server: Some(server), tasks: Vec::new(), builder, timings, methods };
         process.run(market, sequencers, &market_url).await?;
         Ok(process)
     }
@@ -299,6 +305,11 @@ impl Process {
     /// The URL of its JSON-RPC.
     pub fn url(&self) -> String {
         format!("http://{}", self.address())
+    }
+
+    /// The methods of `POST /`, by name.
+    pub fn methods(&self) -> &[&'static str] {
+        &self.methods
     }
 
     /// Its slots.

@@ -75,7 +75,8 @@ fn check_account(chain: ChainId, tx: &LegTx, account: AccountView, seen: &Seen, 
     }
     let filled = |nonce| seen.nonces.contains(&(chain, signer, nonce)) || pool.has_nonce(chain, signer, nonce);
     // A gap wider than the pool can hold cannot be filled, so the walk is bounded.
-    if nonce - account.nonce > pool.limits().bundles as u64 || !(account.nonce..nonce).all(filled) {
+    let widest = pool.limits().bundles.saturating_mul(pool.limits().transactions) as u64;
+    if nonce - account.nonce > widest || !(account.nonce..nonce).all(filled) {
         return Err(Reason::NonceTooHigh { signer, nonce, account: account.nonce });
     }
     let cost = tx.tx.max_cost().unwrap_or(U256::MAX);

@@ -152,8 +152,12 @@ impl Pool {
             // The nonce is remembered, so that a late request with a lower one does not bring an old bundle back.
             let key = (signer, replacement.uuid.clone());
             self.replacements.entry(key).or_insert((replacement.nonce, hash));
-            while self.replacements.len() > self.limits.bundles.saturating_mul(REMEMBERED_PER_BUNDLE) {
-                self.replacements.pop_first();
+            if self.replacements.len() > self.limits.bundles.saturating_mul(REMEMBERED_PER_BUNDLE) {
+                // What is pending is never forgotten: there is less of it than may be remembered.
+                let ended = self.replacements.iter().find(|(_, (_, hash))| !self.entries.contains_key(hash));
+                if let Some(key) = ended.map(|(key, _)| key.clone()) {
+                    self.replacements.remove(&key);
+                }
             }
         }
         self.index(&entry.bundle, hash, false);

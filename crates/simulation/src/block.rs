@@ -292,7 +292,8 @@ impl PendingBlock {
         Ok(())
     }
 
-    /// Makes the system calls that end a block (EIP-7002, EIP-7251) and sums it up.
+    /// Makes the system calls that end a block (EIP-7002, EIP-7251) and sums it up. Ends the block, so it is called once: after
+    /// an error the block is of no more use.
     ///
     /// # Errors
     /// When the state or the EVM is broken, or a request contract fails.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use alloy_consensus::{SignableTransaction, TxEnvelope, TxLegacy};
-use alloy_primitives::{Bytes, TxKind};
-use lockstep_pool::{Kind, Pool};
+use alloy_primitives::{Address, Bytes, TxKind};
+use lockstep_pool::{Kind, Limits, Pool};
 use lockstep_primitives::{Bundle, Place, Reason, SignedTx};
 use lockstep_testkit::{GWEI, bundle, gwei, sign_digest, user};
 
@@ -115,6 +115,24 @@ fn a_late_request_does_not_bring_back_what_was_taken_out() {
     // Nobody else's nonces are used up.
     hold(&mut pool, &version_of(0, OTHER, 1));
     hold(&mut pool, &version_of(1, UUID, 1));
+}
+
+#[test]
+fn remembering_what_was_taken_out_forgets_nothing_that_is_pending() {
+    for pending in [1, 99] {
+        // Whether it comes first or last in the order of addresses.
+        let mut pool = Pool::new(Limits { bundles: 2, ..Limits::default() });
+        let signed = |signer: u8, number| {
+            let bundle = single(ETH, number, u64::from(signer));
+            replacing(signed_by(bundle, Address::repeat_byte(signer)), UUID, 1)
+        };
+        let hash = hold(&mut pool, &signed(pending, 0));
+        for passing in 2..60 {
+            let hash = hold(&mut pool, &signed(passing, 1));
+            pool.remove(hash);
+        }
+        assert_eq!(pool.cancellable(Address::repeat_byte(pending), UUID), Ok(Some(hash)));
+    }
 }
 
 #[test]

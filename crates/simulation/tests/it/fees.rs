@@ -196,7 +196,7 @@ fn fees_go_where_the_rules_send_them(rules: Rules, transfers: &[Transfer]) -> Ch
 }
 
 proptest! {
-    #![proptest_config(config(64))]
+    #![proptest_config(config(150))]
 
     #[test]
     fn ethereum_burns_the_base_fee_and_nothing_else(transfers in vec(transfer(), 1..16)) {

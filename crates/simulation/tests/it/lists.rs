@@ -49,7 +49,7 @@ fn a_list_does_what_the_lane_did(chain: ChainId, first: &[Step], second: &[Step]
 }
 
 proptest! {
-    #![proptest_config(config(32))]
+    #![proptest_config(config(100))]
 
     #[test]
     fn a_list_does_what_the_lane_did_under_prague_rules(first in steps(12), second in steps(12)) {

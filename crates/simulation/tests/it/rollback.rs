@@ -36,7 +36,7 @@ fn only_survivors_count(chain: ChainId, steps: &[Step]) -> Checked {
 }
 
 proptest! {
-    #![proptest_config(config(64))]
+    #![proptest_config(config(200))]
 
     #[test]
     fn only_survivors_count_under_shanghai_rules(drawn in steps(30)) {
