@@ -5,7 +5,7 @@
 pub struct Limits {
     /// Bundles in the pool.
     pub bundles: usize,
-    /// Bundles of one sender: the request's signer, or the signer of its first transaction.
+    /// Bundles of one sender: whoever signed the first transaction.
     pub bundles_per_sender: usize,
     /// Legs of a bundle.
     pub legs: usize,

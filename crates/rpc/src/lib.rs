@@ -8,6 +8,7 @@ pub mod api;
 mod error;
 mod identity;
 mod params;
+mod reasoned;
 mod server;
 pub mod wire;
 

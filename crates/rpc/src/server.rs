@@ -6,17 +6,21 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, StatusCode, header};
 use jsonrpsee::{
     Methods,
+    core::middleware::RpcServiceBuilder,
     server::{
         BatchRequestConfig, HttpBody, HttpRequest, HttpResponse, RandomStringIdProvider, ServerConfig, ServerHandle, StopHandle,
-        serve_with_graceful_shutdown, stop_channel,
+        TowerServiceBuilder, serve_with_graceful_shutdown, stop_channel,
     },
     types::ErrorObjectOwned,
 };
 use lockstep_primitives::ChainId;
 use tokio::{net::TcpListener, sync::Semaphore};
-use tower::Service;
+use tower::{
+    Service,
+    layer::util::{Identity, Stack},
+};
 
-use crate::{RpcError, SIGNATURE_HEADER, codes, verify_header};
+use crate::{RpcError, SIGNATURE_HEADER, codes, reasoned::ReasonedLayer, verify_header};
 
 /// How long nothing is accepted after the system refused to.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -106,7 +110,7 @@ struct Shared {
     routes: Routes,
     pages: Arc<dyn Pages>,
     limits: Limits,
-    service: jsonrpsee::server::TowerServiceBuilder<tower::layer::util::Identity, tower::layer::util::Identity>,
+    service: TowerServiceBuilder<Stack<ReasonedLayer, Identity>, Identity>,
     stop: StopHandle,
 }
 
@@ -149,7 +153,10 @@ pub fn serve(bound: Bound, routes: Routes, pages: Arc<dyn Pages>, limits: Limits
         .set_id_provider(RandomStringIdProvider::new(16))
         .build();
     let (stop, handle) = stop_channel();
-    let service = jsonrpsee::server::Server::builder().set_config(config).to_service_builder();
+    let service = jsonrpsee::server::Server::builder()
+        .set_config(config)
+        .set_rpc_middleware(RpcServiceBuilder::new().layer(ReasonedLayer))
+        .to_service_builder();
     let shared = Arc::new(Shared { routes, pages, limits, service, stop: stop.clone() });
     tokio::spawn(accept(listener, shared, stop));
     Server { address, handle }

@@ -155,8 +155,8 @@ impl MarketRole {
         let mut batch = vec![Op::put(Table::Allocations, slot.to_be_bytes().to_vec(), value)];
         if let Some(old) = slot.checked_sub(MAX_KEPT) {
             batch.push(Op::delete(Table::Allocations, old.to_be_bytes().to_vec()));
-            // There is an attempt a proposer, and a proposer a rollup at the most.
-            let attempts = 0..u32::try_from(lockstep_market::MAX_SELLERS).unwrap_or(u32::MAX);
+            // Every proposer may try a few times, and there is a proposer a rollup at the most.
+            let attempts = 0..u32::try_from(lockstep_market::MAX_SELLERS * MAX_RETRIES).unwrap_or(u32::MAX);
             batch.extend(attempts.map(|attempt| Op::delete(Table::Decisions, decision_key(DecisionKey { slot: old, attempt }))));
         }
         if let Err(error) = self.store.write(batch).await {
