@@ -3,11 +3,12 @@
 //! Stock clients (ethers, viem, wallets) work against it unmodified. What they may want to know:
 //!
 //! - An embedded rollup never reorganises: `safe` and `finalized` are the newest block. So is `pending`, but for
-//!   `eth_getTransactionCount`, which then counts the pool as well.
+//!   `eth_getTransactionCount`, which then counts public pending transactions as well.
 //! - `eth_call` and `eth_estimateGas` run on the state after the named block and in that block's own environment (its
 //!   number, timestamp and base fee), also for `latest` and `pending`. Nobody pays for them: `GASPRICE` is zero, and the
 //!   nonce of the request is not looked at.
-//! - Blocks, transactions and receipts are kept from block 0 on, states only for the newest
+//! - Blocks, transactions and receipts are those of the newest
+//!   [`MAX_BLOCKS`](lockstep_provider::MAX_BLOCKS) blocks, states only for the newest
 //!   [`HISTORY_BLOCKS`](lockstep_provider::HISTORY_BLOCKS) blocks.
 //! - Transactions that are in no block yet are not shown: order flow is private.
 //! - Filters that the server would have to remember (`eth_newFilter` and its kin) do not exist; clients fall back to
