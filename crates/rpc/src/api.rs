@@ -101,3 +101,18 @@ pub trait SequencerApi {
     #[method(name = "decided")]
     async fn decided(&self, chain_id: U64, slot: u64, attempt: u32) -> RpcResult<bool>;
 }
+
+/// How many parameters a method takes at the most: the library itself does not look at further ones. `None` for methods
+/// that check it themselves.
+pub(crate) fn most_parameters(method: &str) -> Option<usize> {
+    Some(match method {
+        "market_address" => 0,
+        "lockstep_sendBundle" | "lockstep_simulateBundle" | "lockstep_cancelBundle" | "lockstep_getBundle" => 1,
+        "lockstep_explainBundle" | "lockstep_getSlot" | "lockstep_unsubscribe" => 1,
+        "market_registerRollup" | "market_submitBid" | "market_getSlot" | "market_getAllocation" => 1,
+        "decision_record" | "sequencer_prepare" => 1,
+        "lockstep_subscribe" | "decision_get" => 2,
+        "sequencer_getSlot" | "sequencer_decided" => 3,
+        _ => return None,
+    })
+}

@@ -5,9 +5,9 @@ use jsonrpsee::{
     server::MethodResponse,
     types::{ErrorObjectOwned, Request},
 };
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
-use crate::RpcError;
+use crate::{RpcError, api::most_parameters, invalid_params};
 
 /// The layer.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +37,12 @@ where
         let service = self.0.clone();
         let id = request.id.clone().into_owned();
         async move {
+            let given = parameters(&request);
+            if let Some(most) = most_parameters(request.method_name()).filter(|most| given > *most) {
+                let text = format!("{given} parameters are given, {most} are expected");
+                let hint = "remove the others: nothing is accepted and then ignored";
+                return MethodResponse::error(id, invalid_params("too_many_parameters", text, hint));
+            }
             let response = service.call(request).await;
             match reasoned(&response) {
                 Some(error) => MethodResponse::error(id, error),
@@ -52,6 +58,12 @@ where
     fn notification<'a>(&self, notification: Notification<'a>) -> impl Future<Output = Self::NotificationResponse> + Send + 'a {
         self.0.notification(notification)
     }
+}
+
+/// How many positional parameters a request has.
+fn parameters(request: &Request<'_>) -> usize {
+    let text = request.params.as_ref().map_or("[]", |params| params.get());
+    serde_json::from_str::<Vec<&RawValue>>(text).map_or(0, |params| params.len())
 }
 
 /// The error with a reason, when it is one of the protocol's own and has none.
