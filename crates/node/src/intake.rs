@@ -250,12 +250,12 @@ impl Intake {
         }
     }
 
-    /// Ends every bundle whose bounds have passed.
-    pub async fn expire(&self) {
+    /// Ends every bundle whose bounds have passed when a slot is about to be built.
+    pub async fn expire(&self, slot: u64) {
         let expired: Vec<Entry> = self.pool.write().expire(&self.heads(), now_ms() / 1000);
         for entry in expired {
             let why = Rejection::new(Place::BUNDLE, Reason::Expired);
-            self.finish(entry.hash, BundleState::Expired, None, Some(&why)).await;
+            self.finish(entry.hash, BundleState::Expired, Some(slot), Some(&why)).await;
         }
     }
 

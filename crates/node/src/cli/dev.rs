@@ -86,6 +86,7 @@ impl DevArgs {
             }
             if let Some(demo) = &mut demo {
                 demo.note(&report);
+                demo.settle(&dev, report.end).await;
                 demo.send(&dev.process).await;
             }
         }

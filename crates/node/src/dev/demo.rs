@@ -29,6 +29,9 @@ use crate::{
 
 /// How long a bundle that must fail is tried before it expires, in seconds.
 const FAILING_SECONDS: u64 = 5;
+/// How long the demo waits for the blocks after a slot at the most, and how often it looks.
+const SETTLE_MS: u64 = 400;
+const LOOK_MS: u64 = 10;
 /// How long is waited before a bundle that could not be sent is made anew.
 const RETRY_MS: u64 = 100;
 /// What the arbitrageur trades, in wei of the native asset.
@@ -106,6 +109,17 @@ impl Demo {
                 Ok(None) => {}
                 Err(error) => tracing::warn!(kind, error, "the demo could not send a bundle"),
             }
+        }
+    }
+
+    /// Waits until the blocks that follow a slot are there, so that nonces are read after them; not longer than a moment,
+    /// because a rollup may have none.
+    pub async fn settle(&self, dev: &Dev, end_ms: u64) {
+        let deadline = now_ms() + SETTLE_MS;
+        let behind =
+            |rollup: &DevRollup| rollup.rollup.newest().is_none_or(|block| block.header.timestamp.saturating_mul(1_000) < end_ms);
+        while dev.rollups.iter().any(behind) && now_ms() < deadline {
+            sleep_until(now_ms() + LOOK_MS).await;
         }
     }
 

@@ -150,7 +150,7 @@ impl BuilderRole {
     }
 
     async fn slot(self: &Arc<Self>, slot: SlotNumber) {
-        self.intake.expire().await;
+        self.intake.expire(slot).await;
         metrics::gauge!("lockstep_pool_bundles").set(self.intake.pool().read().len() as f64);
         let built = match self.build(slot).await {
             Ok(built) => built,
