@@ -76,8 +76,8 @@ impl LockstepApiServer for LockstepRpc {
     async fn send_bundle(&self, ext: &Extensions, bundle: Value) -> RpcResult<SentBundle> {
         let signer = signer(ext);
         let bundle = parse::<BundleParams>(bundle)?.into_bundle(signer).map_err(|rejection| from_rejection(&rejection))?;
-        let admitted = self.builder.intake().admit(bundle, Kind::Bundle).await?;
-        Ok(SentBundle { bundle_hash: admitted.hash })
+        let bundle_hash = self.builder.intake().admit(bundle, Kind::Bundle).await?;
+        Ok(SentBundle { bundle_hash })
     }
 
     async fn simulate_bundle(&self, ext: &Extensions, bundle: Value) -> RpcResult<SimulationResult> {

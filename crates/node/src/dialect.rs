@@ -91,8 +91,8 @@ impl Dialect {
         }
         let bundle = params.into_bundle(self.chain, signer(ext)).map_err(|rejection| from_rejection(&rejection))?;
         let bundle_hash = dialect_bundle_hash(bundle.txs().map(|tx| tx.tx.hash()));
-        let admitted = self.rpc.builder.intake().admit(bundle, Kind::Bundle).await?;
-        let sent = EthSentBundle { bundle_hash, lockstep_hash: admitted.hash };
+        let lockstep_hash = self.rpc.builder.intake().admit(bundle, Kind::Bundle).await?;
+        let sent = EthSentBundle { bundle_hash, lockstep_hash };
         serde_json::to_value(sent).map_err(|error| invalid_params("internal", error.to_string(), "report this"))
     }
 

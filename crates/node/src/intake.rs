@@ -64,13 +64,6 @@ pub struct Intake {
     kinds: Mutex<BTreeMap<B256, String>>,
 }
 
-/// What an admitted bundle is known by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Admitted {
-    /// The Lockstep hash.
-    pub hash: B256,
-}
-
 impl Intake {
     /// An empty intake over its store.
     pub fn new(rollups: BTreeMap<ChainId, ServedRollup>, limits: lockstep_pool::Limits, store: Store) -> Self {
@@ -148,11 +141,11 @@ impl Intake {
         self.rollups.iter().map(|(chain, rollup)| (*chain, head_of(rollup, &rollup.node.heads().borrow()))).collect()
     }
 
-    /// Checks a bundle, makes it durable, and puts it into the pool.
+    /// Checks a bundle, makes it durable, and puts it into the pool. Returns its Lockstep hash.
     ///
     /// # Errors
     /// With the reason and its place; or that the store does not take it, and then it is not in the pool either.
-    pub async fn admit(&self, bundle: Bundle, kind: Kind) -> Result<Admitted, ErrorObjectOwned> {
+    pub async fn admit(&self, bundle: Bundle, kind: Kind) -> Result<B256, ErrorObjectOwned> {
         let refused = |rejection: Rejection| {
             metrics::counter!("lockstep_bundles_refused_total", "reason" => rejection.reason.code()).increment(1);
             from_rejection(&rejection)
@@ -167,7 +160,7 @@ impl Intake {
         };
         let hash = admission.hash;
         if admission.known {
-            return Ok(Admitted { hash });
+            return Ok(hash);
         }
         let received_s = now_ms() / 1000;
         let record = PendingRecord {
@@ -190,7 +183,7 @@ impl Intake {
             }
         };
         if inserted.known {
-            return Ok(Admitted { hash });
+            return Ok(hash);
         }
         let now = now_ms();
         self.forget(self.tracker.begin(hash, &bundle, now)).await;
@@ -198,7 +191,7 @@ impl Intake {
             let why = Rejection::new(Place::BUNDLE, Reason::Replaced(hash));
             self.finish(replaced, BundleState::Replaced, None, Some(&why)).await;
         }
-        Ok(Admitted { hash })
+        Ok(hash)
     }
 
     /// Takes a bundle of `signer` back. Whether there was one.

@@ -76,7 +76,8 @@ const fn code_of(reason: &Reason) -> i32 {
     }
 }
 
-fn plain(code: i32, reason: &str, text: impl Into<String>, hint: &str) -> ErrorObjectOwned {
+/// An error about no bundle in particular.
+pub(crate) fn plain(code: i32, reason: &str, text: impl Into<String>, hint: &str) -> ErrorObjectOwned {
     let data = RpcError { reason: reason.to_owned(), rollup: None, leg: None, index: None, hint: hint.to_owned() };
     ErrorObjectOwned::owned(code, text, Some(data))
 }

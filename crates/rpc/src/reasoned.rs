@@ -7,7 +7,7 @@ use jsonrpsee::{
 };
 use serde_json::{Value, value::RawValue};
 
-use crate::{RpcError, api::most_parameters, invalid_params};
+use crate::{api::most_parameters, error::plain, invalid_params};
 
 /// The layer.
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +85,5 @@ fn reasoned(response: &MethodResponse) -> Option<ErrorObjectOwned> {
         Some(detail) => format!("{text}: {detail}"),
         None => text.to_owned(),
     };
-    let data = RpcError { reason: reason.to_owned(), rollup: None, leg: None, index: None, hint: hint.to_owned() };
-    Some(ErrorObjectOwned::owned(response.as_error_code()?, text, Some(data)))
+    Some(plain(response.as_error_code()?, reason, text, hint))
 }

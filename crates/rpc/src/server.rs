@@ -20,7 +20,7 @@ use tower::{
     layer::util::{Identity, Stack},
 };
 
-use crate::{RpcError, SIGNATURE_HEADER, codes, reasoned::ReasonedLayer, verify_header};
+use crate::{SIGNATURE_HEADER, codes, error::plain, reasoned::ReasonedLayer, verify_header};
 
 /// How long nothing is accepted after the system refused to.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -254,9 +254,7 @@ async fn with_signer(request: HttpRequest<hyper::body::Incoming>, limit: usize) 
         Ok(body) => body.to_bytes(),
         Err(error) => {
             let text = format!("the request cannot be read, or is larger than {limit} bytes: {error}");
-            let data =
-                RpcError { reason: "too_large".into(), rollup: None, leg: None, index: None, hint: "split the request".into() };
-            let error = ErrorObjectOwned::owned(codes::LIMIT, text, Some(data));
+            let error = plain(codes::LIMIT, "too_large", text, "split the request");
             return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, &error));
         }
     };
@@ -273,26 +271,14 @@ async fn with_signer(request: HttpRequest<hyper::body::Incoming>, limit: usize) 
 }
 
 fn unauthorized(text: &str) -> ErrorObjectOwned {
-    let data = RpcError {
-        reason: "invalid_request_signature".into(),
-        rollup: None,
-        leg: None,
-        index: None,
-        hint: "sign keccak-256 of the exact body as a 0x-prefixed hex text, by EIP-191".into(),
-    };
-    ErrorObjectOwned::owned(codes::UNAUTHORIZED, text, Some(data))
+    let hint = "sign keccak-256 of the exact body as a 0x-prefixed hex text, by EIP-191";
+    plain(codes::UNAUTHORIZED, "invalid_request_signature", text, hint)
 }
 
 fn unknown_path(path: &str, routes: &Routes) -> ErrorObjectOwned {
     let served: Vec<String> = routes.rollups.keys().map(|chain| format!("/rollup/{chain}")).collect();
-    let data = RpcError {
-        reason: "unknown_rollup".into(),
-        rollup: None,
-        leg: None,
-        index: None,
-        hint: format!("served are / and {}", served.join(", ")),
-    };
-    ErrorObjectOwned::owned(codes::NOT_FOUND, format!("nothing is served at {path}"), Some(data))
+    let hint = format!("served are / and {}", served.join(", "));
+    plain(codes::NOT_FOUND, "unknown_rollup", format!("nothing is served at {path}"), &hint)
 }
 
 fn refuse(status: StatusCode, error: &ErrorObjectOwned) -> HttpResponse {
