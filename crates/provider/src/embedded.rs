@@ -15,15 +15,15 @@ use std::{
 use alloy_consensus::Header;
 use alloy_primitives::{Address, B256};
 use async_trait::async_trait;
-use lockstep_primitives::{BlockList, ChainId};
+use lockstep_primitives::{BlockList, ChainId, Guarantee, SignedTx};
 use lockstep_simulation::{
     BlockContext, BlockPlan, Executed, ForkSchedule, LaneBlock, MemoryState, NextBlock, ParentBlock, SlotRollup, StateView,
     execute_list,
 };
 use parking_lot::RwLock;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
-use crate::{Landed, NodeError, PublishedBlock, RollupNode};
+use crate::{Landed, NodeError, NodeHealth, PublishedBlock, Reorg, RollupNode};
 
 /// How many blocks are kept; older ones are forgotten.
 pub const MAX_BLOCKS: usize = 100_000;
@@ -89,6 +89,8 @@ pub struct EmbeddedRollup {
     forks: ForkSchedule,
     inner: RwLock<Inner>,
     heads: watch::Sender<ParentBlock>,
+    /// Never sends: this chain goes one way.
+    reorgs: broadcast::Sender<Reorg>,
 }
 
 impl fmt::Debug for EmbeddedRollup {
@@ -130,7 +132,7 @@ impl EmbeddedRollup {
             txs: BTreeMap::new(),
             states: [(0, Arc::new(state))].into(),
         };
-        Ok(Self { chain, forks, inner: RwLock::new(inner), heads: watch::channel(head).0 })
+        Ok(Self { chain, forks, inner: RwLock::new(inner), heads: watch::channel(head).0, reorgs: broadcast::channel(1).0 })
     }
 
     /// When which rules hold.
@@ -217,6 +219,23 @@ impl RollupNode for EmbeddedRollup {
 
     fn heads(&self) -> watch::Receiver<ParentBlock> {
         self.heads.subscribe()
+    }
+
+    fn reorgs(&self) -> broadcast::Receiver<Reorg> {
+        self.reorgs.subscribe()
+    }
+
+    fn health(&self) -> NodeHealth {
+        NodeHealth::default()
+    }
+
+    async fn prefetch(&self, _txs: &[Arc<SignedTx>]) -> usize {
+        // The whole state is in memory.
+        0
+    }
+
+    fn carries(&self) -> Guarantee {
+        Guarantee::G3
     }
 
     async fn state_at(&self, block: B256) -> Result<Arc<dyn StateView>, NodeError> {

@@ -4,14 +4,16 @@
 //! JSON-RPC to a node elsewhere. State that is not here yet is [`StateError::Missing`](lockstep_simulation::StateError):
 //! whoever ran into it calls [`RollupNode::fetch_missing`] and runs again, so that no worker thread waits for a socket.
 
+mod adapter;
 mod embedded;
 mod evidence;
 mod node;
 mod recorded;
 mod remote;
 
+pub use adapter::DeliveryAdapter;
 pub use embedded::{EmbeddedBlock, EmbeddedGenesis, EmbeddedRollup, EmbeddedTx, HISTORY_BLOCKS, MAX_BLOCKS};
 pub use evidence::{EvidenceError, EvidenceSource, LocalAttester};
-pub use node::{Landed, NodeError, PublishedBlock, RollupNode};
+pub use node::{DroppedBlock, Landed, NodeError, NodeHealth, PublishedBlock, Reorg, RollupNode};
 pub use recorded::{RecordedBlock, RecordedError, short};
 pub use remote::{RemoteLimits, RemoteNode, RpcFailure};

@@ -4,9 +4,9 @@ use std::{fmt, sync::Arc};
 
 use alloy_primitives::{Address, B256};
 use async_trait::async_trait;
-use lockstep_primitives::{BlockList, ChainId};
+use lockstep_primitives::{BlockList, ChainId, Guarantee, SignedTx};
 use lockstep_simulation::{BlockPlan, LaneError, ParentBlock, SlotRollup, StateView};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 /// A block that was made from a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,35 @@ pub struct Landed {
     pub success: bool,
 }
 
+/// A block that is no longer on the chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DroppedBlock {
+    /// Block number.
+    pub number: u64,
+    /// Block hash.
+    pub hash: B256,
+    /// Hashes of its transactions.
+    pub transactions: Vec<B256>,
+}
+
+/// The chain took another way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reorg {
+    /// The rollup.
+    pub chain: ChainId,
+    /// Number of the last block that both ways share; `None` when it lies deeper than is followed back.
+    pub common: Option<u64>,
+    /// What was dropped, newest first; of a reorg deeper than is followed back, all that was known.
+    pub dropped: Vec<DroppedBlock>,
+}
+
+/// How a rollup's node is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeHealth {
+    /// Why it is degraded, as a stable code and in words; `None` when it is not.
+    pub degraded: Option<(&'static str, String)>,
+}
+
 /// Why a node did not do what it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NodeError {
@@ -56,6 +85,48 @@ pub enum NodeError {
         chain: ChainId,
         /// The block.
         hash: B256,
+    },
+    /// It serves another chain.
+    #[error("the node of rollup {chain} serves chain {served}: name the node of rollup {chain}")]
+    WrongChain {
+        /// The rollup.
+        chain: ChainId,
+        /// The chain that it serves.
+        served: ChainId,
+    },
+    /// Its head is too old, or behind that of another node of the rollup.
+    #[error("the node of rollup {chain} is behind: {cause}")]
+    Behind {
+        /// The rollup.
+        chain: ChainId,
+        /// By how much.
+        cause: String,
+    },
+    /// It has thrown away the state of the block.
+    #[error("the node of rollup {chain} does not have the state of block {hash} any more: {cause}")]
+    Pruned {
+        /// The rollup.
+        chain: ChainId,
+        /// The block.
+        hash: B256,
+        /// What it says.
+        cause: String,
+    },
+    /// What it answers is no JSON-RPC: a web page, an answer cut short.
+    #[error("the node of rollup {chain} does not answer in JSON-RPC: {cause}")]
+    NotJsonRpc {
+        /// The rollup.
+        chain: ChainId,
+        /// What came instead.
+        cause: String,
+    },
+    /// A block is not the one that was asked for, or contradicts itself.
+    #[error("the node of rollup {chain} answers another block than was asked for: {cause}")]
+    WrongBlock {
+        /// The rollup.
+        chain: ChainId,
+        /// What differs.
+        cause: String,
     },
     /// A list does not fit its head any more.
     #[error("the head of rollup {chain} is {head}, the list was made for {parent}")]
@@ -85,6 +156,24 @@ pub enum NodeError {
     },
 }
 
+impl NodeError {
+    /// A stable name of the error.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } => "node_unreachable",
+            Self::UnknownBlock { .. } => "unknown_block",
+            Self::WrongChain { .. } => "wrong_chain",
+            Self::Behind { .. } => "node_behind",
+            Self::Pruned { .. } => "pruned_state",
+            Self::NotJsonRpc { .. } => "not_json_rpc",
+            Self::WrongBlock { .. } => "wrong_block",
+            Self::OtherParent { .. } => "other_parent",
+            Self::List { .. } => "list_impossible",
+            Self::OtherBlock { .. } => "other_block",
+        }
+    }
+}
+
 /// One rollup's node.
 #[async_trait]
 pub trait RollupNode: Send + Sync + fmt::Debug {
@@ -99,6 +188,19 @@ pub trait RollupNode: Send + Sync + fmt::Debug {
 
     /// Changes whenever the head does. Holds the newest head that was seen.
     fn heads(&self) -> watch::Receiver<ParentBlock>;
+
+    /// Every reorg from now on. A receiver that lags behind is told that it missed some.
+    fn reorgs(&self) -> broadcast::Receiver<Reorg>;
+
+    /// How the node is.
+    fn health(&self) -> NodeHealth;
+
+    /// Fetches, before anybody waits for it, what transactions are likely to touch on the newest head. Returns how many
+    /// values came; what cannot be fetched is fetched when it is missed.
+    async fn prefetch(&self, txs: &[Arc<SignedTx>]) -> usize;
+
+    /// The highest level of guarantee that a list can carry which this node publishes.
+    fn carries(&self) -> Guarantee;
 
     /// The state after a block.
     ///

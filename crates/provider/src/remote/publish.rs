@@ -3,18 +3,31 @@
 //! All or nothing: a block that is not exactly the list's is taken back, and a list of which the node refuses a transaction
 //! leaves nothing in its pool.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use alloy_primitives::{B256, Bytes, keccak256};
-use lockstep_primitives::{BlockList, Reason};
-use lockstep_simulation::{BlockContext, LaneError, ParentBlock, Receipt, SlotRollup, receipts_root};
+use alloy_primitives::{Address, B256, Bytes, keccak256};
+use async_trait::async_trait;
+use lockstep_primitives::{BlockList, Guarantee, Reason};
+use lockstep_simulation::{
+    BlockContext, BlockPlan, LaneError, NextBlock, ParentBlock, Receipt, SlotRollup, receipts_root,
+};
 use serde_json::{Value, json};
 
 use super::{
-    RemoteNode, dev,
+    chain::RemoteChain,
+    dev::{self, DevNode},
     wire::{BlockAnswer, METHOD_NOT_FOUND, PoolAnswer, ReceiptAnswer, RpcFailure, quantity},
 };
-use crate::{NodeError, PublishedBlock};
+use crate::{DeliveryAdapter, NodeError, PublishedBlock};
+
+/// Delivery to a node that makes exactly the block it is told to.
+#[derive(Debug)]
+pub(super) struct DevNodeAdapter {
+    chain: RemoteChain,
+    dev: DevNode,
+    /// Held while a block is made: the node has one pool and one next block.
+    publishing: tokio::sync::Mutex<()>,
+}
 
 /// A block as it shall be.
 #[derive(Debug)]
@@ -28,21 +41,58 @@ struct Wanted<'a> {
     hashes: Vec<B256>,
 }
 
-impl RemoteNode {
+#[async_trait]
+impl DeliveryAdapter for DevNodeAdapter {
+    fn name(&self) -> &'static str {
+        "dev-node"
+    }
+
+    fn carries(&self) -> Guarantee {
+        Guarantee::G3
+    }
+
+    /// What anvil will do after `parent`, which [`DeliveryAdapter::publish`] then tells it or holds it to:
+    ///
+    /// - gas limit: the parent's. Beneficiary: the proposer; on the OP stack the sequencer fee vault.
+    /// - prevRandao: anvil derives it from parent hash and number, and up to 1.7 it cannot be set. So it is exact for the
+    ///   first block of a slot; the parents of later ones are not made yet, and theirs is set where the node knows how
+    ///   (`anvil_setNextBlockPrevRandao`), else it is a guess that only a transaction which reads it can tell.
+    /// - parent beacon block root: zero. anvil writes it into the header and does not make the EIP-4788 call; there is no
+    ///   contract at that address unless somebody puts one there.
+    /// - extra data: anvil writes none; on the OP stack the plan holds the parameters that anvil computes base fees with.
+    /// - no forced transactions.
+    async fn plan(&self, parent: &ParentBlock, timestamps: &[u64], proposer: Address) -> Result<Vec<BlockPlan>, NodeError> {
+        self.dev.check_order(&self.chain.rpc)?;
+        let mut plans = Vec::with_capacity(timestamps.len());
+        for (number, timestamp) in (parent.number + 1..).zip(timestamps) {
+            let rules = self
+                .chain
+                .forks
+                .rules_at(*timestamp)
+                .map_err(|error| NodeError::List { chain: self.chain.chain, cause: LaneError::Rules(error) })?;
+            let next = NextBlock {
+                timestamp: *timestamp,
+                gas_limit: parent.gas_limit,
+                beneficiary: if rules.is_op_stack() { dev::SEQUENCER_FEE_VAULT } else { proposer },
+                prev_randao: dev::prev_randao(parent.hash, number),
+                parent_beacon_block_root: rules.has_beacon_root().then_some(B256::ZERO),
+                extra_data: dev::extra_data(rules),
+                ..NextBlock::default()
+            };
+            plans.push(BlockPlan { next, forced: Vec::new() });
+        }
+        Ok(plans)
+    }
+
     /// Makes one block of a list. One at a time: callers wait for each other.
-    pub(super) async fn publish_block(
-        &self,
-        rollup: &SlotRollup,
-        list: &BlockList,
-        index: usize,
-    ) -> Result<PublishedBlock, NodeError> {
-        self.dev_node()?;
+    async fn publish(&self, rollup: &Arc<SlotRollup>, list: &BlockList, index: usize) -> Result<PublishedBlock, NodeError> {
+        self.dev.check_order(&self.chain.rpc)?;
         let _turn = self.publishing.lock().await;
         let wanted = self.wanted(rollup, list, index).await?;
-        let limit_ms = self.limits.publish_timeout_ms;
+        let limit_ms = self.chain.limits.publish_timeout_ms;
         let made = match tokio::time::timeout(Duration::from_millis(limit_ms), self.make(&wanted)).await {
             Ok(made) => made,
-            Err(_) => Err(self.rpc.unusable(format!(
+            Err(_) => Err(self.chain.rpc.unusable(format!(
                 "block {} was not made within {limit_ms} ms; look at the head before trying again",
                 wanted.context.number
             ))),
@@ -53,17 +103,23 @@ impl RemoteNode {
             tracing::warn!(%error, "transactions of a list that failed may still be in the pool");
         }
         // Whoever follows the head learns of the block, or that it is gone, now rather than at the next look.
-        if let Err(error) = self.heads.refresh().await {
+        if let Err(error) = self.chain.refresh().await {
             tracing::warn!(%error, "the head cannot be read after publishing");
         }
         made
     }
+}
+
+impl DevNodeAdapter {
+    pub(super) fn new(chain: RemoteChain, dev: DevNode) -> Self {
+        Self { chain, dev, publishing: tokio::sync::Mutex::new(()) }
+    }
 
     /// Checks that the list fits the slot and the head, and says what its block shall be.
     async fn wanted<'a>(&self, rollup: &SlotRollup, list: &'a BlockList, index: usize) -> Result<Wanted<'a>, NodeError> {
-        let unfit = |cause| NodeError::List { chain: self.chain, cause };
-        if rollup.chain != self.chain || list.chain != self.chain {
-            return Err(unfit(LaneError::NoBlocks(self.chain)));
+        let unfit = |cause| NodeError::List { chain: self.chain.chain, cause };
+        if rollup.chain != self.chain.chain || list.chain != self.chain.chain {
+            return Err(unfit(LaneError::NoBlocks(self.chain.chain)));
         }
         let number = (rollup.parent.number + 1).saturating_add(index as u64);
         let plan = rollup.blocks.get(index);
@@ -75,18 +131,18 @@ impl RemoteNode {
             return Err(unfit(LaneError::OtherBlocks { listed, planned }));
         }
         if !plan.forced.is_empty() {
-            return Err(self.rpc.unusable("it takes no forced transactions".into()));
+            return Err(self.chain.rpc.unusable("it takes no forced transactions".into()));
         }
-        let parent = self.heads.refresh().await?;
+        let parent = self.chain.refresh().await?;
         let fits = match index.checked_sub(1).and_then(|before| rollup.blocks.get(before)) {
             None => parent.hash == rollup.parent.hash,
             Some(before) => parent.number.checked_add(1) == Some(number) && parent.timestamp == before.next.timestamp,
         };
         if !fits {
-            return Err(NodeError::OtherParent { chain: self.chain, head: parent.hash, parent: rollup.parent.hash });
+            return Err(NodeError::OtherParent { chain: self.chain.chain, head: parent.hash, parent: rollup.parent.hash });
         }
         let context =
-            BlockContext::next(self.chain, &rollup.forks, &parent, &plan.next).map_err(|error| unfit(LaneError::Rules(error)))?;
+            BlockContext::next(self.chain.chain, &rollup.forks, &parent, &plan.next).map_err(|error| unfit(LaneError::Rules(error)))?;
         let hashes = block.transactions.iter().map(keccak256).collect();
         Ok(Wanted { parent, context, index, transactions: &block.transactions, hashes })
     }
@@ -96,9 +152,9 @@ impl RemoteNode {
         self.send(wanted).await?;
         self.tell("evm_mine", json!([])).await?;
         let number = quantity(wanted.context.number);
-        let block: Option<BlockAnswer> = self.rpc.ask("eth_getBlockByNumber", json!([number, false])).await?;
+        let block: Option<BlockAnswer> = self.chain.rpc.ask("eth_getBlockByNumber", json!([number, false])).await?;
         let block = block.ok_or_else(|| self.other_block(format!("it has no block {}", wanted.context.number)))?;
-        let receipts: Vec<ReceiptAnswer> = self.rpc.ask("eth_getBlockReceipts", json!([number])).await?;
+        let receipts: Vec<ReceiptAnswer> = self.chain.rpc.ask("eth_getBlockReceipts", json!([number])).await?;
         let receipts: Vec<Receipt> = receipts.into_iter().map(ReceiptAnswer::into_receipt).collect();
 
         let mut differences = wanted.differences(&block, randao_holds);
@@ -116,10 +172,10 @@ impl RemoteNode {
 
     /// Tells the node everything about the block but its transactions. Returns whether it will have the planned prevRandao.
     async fn prepare(&self, wanted: &Wanted<'_>) -> Result<bool, NodeError> {
-        let automine: bool = self.rpc.ask("anvil_getAutomine", json!([])).await?;
-        let interval: Value = self.rpc.ask("anvil_getIntervalMining", json!([])).await?;
+        let automine: bool = self.chain.rpc.ask("anvil_getAutomine", json!([])).await?;
+        let interval: Value = self.chain.rpc.ask("anvil_getIntervalMining", json!([])).await?;
         if automine || !interval.is_null() {
-            return Err(self.rpc.unusable("it makes blocks on its own: start anvil with --no-mining --order fifo".into()));
+            return Err(self.chain.rpc.unusable("it makes blocks on its own: start anvil with --no-mining --order fifo".into()));
         }
         let context = &wanted.context;
         // A block is exactly its list: what others put into the node's pool is not on it.
@@ -133,23 +189,23 @@ impl RemoteNode {
         if context.prev_randao == dev::prev_randao(context.parent_hash, context.number) {
             return Ok(true);
         }
-        match self.rpc.call::<Value>("anvil_setNextBlockPrevRandao", json!([context.prev_randao])).await {
+        match self.chain.rpc.call::<Value>("anvil_setNextBlockPrevRandao", json!([context.prev_randao])).await {
             Ok(_) => Ok(true),
             // Up to anvil 1.7. Only a later block of a slot can be planned without its parent's hash.
             Err(failure) if failure.code == METHOD_NOT_FOUND && wanted.index > 0 => {
-                tracing::debug!(chain = self.chain, block = context.number, "the node cannot be told the block's prevRandao");
+                tracing::debug!(chain = self.chain.chain, block = context.number, "the node cannot be told the block's prevRandao");
                 Ok(false)
             }
-            Err(failure) => Err(self.rpc.unusable(format!("anvil_setNextBlockPrevRandao: {failure}"))),
+            Err(failure) => Err(self.chain.rpc.unusable(format!("anvil_setNextBlockPrevRandao: {failure}"))),
         }
     }
 
     /// Fills the pool. One request after the other: the node answers those of a batch in any order.
     async fn send(&self, wanted: &Wanted<'_>) -> Result<(), NodeError> {
         for (position, (raw, hash)) in wanted.transactions.iter().zip(&wanted.hashes).enumerate() {
-            let sent: Result<Value, RpcFailure> = self.rpc.call("eth_sendRawTransaction", json!([raw])).await;
+            let sent: Result<Value, RpcFailure> = self.chain.rpc.call("eth_sendRawTransaction", json!([raw])).await;
             sent.map_err(|failure| NodeError::List {
-                chain: self.chain,
+                chain: self.chain.chain,
                 cause: LaneError::Invalid {
                     block: wanted.index,
                     index: position,
@@ -157,11 +213,11 @@ impl RemoteNode {
                 },
             })?;
         }
-        let pool: PoolAnswer = self.rpc.ask("txpool_status", json!([])).await?;
+        let pool: PoolAnswer = self.chain.rpc.ask("txpool_status", json!([])).await?;
         let sent = wanted.transactions.len() as u64;
         if (pool.pending(), pool.queued()) != (sent, 0) {
             let (pending, queued) = (pool.pending(), pool.queued());
-            return Err(self.rpc.unusable(format!(
+            return Err(self.chain.rpc.unusable(format!(
                 "of the {sent} transactions of block {} its pool would execute {pending}, and {queued} wait for an earlier nonce",
                 wanted.context.number
             )));
@@ -172,7 +228,7 @@ impl RemoteNode {
     /// Removes a block that is not the list's, if it is the head and stands where the list's block should. Returns whether
     /// it did.
     async fn take_back(&self, wanted: &Wanted<'_>, block: &BlockAnswer) -> Result<bool, NodeError> {
-        let head = self.heads.refresh().await?;
+        let head = self.chain.refresh().await?;
         if head.hash != block.hash || block.parent_hash != wanted.parent.hash {
             return Ok(false);
         }
@@ -182,11 +238,11 @@ impl RemoteNode {
 
     /// A call whose answer says nothing.
     async fn tell(&self, method: &'static str, params: Value) -> Result<(), NodeError> {
-        self.rpc.ask::<Value>(method, params).await.map(drop)
+        self.chain.rpc.ask::<Value>(method, params).await.map(drop)
     }
 
     fn other_block(&self, cause: String) -> NodeError {
-        NodeError::OtherBlock { chain: self.chain, cause }
+        NodeError::OtherBlock { chain: self.chain.chain, cause }
     }
 }
 
