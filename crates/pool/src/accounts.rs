@@ -26,8 +26,9 @@ pub fn accounts_of(bundle: &Bundle) -> BTreeSet<TxAccount> {
 }
 
 /// Refuses transactions that can never be valid, or that nothing known can make valid: a used nonce; a nonce gap that
-/// neither earlier transactions of the bundle nor pending ones fill; a balance that is too small while no earlier
-/// transaction of the bundle on that rollup and no pending payment to the signer can raise it.
+/// neither earlier transactions of the bundle nor pending ones fill, nor their authorizations (EIP-7702), which use up nonces of
+/// whoever signed them; a balance that is too small while no earlier transaction of the bundle on that rollup and no pending
+/// payment to the signer can raise it.
 ///
 /// A transaction that may be left out (`drop`) may be any of that, as long as one of the bundle's is not.
 ///
@@ -49,6 +50,8 @@ pub fn check_accounts(bundle: &Bundle, accounts: &BTreeMap<TxAccount, AccountVie
                 Err(rejection) => return Err(rejection),
             }
             seen.nonces.insert((chain, tx.tx.signer(), tx.tx.nonce()));
+            // They count even when the transaction reverts.
+            seen.nonces.extend(tx.tx.authorities(chain).map(|(authority, nonce)| (chain, authority, nonce)));
             seen.rollups.insert(chain);
         }
         if matches!(leg, Leg::Relay { .. }) {
@@ -73,9 +76,14 @@ fn check_account(chain: ChainId, tx: &LegTx, account: AccountView, seen: &Seen, 
     if nonce < account.nonce {
         return Err(Reason::NonceTooLow { signer, nonce, account: account.nonce });
     }
-    let filled = |nonce| seen.nonces.contains(&(chain, signer, nonce)) || pool.has_nonce(chain, signer, nonce);
+    let filled = |nonce| {
+        seen.nonces.contains(&(chain, signer, nonce))
+            || pool.has_nonce(chain, signer, nonce)
+            || pool.has_authorization(chain, signer, nonce)
+    };
     // A gap wider than the pool can hold cannot be filled, so the walk is bounded.
-    let widest = pool.limits().bundles.saturating_mul(pool.limits().transactions) as u64;
+    let limits = pool.limits();
+    let widest = limits.bundles.saturating_mul(limits.transactions.saturating_add(limits.authorizations)) as u64;
     if nonce - account.nonce > widest || !(account.nonce..nonce).all(filled) {
         return Err(Reason::NonceTooHigh { signer, nonce, account: account.nonce });
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy_consensus::Transaction;
-use lockstep_primitives::{Bundle, ChainId, Leg, Place, Reason, Rejection, Relay};
+use lockstep_primitives::{Bundle, ChainId, Leg, Place, Reason, Rejection, Relay, TxRules};
 
 use crate::Limits;
 
@@ -18,6 +18,8 @@ pub struct Head {
     pub tx_gas_limit: u64,
     /// Its base fee in wei.
     pub base_fee: u64,
+    /// What its rules demand of a transaction by itself.
+    pub rules: TxRules,
 }
 
 /// The newest block of every rollup that is served.
@@ -43,6 +45,10 @@ pub fn check(bundle: &Bundle, heads: &Heads, now_s: u64, limits: &Limits) -> Res
     let bytes = bundle.txs().map(|tx| tx.tx.raw().len()).sum();
     if over(bytes, limits.bytes) {
         return bundle_wide(Reason::TooLarge { bytes, limit: limits.bytes });
+    }
+    let authorizations = bundle.txs().filter_map(|tx| tx.tx.envelope().authorization_list()).map(<[_]>::len).sum();
+    if over(authorizations, limits.authorizations) {
+        return bundle_wide(Reason::TooManyAuthorizations { count: authorizations, limit: limits.authorizations });
     }
     if over(bundle.require.len(), limits.requirements) {
         return bundle_wide(Reason::TooManyRequirements { count: bundle.require.len(), limit: limits.requirements });
@@ -81,6 +87,7 @@ fn check_legs(bundle: &Bundle, heads: &Heads) -> Result<(), Rejection> {
                     if gas > head.tx_gas_limit {
                         return Err(at_tx(Reason::GasLimitTooHigh { gas, limit: head.tx_gas_limit }));
                     }
+                    head.rules.check(&tx.tx).map_err(at_tx)?;
                     // The base fee falls by an eighth a block at the most: a cap below half of it only takes up room.
                     let cap = tx.tx.envelope().max_fee_per_gas();
                     if cap < u128::from(head.base_fee / 2) {

@@ -11,6 +11,8 @@ pub struct Limits {
     pub legs: usize,
     /// Transactions of a bundle (as the Flashbots relay).
     pub transactions: usize,
+    /// Entries of the authorization lists (EIP-7702) of a bundle's transactions. Each is a signature to recover.
+    pub authorizations: usize,
     /// Bytes of a bundle's transactions (as the Flashbots relay).
     pub bytes: usize,
     /// Balance conditions of a bundle.
@@ -30,6 +32,7 @@ impl Default for Limits {
             bundles_per_sender: 1_000,
             legs: 16,
             transactions: 100,
+            authorizations: 64,
             bytes: 300_000,
             requirements: 16,
             blocks_ahead: 7_200,

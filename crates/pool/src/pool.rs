@@ -63,8 +63,11 @@ pub struct Pool {
     replacements: BTreeMap<(Address, String), (u64, B256)>,
     dialect: BTreeMap<B256, BTreeSet<B256>>,
     nonces: BTreeMap<NonceKey, BTreeSet<B256>>,
+    /// Nonces that authorizations (EIP-7702) use up.
+    authorized: BTreeMap<NonceKey, BTreeSet<B256>>,
     payees: BTreeMap<(ChainId, Address), BTreeSet<B256>>,
     senders: BTreeMap<Address, usize>,
+    transactions: usize,
 }
 
 impl Pool {
@@ -76,8 +79,10 @@ impl Pool {
             replacements: BTreeMap::new(),
             dialect: BTreeMap::new(),
             nonces: BTreeMap::new(),
+            authorized: BTreeMap::new(),
             payees: BTreeMap::new(),
             senders: BTreeMap::new(),
+            transactions: 0,
         }
     }
 
@@ -89,6 +94,11 @@ impl Pool {
     /// How many bundles are pending.
     pub fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// How many of what is pending came in as public transactions.
+    pub const fn transactions(&self) -> usize {
+        self.transactions
     }
 
     /// Whether nothing is pending.
@@ -141,13 +151,34 @@ impl Pool {
             self.replacements.insert((signer, replacement.uuid.clone()), (replacement.nonce, hash));
         }
         self.index(&bundle, hash, true);
+        self.transactions += usize::from(kind == Kind::Transaction);
         self.entries.insert(hash, Entry { hash, bundle, kind, sequence, received_s: now_s, frozen: false });
         Ok(inserted)
+    }
+
+    /// Puts back a bundle that had left the pool because it landed, and that a reorg took off its chains. Its own replacement
+    /// nonce, which is remembered, does not speak against it; that of a later bundle does.
+    ///
+    /// # Errors
+    /// As [`Pool::admit`].
+    pub fn bring_back(&mut self, bundle: Arc<Bundle>, kind: Kind, sequence: u64, received_s: u64) -> Result<Inserted, Rejection> {
+        let identity = bundle.signer.zip(bundle.replacement.as_ref());
+        let own = identity.map(|(signer, replacement)| ((signer, replacement.uuid.clone()), (replacement.nonce, bundle.hash())));
+        let own = own.filter(|(key, value)| self.replacements.get(key) == Some(value));
+        if let Some((key, _)) = &own {
+            self.replacements.remove(key);
+        }
+        let inserted = self.insert(bundle, kind, sequence, received_s);
+        if let (Err(_), Some((key, value))) = (&inserted, own) {
+            self.replacements.insert(key, value);
+        }
+        inserted
     }
 
     /// Takes a bundle out.
     pub fn remove(&mut self, hash: B256) -> Option<Entry> {
         let entry = self.entries.remove(&hash)?;
+        self.transactions -= usize::from(entry.kind == Kind::Transaction);
         if let (Some(signer), Some(replacement)) = (entry.bundle.signer, &entry.bundle.replacement) {
             // The nonce is remembered, so that a late request with a lower one does not bring an old bundle back.
             let key = (signer, replacement.uuid.clone());
@@ -222,17 +253,23 @@ impl Pool {
         self.nonces.contains_key(&(chain, signer, nonce))
     }
 
+    /// Whether an authorization (EIP-7702) in a pending transaction uses up that nonce of `authority`, whoever sends it.
+    pub fn has_authorization(&self, chain: ChainId, authority: Address, nonce: u64) -> bool {
+        self.authorized.contains_key(&(chain, authority, nonce))
+    }
+
     /// Whether a pending transaction pays native assets to `account` directly.
     pub fn pays(&self, chain: ChainId, account: Address) -> bool {
         self.payees.contains_key(&(chain, account))
     }
 
-    /// The nonce after all consecutive pending public transactions of an account that is at `nonce` now. Bundles and private
-    /// transactions are nobody else's to know, and may never land.
+    /// The nonce after all consecutive pending public transactions of an account that is at `nonce` now, its authorizations in
+    /// public transactions of others among them. Bundles and private transactions are nobody else's to know, and may never land.
     pub fn next_nonce(&self, chain: ChainId, account: Address, nonce: u64) -> u64 {
         let public = |nonce: u64| {
-            let hashes = self.nonces.get(&(chain, account, nonce));
-            hashes.into_iter().flatten().any(|hash| self.entries.get(hash).is_some_and(|entry| entry.kind == Kind::Transaction))
+            let key = (chain, account, nonce);
+            let mut hashes = self.nonces.get(&key).into_iter().chain(self.authorized.get(&key)).flatten().copied();
+            hashes.any(|hash| self.entries.get(&hash).is_some_and(|entry| entry.kind == Kind::Transaction))
         };
         (nonce..).find(|nonce| !public(*nonce)).unwrap_or(nonce)
     }
@@ -275,6 +312,9 @@ impl Pool {
         for leg in &bundle.legs {
             for tx in leg.txs() {
                 update(&mut self.nonces, (leg.chain(), tx.tx.signer(), tx.tx.nonce()), hash, add);
+                for (authority, nonce) in tx.tx.authorities(leg.chain()) {
+                    update(&mut self.authorized, (leg.chain(), authority, nonce), hash, add);
+                }
                 if let Some(payee) = payee(&tx.tx) {
                     update(&mut self.payees, (leg.chain(), payee), hash, add);
                 }

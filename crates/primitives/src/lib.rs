@@ -8,22 +8,26 @@ mod hash;
 mod lists;
 mod market;
 mod money;
+mod ordering;
 mod reason;
 mod signing;
 mod stand_in;
 mod status;
 mod transaction;
+mod tx_rules;
 
 pub use bundle::{Asset, BlockRange, Bundle, Leg, LegTx, Relay, Replacement, Requirement, RevertMode};
 pub use hash::{BUNDLE_TYPE, dialect_bundle_hash};
 pub use lists::{BlockList, ListBlock, RollupSet};
 pub use market::{Allocation, Bid, Grant, Registration};
 pub use money::{Price, to_signed};
+pub use ordering::{InvalidOrdering, MAX_ARRIVALS, MAX_INCLUSION, OrderedTx, OrderingPolicy, OutOfOrder};
 pub use reason::{Place, Reason, Rejection, Validity};
 pub use signing::{InvalidSignature, SignatureBytes, digest, domain, recover, subscription_digest};
 pub use stand_in::StandIn;
 pub use status::{BundleState, Guarantee};
 pub use transaction::{SignedTx, TxDecodeError};
+pub use tx_rules::TxRules;
 
 /// The EIP-155 chain id that names a rollup. Ethereum L1 is a rollup here too.
 pub type ChainId = u64;

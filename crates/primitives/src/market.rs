@@ -3,7 +3,7 @@
 use alloy_primitives::{Address, B256, U256};
 use alloy_sol_types::sol;
 
-use crate::{ChainId, RollupSet, SlotNumber, digest};
+use crate::{ChainId, OrderingPolicy, RollupSet, SlotNumber, digest};
 
 mod eip712 {
     use super::sol;
@@ -17,6 +17,8 @@ mod eip712 {
             uint64 blockTime;
             bool holds;
             uint64 feeShareBps;
+            string ordering;
+            uint64 laneGas;
             uint64 nonce;
         }
 
@@ -59,6 +61,8 @@ pub struct Registration {
     pub holds: bool,
     /// Which part of the rollup's protocol fees the proposer receives, in basis points.
     pub fee_share_bps: u64,
+    /// In which order its blocks may hold transactions.
+    pub ordering: OrderingPolicy,
     /// Rises with each change of the terms.
     pub nonce: u64,
 }
@@ -74,6 +78,8 @@ impl Registration {
             blockTime: self.block_time,
             holds: self.holds,
             feeShareBps: self.fee_share_bps,
+            ordering: self.ordering.name().to_owned(),
+            laneGas: self.ordering.lane_gas(),
             nonce: self.nonce,
         })
     }
@@ -152,5 +158,34 @@ impl Allocation {
     /// Who proposes for `chain`.
     pub fn proposer_of(&self, chain: ChainId) -> Option<Address> {
         self.grants.iter().find(|grant| grant.rollups.contains(&chain)).map(|grant| grant.proposer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registration_is_signed_over_its_ordering() {
+        let registration = |ordering| Registration {
+            chain: 1,
+            reserve: U256::ZERO,
+            sequencer: Address::ZERO,
+            sequencer_url: String::new(),
+            block_time: 2,
+            holds: true,
+            fee_share_bps: 0,
+            ordering,
+            nonce: 1,
+        };
+        let policies = [
+            OrderingPolicy::Free,
+            OrderingPolicy::PriorityFee,
+            OrderingPolicy::FirstComeFirstServed,
+            OrderingPolicy::TopOfBlock { lane_gas: 1 },
+            OrderingPolicy::TopOfBlock { lane_gas: 2 },
+        ];
+        let digests: std::collections::BTreeSet<B256> = policies.map(|policy| registration(policy).digest()).into();
+        assert_eq!(digests.len(), policies.len());
     }
 }

@@ -89,6 +89,9 @@ pub enum Reason {
     /// Type 0x7e.
     #[error("deposit transactions come from the rollup's derivation, never from users")]
     DepositTransaction,
+    /// Type 0x04 before the rollup knows it.
+    #[error("the rollup's rules do not know set-code transactions (EIP-7702)")]
+    SetCodeTransaction,
     /// No legs.
     #[error("the bundle has no legs")]
     EmptyBundle,
@@ -205,6 +208,14 @@ pub enum Reason {
         /// How many there may be.
         limit: usize,
     },
+    /// More authorizations (EIP-7702) than the limit.
+    #[error("{count} authorizations are more than {limit}")]
+    TooManyAuthorizations {
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        limit: usize,
+    },
     /// A nonce that the chain has already used.
     #[error("nonce {nonce} of {signer} is used, the account is at {account}")]
     NonceTooLow {
@@ -251,6 +262,22 @@ pub enum Reason {
         /// Of the rollup.
         limit: u64,
     },
+    /// Less gas than the transaction costs before anything is executed, or than its calldata costs at least (EIP-7623).
+    #[error("gas limit {gas} is below {minimum}, which the transaction costs at least")]
+    GasBelowMinimum {
+        /// Of the transaction.
+        gas: u64,
+        /// The least that is valid.
+        minimum: u64,
+    },
+    /// Init code beyond the limit of the rules (EIP-3860).
+    #[error("{bytes} bytes of init code are more than {limit}")]
+    InitCodeTooLarge {
+        /// How many there are.
+        bytes: usize,
+        /// How many there may be.
+        limit: usize,
+    },
     /// Any other rule of the protocol that makes the transaction invalid.
     #[error("the transaction is invalid: {0}")]
     InvalidTransaction(String),
@@ -273,14 +300,34 @@ pub enum Reason {
         /// Gas left in the block.
         left: u64,
     },
-    /// The block has no room for the transaction's data (OP stack, Jovian).
+    /// The block has no room for the transaction's data: its footprint (OP stack, Jovian), or its estimated compressed bytes
+    /// where the sequencer limits those.
     #[error("the block has {left} of data-availability footprint left, the transaction needs {footprint}")]
     NoDataRoom {
-        /// Footprint of the transaction.
+        /// Footprint or bytes of the transaction.
         footprint: u64,
-        /// Footprint left in the block.
+        /// Footprint or bytes left in the block.
         left: u64,
     },
+    /// The transaction's data is more than the sequencer takes from one transaction for now.
+    #[error("the transaction's data is {bytes} compressed bytes, the sequencer takes {limit} from one transaction")]
+    TxDataTooLarge {
+        /// Estimated compressed bytes of the transaction, with what its evidence may add.
+        bytes: u64,
+        /// The most that one transaction may have.
+        limit: u64,
+    },
+    /// The encoded block has no room for the transaction (EIP-7934).
+    #[error("the encoded block has room for {left} bytes, the transaction has {bytes}")]
+    NoByteRoom {
+        /// Encoded bytes of the transaction.
+        bytes: u64,
+        /// Bytes left in the block.
+        left: u64,
+    },
+    /// The block that activates a fork of the OP stack.
+    #[error("the block activates a fork and holds deposits only")]
+    OnlyDeposits,
     /// A leg emitted fewer messages than a relay expects.
     #[error("the relay delivers message {message} of leg {leg}, which emitted {count}")]
     NoSuchMessage {
@@ -397,9 +444,28 @@ pub enum Reason {
         /// How many it may have.
         limit: usize,
     },
+    /// The order that the rollup sells does not let the transaction come where the bundle would go.
+    #[error("by the rollup's ordering the transaction at position {position} belongs before that at {earlier_position}: {text}")]
+    OutOfOrder {
+        /// Position in the block, after the forced prefix, of the transaction that comes too late.
+        position: u32,
+        /// Position of the transaction that it belongs before.
+        earlier_position: u32,
+        /// Both hashes, and the numbers that decide.
+        text: String,
+    },
     /// A leg landed and another did not.
     #[error("some legs landed and others did not")]
     Partial,
+    /// It had landed, and the chain took another way.
+    #[error("a reorg took it off its chain")]
+    Reorged,
+    /// It had landed, and some of its rollups took another way.
+    #[error("a reorg took transactions of it off rollups {lost:?}; what it did elsewhere stands")]
+    ReorgedInPart {
+        /// The rollups that lost transactions of it.
+        lost: Vec<crate::ChainId>,
+    },
 }
 
 fn reverted_with(message: &Option<String>) -> String {
@@ -417,6 +483,7 @@ impl Reason {
             Self::UnprotectedTransaction => "unprotected_transaction",
             Self::BlobTransaction => "blob_transaction",
             Self::DepositTransaction => "deposit_transaction",
+            Self::SetCodeTransaction => "set_code_transaction",
             Self::EmptyBundle => "empty_bundle",
             Self::EmptyLeg => "empty_leg",
             Self::AmbiguousLeg => "ambiguous_leg",
@@ -438,16 +505,22 @@ impl Reason {
             Self::TooManyTransactions { .. } => "too_many_transactions",
             Self::TooManyRequirements { .. } => "too_many_requirements",
             Self::TooLarge { .. } => "too_large",
+            Self::TooManyAuthorizations { .. } => "too_many_authorizations",
             Self::NonceTooLow { .. } => "nonce_too_low",
             Self::NonceTooHigh { .. } => "nonce_too_high",
             Self::InsufficientFunds { .. } => "insufficient_funds",
             Self::FeeCapTooLow { .. } => "fee_cap_too_low",
             Self::GasLimitTooHigh { .. } => "gas_limit_too_high",
+            Self::GasBelowMinimum { .. } => "gas_below_minimum",
+            Self::InitCodeTooLarge { .. } => "init_code_too_large",
             Self::InvalidTransaction(_) => "invalid_transaction",
             Self::Reverted { .. } => "reverted",
             Self::Halted(_) => "halted",
             Self::NoRoom { .. } => "no_room",
             Self::NoDataRoom { .. } => "no_data_room",
+            Self::TxDataTooLarge { .. } => "tx_data_too_large",
+            Self::NoByteRoom { .. } => "no_byte_room",
+            Self::OnlyDeposits => "only_deposits",
             Self::NoSuchMessage { .. } => "no_such_message",
             Self::WrongDestination { .. } => "wrong_destination",
             Self::RestrictedCaller { .. } => "restricted_caller",
@@ -473,7 +546,10 @@ impl Reason {
             Self::ReplacementUnderpriced(_) => "replacement_underpriced",
             Self::PoolFull { .. } => "pool_full",
             Self::SenderFull { .. } => "sender_full",
+            Self::OutOfOrder { .. } => "out_of_order",
             Self::Partial => "partial",
+            Self::Reorged => "reorged",
+            Self::ReorgedInPart { .. } => "reorged_in_part",
         }
     }
 
@@ -488,6 +564,7 @@ impl Reason {
             Self::WrongChainId { .. } | Self::UnprotectedTransaction => "sign with the chain id of the leg's rollup (EIP-155)",
             Self::BlobTransaction => "send blob transactions to the rollup's own mempool",
             Self::DepositTransaction => "deposits are made on L1",
+            Self::SetCodeTransaction => "send it when the rollup's rules know EIP-7702 (Prague, Isthmus)",
             Self::EmptyBundle | Self::EmptyLeg => "remove the leg or give it transactions",
             Self::AmbiguousLeg => "make two legs of it",
             Self::InvalidAsset(_) => "give \"native\" or the 0x-prefixed address of an ERC-20 token",
@@ -505,6 +582,7 @@ impl Reason {
             Self::TooManyLegs { .. }
             | Self::TooManyTransactions { .. }
             | Self::TooManyRequirements { .. }
+            | Self::TooManyAuthorizations { .. }
             | Self::TooLarge { .. } => "split the bundle",
             Self::NonceTooLow { .. } => "sign again with the account's next nonce",
             Self::NonceTooHigh { .. } => "send the transactions before it, in this bundle or on their own",
@@ -513,11 +591,18 @@ impl Reason {
             }
             Self::FeeCapTooLow { .. } => "raise maxFeePerGas, or wait for a lower base fee",
             Self::GasLimitTooHigh { .. } => "lower the gas limit (EIP-7825 caps it at 16777216 where Osaka rules hold)",
+            Self::GasBelowMinimum { .. } => {
+                "raise the gas limit (EIP-7623: 21000 and 10 gas a zero byte, 40 any other byte, at least)"
+            }
+            Self::InitCodeTooLarge { .. } => "make the contract smaller, or create it in parts",
             Self::InvalidTransaction(_) => "check the transaction against the rollup's rules",
             Self::Reverted { .. } | Self::Halted(_) => {
                 "lockstep_simulateBundle shows the leg's result; revertingTxHashes or droppingTxHashes let the bundle live without it"
             }
             Self::NoRoom { .. } | Self::NoDataRoom { .. } => "pay more for the gas, or lower the gas limit",
+            Self::TxDataTooLarge { .. } => "send less calldata, or wait until the sequencer takes more",
+            Self::NoByteRoom { .. } => "pay more for the gas, or send less calldata",
+            Self::OnlyDeposits => "it waits for the next block",
             Self::NoSuchMessage { .. } => "lockstep_simulateBundle lists the messages of every leg",
             Self::WrongDestination { .. } => "put the relay on the rollup that the message names",
             Self::RestrictedCaller { .. } => "burn without a destination caller, or name the builder",
@@ -541,7 +626,10 @@ impl Reason {
             Self::ReplacementUnderpriced(_) => "raise both the fee cap and the priority fee",
             Self::PoolFull { .. } => "try again later",
             Self::SenderFull { .. } => "wait until some of them land, or cancel one",
+            Self::OutOfOrder { .. } => "market_getSlot tells the ordering; it waits for a block in which its place is free",
             Self::Partial => "lockstep_getBundle names the legs that landed",
+            Self::Reorged => "it waits for the next slot while it is valid; when it is not, sign it again",
+            Self::ReorgedInPart { .. } => "lockstep_getBundle names the legs that still stand; it may land again by itself",
         }
     }
 
@@ -555,6 +643,10 @@ impl Reason {
             | Self::Halted(_)
             | Self::NoRoom { .. }
             | Self::NoDataRoom { .. }
+            | Self::TxDataTooLarge { .. }
+            | Self::NoByteRoom { .. }
+            | Self::OnlyDeposits
+            | Self::SetCodeTransaction
             | Self::NoSuchMessage { .. }
             | Self::NoEvidence(_)
             | Self::MutualMessages
@@ -566,12 +658,14 @@ impl Reason {
             | Self::NoBlockInSlot
             | Self::RollupNotWon
             | Self::DecisionAbort(_)
+            | Self::OutOfOrder { .. }
             | Self::WrongDestination { .. }
             | Self::RestrictedCaller { .. }
             | Self::MalformedMessage(_)
             | Self::InvalidTransaction(_)
             | Self::PoolFull { .. }
             | Self::SenderFull { .. }
+            | Self::Reorged
             | Self::TooFarAhead { .. } => Validity::Later,
             _ => Validity::Never,
         }

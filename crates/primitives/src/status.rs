@@ -5,7 +5,7 @@ use std::fmt;
 /// The public state machine of a bundle.
 ///
 /// received -> simulated -> pending -> proposed -> committed -> published -> landed, or one of the ends. A reorged bundle
-/// goes back to pending when it is still valid.
+/// goes back to pending when nothing of it is left and it is still valid, or lands again where the new way of the chain has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum BundleState {
     /// Admitted and durable.
@@ -34,7 +34,8 @@ pub enum BundleState {
     Dropped,
     /// Some legs landed and others did not.
     Breached,
-    /// It had landed in a block that is no longer on its chain.
+    /// It had landed in a block that is no longer on its chain. No end by itself, though it may stay so: when it is not valid
+    /// any more, or when other rollups keep their part of it.
     Reorged,
 }
 
@@ -167,6 +168,16 @@ mod tests {
             }
         }
         assert!(!BundleState::Committed.may_become(BundleState::Cancelled));
+        assert!(!BundleState::Landed.may_become(BundleState::Pending), "by way of reorged only");
         assert!(!BundleState::Rejected.may_become(BundleState::Landed));
+    }
+
+    #[test]
+    fn a_reorged_bundle_had_landed_and_may_wait_or_land_again() {
+        let before = BundleState::ALL.into_iter().filter(|from| from.may_become(BundleState::Reorged));
+        assert_eq!(before.collect::<Vec<_>>(), [BundleState::Landed, BundleState::Breached]);
+        assert!(BundleState::Reorged.may_become(BundleState::Pending));
+        assert!(BundleState::Reorged.may_become(BundleState::Landed));
+        assert!(!BundleState::Reorged.is_final());
     }
 }

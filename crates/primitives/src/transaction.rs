@@ -1,20 +1,38 @@
 //! A signed transaction as users send it: decoded once, its signer recovered once.
 
-use alloy_consensus::{Transaction, TxEnvelope, transaction::SignerRecoverable};
-use alloy_eips::eip2718::{Decodable2718, Encodable2718};
+use std::sync::OnceLock;
+
+use alloy_consensus::{Transaction, TxEnvelope, crypto::secp256k1, transaction::SignerRecoverable};
+use alloy_eips::{
+    eip2718::{Decodable2718, Encodable2718},
+    eip7702::{RecoveredAuthority, RecoveredAuthorization},
+};
 use alloy_primitives::{Address, B256, Bytes, U256};
+
+use crate::ChainId;
 
 /// A decoded EIP-2718 transaction with its recovered signer.
 ///
 /// Holds the exact bytes that were received, because those are what goes into a block and what an OP-stack rollup
 /// prices its L1 data fee on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct SignedTx {
     envelope: TxEnvelope,
     raw: Bytes,
     hash: B256,
     signer: Address,
+    /// Recovered when they are first asked for: decoding is free for strangers, so it must not cost a recovery an entry.
+    authorizations: OnceLock<Vec<RecoveredAuthorization>>,
 }
+
+/// The bytes and the signer are all there is: the rest follows from them, whether it was asked for already or not.
+impl PartialEq for SignedTx {
+    fn eq(&self, other: &Self) -> bool {
+        self.raw == other.raw && self.signer == other.signer
+    }
+}
+
+impl Eq for SignedTx {}
 
 /// Why bytes are not a transaction that a user may send.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,14 +76,14 @@ impl SignedTx {
             return Err(TxDecodeError::Undecodable(format!("{} bytes follow the transaction", rest.len())));
         }
         let signer = envelope.recover_signer().map_err(|_| TxDecodeError::Signature)?;
-        Ok(Self { hash: *envelope.tx_hash(), envelope, raw, signer })
+        Ok(Self { hash: *envelope.tx_hash(), envelope, raw, signer, authorizations: OnceLock::new() })
     }
 
     /// A transaction whose signer is known without recovering it: one that was signed here, or a draft whose signature
     /// is only a stand-in.
     pub fn from_parts(envelope: TxEnvelope, signer: Address) -> Self {
         let raw = Bytes::from(envelope.encoded_2718());
-        Self { hash: *envelope.tx_hash(), envelope, raw, signer }
+        Self { hash: *envelope.tx_hash(), envelope, raw, signer, authorizations: OnceLock::new() }
     }
 
     /// The decoded transaction.
@@ -101,6 +119,34 @@ impl SignedTx {
     /// The gas limit.
     pub fn gas_limit(&self) -> u64 {
         self.envelope.gas_limit()
+    }
+
+    /// The authorization list (EIP-7702), each entry with whoever signed it; empty for other types. Recovered once.
+    pub fn authorizations(&self) -> &[RecoveredAuthorization] {
+        self.authorizations.get_or_init(|| {
+            let list = self.envelope.authorization_list().unwrap_or_default();
+            list.iter()
+                .map(|signed| {
+                    let signer = signed
+                        .signature()
+                        .ok()
+                        .and_then(|signature| secp256k1::recover_signer(&signature, signed.signature_hash()).ok());
+                    let authority = signer.map_or(RecoveredAuthority::Invalid, RecoveredAuthority::Valid);
+                    RecoveredAuthorization::new_unchecked((**signed).clone(), authority)
+                })
+                .collect()
+        })
+    }
+
+    /// The accounts that authorize something on `chain` by this transaction, each with the nonce that its authorization uses
+    /// up, in list order. Entries that no state can make valid there are left out: signed for another chain, by nobody, or
+    /// with the last nonce of all (EIP-7702).
+    pub fn authorities(&self, chain: ChainId) -> impl Iterator<Item = (Address, u64)> {
+        self.authorizations().iter().filter_map(move |authorization| {
+            let here = authorization.chain_id.is_zero() || authorization.chain_id == U256::from(chain);
+            let authority = authorization.authority().filter(|_| here && authorization.nonce < u64::MAX)?;
+            Some((authority, authorization.nonce))
+        })
     }
 
     /// The most that execution gas and the transferred value can cost the signer, in wei; `None` on overflow.

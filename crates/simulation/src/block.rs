@@ -2,11 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use alloy_eips::{
-    eip2935::HISTORY_STORAGE_ADDRESS, eip4788::BEACON_ROOTS_ADDRESS, eip7002::WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS,
-    eip7251::CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS,
-};
-use alloy_primitives::{Address, B256, Bloom, Bytes, I256, U256, address};
+use alloy_primitives::{Address, B256, Bloom, Bytes, I256, U256};
 use lockstep_primitives::Reason;
 
 use crate::{
@@ -14,13 +10,11 @@ use crate::{
     evm::{Failure, RawOutcome, Work, run},
     overlay::Reader,
     receipt::receipts_root,
+    room::Room,
 };
 
-/// The L1Block predeploy, whose storage holds the DA footprint scalar.
-const L1_BLOCK: Address = address!("4200000000000000000000000000000000000015");
-/// Its slot and the byte offset of the scalar inside the big-endian word (Jovian).
-const FOOTPRINT_SLOT: u64 = 8;
-const FOOTPRINT_OFFSET: usize = 18;
+/// The type byte of blob transactions (EIP-4844).
+const BLOB_TYPE: u8 = 3;
 
 /// The engine failed; no bundle is to blame.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,17 +43,8 @@ pub struct Executed {
 pub struct Checkpoint {
     mark: usize,
     executed: usize,
-    gas_used: u64,
-    blob_gas_used: u64,
-    footprint: u64,
-    reserved: Reserve,
-}
-
-/// Room that drafted transactions may need once they are sealed.
-#[derive(Clone, Copy, Debug, Default)]
-struct Reserve {
-    gas: u64,
-    footprint: u64,
+    used: Room,
+    reserved: Room,
 }
 
 /// What a finished block says of itself.
@@ -83,10 +68,9 @@ pub struct PendingBlock {
     context: Arc<BlockContext>,
     state: Overlay,
     executed: Vec<Executed>,
-    gas_used: u64,
-    blob_gas_used: u64,
-    footprint: u64,
-    reserved: Reserve,
+    used: Room,
+    /// Room that drafted transactions may need once they are sealed.
+    reserved: Room,
 }
 
 impl PendingBlock {
@@ -111,17 +95,11 @@ impl PendingBlock {
             context: Arc::new(context),
             state,
             executed: Vec::new(),
-            gas_used: 0,
-            blob_gas_used: 0,
-            footprint: 0,
-            reserved: Reserve::default(),
+            used: Room::of_empty_block(),
+            reserved: Room::default(),
         };
-        if block.context.rules.has_hash_history() && block.context.number > 0 {
-            let parent_hash = block.context.parent_hash;
-            block.system_call(HISTORY_STORAGE_ADDRESS, parent_hash.0.into())?;
-        }
-        if let Some(root) = block.context.parent_beacon_block_root {
-            block.system_call(BEACON_ROOTS_ADDRESS, root.0.into())?;
+        for (contract, data) in block.context.rules.stack().opening_calls(&block.context) {
+            block.system_call(contract, data)?;
         }
         Ok(block)
     }
@@ -143,42 +121,34 @@ impl PendingBlock {
 
     /// Gas that is left for further transactions.
     pub fn gas_left(&self) -> u64 {
-        self.context.gas_limit.saturating_sub(self.gas_used).saturating_sub(self.reserved.gas)
-    }
-
-    fn footprint_left(&self) -> u64 {
-        self.context.gas_limit.saturating_sub(self.footprint).saturating_sub(self.reserved.footprint)
+        self.context.gas_limit.saturating_sub(self.used.gas).saturating_sub(self.reserved.gas)
     }
 
     /// DA footprint so far (Jovian).
     pub const fn footprint(&self) -> u64 {
-        self.footprint
+        self.used.footprint
+    }
+
+    /// Estimated compressed bytes of data so far, deposits aside; plain ones where the rules estimate nothing.
+    pub const fn data(&self) -> u64 {
+        self.used.data
     }
 
     /// Gas used so far.
     pub const fn gas_used(&self) -> u64 {
-        self.gas_used
+        self.used.gas
     }
 
     /// A point to return to.
     pub fn checkpoint(&self) -> Checkpoint {
-        Checkpoint {
-            mark: self.state.mark(),
-            executed: self.executed.len(),
-            gas_used: self.gas_used,
-            blob_gas_used: self.blob_gas_used,
-            footprint: self.footprint,
-            reserved: self.reserved,
-        }
+        Checkpoint { mark: self.state.mark(), executed: self.executed.len(), used: self.used, reserved: self.reserved }
     }
 
     /// Undoes everything since `checkpoint`.
     pub fn rollback(&mut self, checkpoint: Checkpoint) {
         self.state.rewind(checkpoint.mark);
         self.executed.truncate(checkpoint.executed);
-        self.gas_used = checkpoint.gas_used;
-        self.blob_gas_used = checkpoint.blob_gas_used;
-        self.footprint = checkpoint.footprint;
+        self.used = checkpoint.used;
         self.reserved = checkpoint.reserved;
     }
 
@@ -213,40 +183,36 @@ impl PendingBlock {
     /// # Errors
     /// As [`PendingBlock::execute`].
     pub fn execute_with(&mut self, tx: &BlockTx, stand_ins: &StandIns) -> Result<Result<&Executed, Reason>, SimulationError> {
-        let gas = tx.gas_limit();
-        let footprint = self.footprint_of(tx)?;
-        let reserve = if stand_ins.is_empty() { Reserve::default() } else { reserve_for(tx, footprint) };
-        if gas.saturating_add(reserve.gas) > self.gas_left() {
-            return Ok(Err(Reason::NoRoom { gas, left: self.gas_left() }));
+        if let Err(reason) = self.may_hold(tx) {
+            return Ok(Err(reason));
         }
-        if footprint.saturating_add(reserve.footprint) > self.footprint_left() {
-            return Ok(Err(Reason::NoDataRoom { footprint, left: self.footprint_left() }));
-        }
-        let blob_gas = tx.blob_gas();
-        let blob_limit = self.context.rules.blobs().map_or(0, |blobs| blobs.max_blob_gas_per_block());
-        if blob_gas > 0 && self.blob_gas_used + blob_gas > blob_limit {
-            return Ok(Err(Reason::NoRoom { gas: blob_gas, left: blob_limit.saturating_sub(self.blob_gas_used) }));
+        // L1 has the data of deposits already.
+        let millionths = if tx.is_deposit() { 0 } else { self.context.rules.stack().data_millionths(tx.raw()) };
+        let weight = Room::of_tx(&self.context, &self.state, tx, millionths)?;
+        let reserve = if stand_ins.is_empty() { Room::default() } else { weight.of_evidence(tx) };
+        if let Err(reason) = self.used.and(self.reserved).check(&self.context, weight, reserve) {
+            return Ok(Err(reason));
         }
         let deposit_nonce =
             if tx.is_deposit() { Some(self.state.account(tx.sender())?.map_or(0, |account| account.nonce)) } else { None };
-        let raw = match run(&self.context, Reader(&self.state), tx.work(), stand_ins) {
+        let raw = match run(&self.context, Reader(&self.state), tx.work(millionths), stand_ins) {
             Ok(raw) => raw,
             Err(Failure::Invalid(reason)) => return Ok(Err(reason)),
             Err(Failure::State(error)) => return Err(SimulationError::State(error)),
             Err(Failure::Broken(cause)) => return Err(SimulationError::Broken(cause)),
         };
-        let RawOutcome { status, gas_used, logs, output, created, state } = raw;
+        let RawOutcome { status, gas_used, logs, output, created, l1_data, operator, state } = raw;
         self.state.commit(state);
-        self.gas_used += gas_used;
-        self.blob_gas_used += blob_gas;
-        self.footprint += footprint;
-        self.reserved.gas += reserve.gas;
-        self.reserved.footprint += reserve.footprint;
-        let outcome = TxOutcome { status, gas_used, logs, output, created, fees: self.fees(tx, gas_used) };
+        // What was asked for and not used is there for the next one.
+        self.used = self.used.and(Room { gas: gas_used, ..weight });
+        self.reserved = self.reserved.and(reserve);
+        let (priority, base) = self.gas_fees(tx, gas_used);
+        let fees = TxFees { priority, base, l1_data, operator };
+        let outcome = TxOutcome { status, gas_used, logs, output, created, fees };
         let receipt = Receipt {
             tx_type: tx.tx_type(),
             success: outcome.succeeded(),
-            cumulative_gas_used: self.gas_used,
+            cumulative_gas_used: self.used.gas,
             logs: outcome.logs.clone(),
             deposit_nonce,
         };
@@ -254,26 +220,30 @@ impl PendingBlock {
         self.executed.last().map(Ok).ok_or_else(|| SimulationError::Broken("nothing was executed".into()))
     }
 
-    fn fees(&self, tx: &BlockTx, gas_used: u64) -> TxFees {
+    /// Whether a block of these rules may hold such a transaction in this place, whatever it does.
+    fn may_hold(&self, tx: &BlockTx) -> Result<(), Reason> {
+        let rules = self.context.rules;
         if tx.is_deposit() {
-            return TxFees::default();
+            let forced = rules.forced_type() == Some(tx.tx_type());
+            let in_front = self.executed.last().is_none_or(|before| before.tx.is_deposit());
+            return if forced && in_front { Ok(()) } else { Err(Reason::DepositTransaction) };
         }
-        let gas = U256::from(gas_used);
-        TxFees {
-            priority: gas * U256::from(tx.priority_fee_per_gas(self.context.base_fee)),
-            base: gas * U256::from(self.context.base_fee),
+        if self.context.deposits_only {
+            return Err(Reason::OnlyDeposits);
         }
+        if tx.tx_type() == BLOB_TYPE && !rules.tx_rules().blobs {
+            return Err(Reason::BlobTransaction);
+        }
+        Ok(())
     }
 
-    /// A transaction's DA footprint: its estimated compressed size times the scalar that L1 configures (Jovian).
-    fn footprint_of(&self, tx: &BlockTx) -> Result<u64, StateError> {
-        if !self.context.rules.has_footprint() || tx.is_deposit() {
-            return Ok(0);
+    /// What a transaction paid for its gas, in wei: the priority fee and the base fee.
+    fn gas_fees(&self, tx: &BlockTx, gas_used: u64) -> (U256, U256) {
+        if tx.is_deposit() {
+            return (U256::ZERO, U256::ZERO);
         }
-        let word = self.state.storage(L1_BLOCK, U256::from(FOOTPRINT_SLOT))?.to_be_bytes::<32>();
-        let scalar = u64::from(u16::from_be_bytes([word[FOOTPRINT_OFFSET], word[FOOTPRINT_OFFSET + 1]]));
-        let size = op_revm::estimate_tx_compressed_size(tx.raw()) / 1_000_000;
-        Ok(size.saturating_mul(scalar))
+        let gas = U256::from(gas_used);
+        (gas * U256::from(tx.priority_fee_per_gas(self.context.base_fee)), gas * U256::from(self.context.base_fee))
     }
 
     /// Credits withdrawals (EIP-4895), each in wei.
@@ -299,12 +269,10 @@ impl PendingBlock {
     /// When the state or the EVM is broken, or a request contract fails.
     pub fn finish(&mut self) -> Result<BlockSummary, SimulationError> {
         let mut requests = Vec::new();
-        if self.context.rules.has_requests() {
-            for (kind, contract) in [(1_u8, WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS), (2, CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS)] {
-                let output = self.system_call(contract, Bytes::new())?;
-                if !output.is_empty() {
-                    requests.push([&[kind], output.as_ref()].concat().into());
-                }
+        for (kind, contract) in self.context.rules.stack().closing_calls() {
+            let output = self.system_call(*contract, Bytes::new())?;
+            if !output.is_empty() {
+                requests.push([&[*kind], output.as_ref()].concat().into());
             }
         }
         Ok(self.summary(requests))
@@ -312,18 +280,16 @@ impl PendingBlock {
 
     /// Sums up the block without ending it.
     pub fn summary(&self, requests: Vec<Bytes>) -> BlockSummary {
+        let rules = self.context.rules;
         let receipts: Vec<Receipt> = self.executed.iter().map(|executed| executed.receipt.clone()).collect();
         let mut logs_bloom = Bloom::ZERO;
         for receipt in &receipts {
             logs_bloom.accrue_bloom(&receipt.bloom());
         }
         BlockSummary {
-            gas_used: self.gas_used,
-            blob_gas_used: self
-                .context
-                .rules
-                .blobs()
-                .map(|_| if self.context.rules.is_op_stack() { self.footprint } else { self.blob_gas_used }),
+            gas_used: self.used.gas,
+            // Before Jovian the OP stack's is always zero: it has no blobs.
+            blob_gas_used: rules.blobs().map(|_| if rules.has_footprint() { self.used.footprint } else { self.used.blob_gas }),
             receipts_root: receipts_root(&receipts),
             logs_bloom,
             requests,
@@ -346,12 +312,4 @@ impl PendingBlock {
             Err(Failure::Broken(cause)) => Err(SimulationError::Broken(cause)),
         }
     }
-}
-
-/// The most that evidence can weigh more than its stand-in: every byte of the transaction could turn from a zero into a
-/// non-zero one under the calldata floor (EIP-7623: 10 gas against 40), and compress by a quarter less.
-fn reserve_for(tx: &BlockTx, footprint: u64) -> Reserve {
-    const FLOOR_DIFFERENCE: u64 = 30;
-    let bytes = u64::try_from(tx.raw().len()).unwrap_or(u64::MAX);
-    Reserve { gas: bytes.saturating_mul(FLOOR_DIFFERENCE), footprint: footprint / 4 }
 }

@@ -4,27 +4,39 @@
 //! one, keeps what each did, and can be taken back to any [`Checkpoint`], which is what makes a bundle all-or-nothing over
 //! several rollups. Finished, it yields the roots that a header needs, or serves as the parent of the next block.
 //!
+//! What differs from one kind of rollup to the next is said in one place, its `Stack` (`stack/`); [`Rules`] names one of them
+//! and a fork.
+//!
 //! The crate knows nothing of networks, pools, messages or what anything is worth. A state that does not know a value
 //! answers [`StateError::Missing`]; nothing here waits for it.
 
 mod block;
 mod call;
+mod context;
 mod evm;
+mod forks;
 mod lane;
 mod memory;
 mod overlay;
 mod receipt;
+mod room;
 mod rules;
+mod stack;
 mod state;
+mod traced;
 mod transaction;
 
 pub use block::{BlockSummary, Checkpoint, Executed, PendingBlock, SimulationError};
 pub use call::{CallRequest, call};
+pub use context::{BlockContext, DataLimits, NextBlock, ParentBlock};
 pub use evm::StandIns;
+pub use forks::{EthereumFork, ForkSchedule, OpFork, known_forks};
 pub use lane::{BlockPlan, Lane, LaneBlock, LaneError, SlotRollup, execute_list};
 pub use memory::MemoryState;
 pub use overlay::{AccountChange, Overlay, StateChanges};
 pub use receipt::{Receipt, receipts_root};
-pub use rules::{BlockContext, EthereumFork, ForkSchedule, NextBlock, OpFork, ParentBlock, Rules, RulesError, known_forks};
+pub use rules::{Rules, RulesError};
+pub use stack::{FeeAccounts, HeaderRules};
 pub use state::{Account, Code, StateError, StateKey, StateView};
+pub use traced::TracedView;
 pub use transaction::{BlockTx, Deposit, TxFees, TxOutcome, TxStatus};

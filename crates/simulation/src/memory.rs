@@ -75,6 +75,22 @@ impl MemoryState {
         self.accounts.iter().map(|(address, account)| (*address, account))
     }
 
+    /// The slots of an account that are not zero, in order.
+    pub fn slots_of(&self, address: Address) -> impl Iterator<Item = (U256, U256)> {
+        self.storage.get(&address).into_iter().flatten().map(|(slot, value)| (*slot, *value))
+    }
+
+    /// The code of an account; `None` for one without.
+    pub fn code_of(&self, address: Address) -> Option<&Code> {
+        let account = self.accounts.get(&address).filter(|account| account.has_code())?;
+        self.code.get(&account.code_hash)
+    }
+
+    /// The recorded hashes of blocks by number, in order.
+    pub fn block_hashes(&self) -> impl Iterator<Item = (u64, B256)> {
+        self.block_hashes.iter().map(|(number, hash)| (*number, *hash))
+    }
+
     /// The root of an account's storage trie.
     pub fn storage_root(&self, address: Address) -> B256 {
         self.storage.get(&address).map_or(alloy_trie::EMPTY_ROOT_HASH, |slots| {

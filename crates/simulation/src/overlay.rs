@@ -1,11 +1,8 @@
 //! Writes on top of a read-only state, with an undo log.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
-use alloy_primitives::{Address, B256, U256, keccak256};
+use alloy_primitives::{Address, B256, U256, keccak256, map::HashMap};
 use revm::{
     Database,
     state::{Account as EvmAccount, AccountInfo, EvmState},
@@ -86,10 +83,10 @@ impl Overlay {
     pub fn new(base: Arc<dyn StateView>) -> Self {
         Self {
             base,
-            accounts: HashMap::new(),
-            storage: HashMap::new(),
-            cleared: HashMap::new(),
-            code: HashMap::new(),
+            accounts: HashMap::default(),
+            storage: HashMap::default(),
+            cleared: HashMap::default(),
+            code: HashMap::default(),
             undo: Vec::new(),
         }
     }

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use alloy_consensus::{Transaction, TxEnvelope};
+use alloy_consensus::{Transaction, TxEip7702, TxEnvelope};
 use alloy_eips::eip2718::{Decodable2718, Encodable2718};
 use alloy_evm::{FromRecoveredTx, FromTxWithEncoded};
 use alloy_op_evm::OpTx;
-use alloy_primitives::{Address, B256, Bytes, Log, U256, keccak256};
+use alloy_primitives::{Address, B256, Bytes, ChainId, Log, U256, keccak256};
+use alloy_rlp::length_of_length;
 use lockstep_primitives::{SignedTx, TxDecodeError};
 use op_alloy::consensus::TxDeposit;
-use revm::context::TxEnv;
+use revm::{context::TxEnv, context_interface::either::Either};
 
-use crate::evm::Work;
+use crate::{evm::Work, stack::op::DEPOSIT_TYPE};
 
 /// An OP-stack deposit (type 0x7e), which only a rollup's forced prefix holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +50,7 @@ impl BlockTx {
     /// # Errors
     /// As [`SignedTx::decode_any`].
     pub fn decode(raw: Bytes) -> Result<Self, TxDecodeError> {
-        if raw.first() == Some(&0x7e) {
+        if raw.first() == Some(&DEPOSIT_TYPE) {
             let mut rest = raw.as_ref();
             let tx = TxDeposit::decode_2718(&mut rest).map_err(|error| TxDecodeError::Undecodable(error.to_string()))?;
             if !rest.is_empty() {
@@ -96,7 +97,7 @@ impl BlockTx {
     pub fn tx_type(&self) -> u8 {
         match self {
             Self::Signed(tx) => tx.envelope().tx_type() as u8,
-            Self::Deposit(_) => 0x7e,
+            Self::Deposit(_) => DEPOSIT_TYPE,
         }
     }
 
@@ -113,6 +114,22 @@ impl BlockTx {
         }
     }
 
+    /// The accounts whose nonces its authorizations use up on `chain` (EIP-7702), see [`SignedTx::authorities`].
+    pub fn authorities(&self, chain: ChainId) -> impl Iterator<Item = (Address, u64)> {
+        let signed = match self {
+            Self::Signed(tx) => Some(tx),
+            Self::Deposit(_) => None,
+        };
+        signed.into_iter().flat_map(move |tx| tx.authorities(chain))
+    }
+
+    /// How many bytes of an encoded block it takes: a typed transaction is wrapped as a string, a legacy one is a list itself.
+    pub(crate) fn encoded_length(&self) -> u64 {
+        let raw = self.raw().len();
+        let wrapped = if self.tx_type() == 0 { raw } else { raw + length_of_length(raw) };
+        u64::try_from(wrapped).unwrap_or(u64::MAX)
+    }
+
     /// The priority fee per gas that it pays at a base fee, in wei.
     pub(crate) fn priority_fee_per_gas(&self, base_fee: u64) -> u128 {
         match self {
@@ -121,9 +138,10 @@ impl BlockTx {
         }
     }
 
-    pub(crate) fn work(&self) -> Work {
+    /// What is to be run; `millionths` is what its data weighs.
+    pub(crate) fn work(&self, millionths: u64) -> Work {
         match self {
-            Self::Signed(tx) => Work::Tx(Box::new(tx_env(tx)), tx.raw().clone()),
+            Self::Signed(tx) => Work::Tx { env: Box::new(tx_env(tx)), raw: tx.raw().clone(), millionths },
             Self::Deposit(deposit) => {
                 Work::Deposit(Box::new(OpTx::from_encoded_tx(&deposit.tx, deposit.tx.from, deposit.raw.clone())))
             }
@@ -138,7 +156,12 @@ fn tx_env(tx: &SignedTx) -> TxEnv {
         TxEnvelope::Eip2930(tx) => TxEnv::from_recovered_tx(tx.tx(), signer),
         TxEnvelope::Eip1559(tx) => TxEnv::from_recovered_tx(tx.tx(), signer),
         TxEnvelope::Eip4844(tx) => TxEnv::from_recovered_tx(tx.tx().tx(), signer),
-        TxEnvelope::Eip7702(tx) => TxEnv::from_recovered_tx(tx.tx(), signer),
+        TxEnvelope::Eip7702(set_code) => {
+            // The conversion would recover every authority once more.
+            let without = TxEip7702 { authorization_list: Vec::new(), ..set_code.tx().clone() };
+            let authorization_list = tx.authorizations().iter().cloned().map(Either::Right).collect();
+            TxEnv { authorization_list, ..TxEnv::from_recovered_tx(&without, signer) }
+        }
     }
 }
 
@@ -153,13 +176,17 @@ pub enum TxStatus {
     Halted(String),
 }
 
-/// What a transaction paid beyond the L1 data and operator fees, in wei.
+/// What a transaction paid, in wei, beside what it transferred.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TxFees {
     /// To the block's beneficiary.
     pub priority: U256,
     /// Burned, or into the OP-stack's base fee vault.
     pub base: U256,
+    /// For its data on L1, into the OP-stack's L1 fee vault.
+    pub l1_data: U256,
+    /// Into the OP-stack's operator fee vault (Isthmus).
+    pub operator: U256,
 }
 
 /// What a transaction did.

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use alloy_consensus::{SignableTransaction, TxEnvelope, TxLegacy};
-use alloy_primitives::{Bytes, TxKind, U256};
+use alloy_consensus::{SignableTransaction, TxEip4844, TxEnvelope, TxLegacy};
+use alloy_primitives::{B256, Bytes, TxKind, U256};
 use lockstep_pool::{Limits, check};
 use lockstep_primitives::{Asset, Bundle, Leg, Place, Reason, Rejection, RevertMode, SignedTx};
 use lockstep_testkit::{Call, GWEI, bundle, gwei, sign_digest, user};
@@ -180,6 +180,65 @@ fn a_gas_limit_above_that_of_the_rollup_is_refused() {
     assert_refused(checked(&asking(OP, OP_TX_GAS + 1)), "gas_limit_too_high", Place::tx(OP, 0, 0), reason);
     assert_eq!(checked(&asking(ETH, ETH_TX_GAS)), Ok(()));
     assert_eq!(checked(&asking(OP, ETH_TX_GAS + 1)), Ok(()), "each rollup has a limit of its own");
+}
+
+/// A blob transaction in its block form.
+fn with_blob(chain: u64) -> Bundle {
+    let tx = TxEip4844 {
+        chain_id: chain,
+        gas_limit: 21_000,
+        max_fee_per_gas: 20 * GWEI,
+        to: PAYEE,
+        blob_versioned_hashes: vec![B256::with_last_byte(1)],
+        max_fee_per_blob_gas: 1,
+        ..TxEip4844::default()
+    };
+    let signature = sign_digest(user(0), tx.signature_hash());
+    let envelope = TxEnvelope::from(tx.into_signed(signature));
+    bundle().tx(chain, Arc::new(SignedTx::from_parts(envelope, address(0)))).build()
+}
+
+#[test]
+fn a_blob_transaction_is_refused_where_blocks_hold_none() {
+    assert_refused(checked(&with_blob(OP)), "blob_transaction", Place::tx(OP, 0, 0), Reason::BlobTransaction);
+    assert_eq!(checked(&with_blob(ETH)), Ok(()));
+}
+
+#[test]
+fn less_gas_than_a_transaction_costs_at_least_is_refused() {
+    let calling = |data: &'static [u8], gas| {
+        bundle().tx(ETH, Call::contract(PAYEE, Bytes::from_static(data), gas).sign(ETH, user(0), 0, GWEI)).build()
+    };
+    // Two zero bytes and one other are six tokens; each costs 10 gas by the floor, which is more than what calldata costs.
+    let reason = Reason::GasBelowMinimum { gas: 21_059, minimum: 21_060 };
+    assert_refused(checked(&calling(&[0, 0, 7], 21_059)), "gas_below_minimum", Place::tx(ETH, 0, 0), reason);
+    assert_eq!(checked(&calling(&[0, 0, 7], 21_060)), Ok(()));
+    let mut before = heads();
+    before.get_mut(&ETH).expect("it is served").rules.calldata_floor = false;
+    let checked = |gas| check(&calling(&[0, 0, 7], gas), &before, NOW, &Limits::default());
+    let reason = Reason::GasBelowMinimum { gas: 21_023, minimum: 21_024 };
+    assert_refused(checked(21_023), "gas_below_minimum", Place::tx(ETH, 0, 0), reason);
+    assert_eq!(checked(21_024), Ok(()), "before Prague there is no floor");
+}
+
+#[test]
+fn init_code_beyond_the_limit_is_refused() {
+    let creating = |bytes: usize| {
+        let tx = TxLegacy {
+            chain_id: Some(ETH),
+            gas_price: 20 * GWEI,
+            gas_limit: 10_000_000,
+            to: TxKind::Create,
+            input: vec![0; bytes].into(),
+            ..TxLegacy::default()
+        };
+        let signature = sign_digest(user(0), tx.signature_hash());
+        let tx = SignedTx::from_parts(TxEnvelope::from(tx.into_signed(signature)), address(0));
+        bundle().tx(ETH, Arc::new(tx)).build()
+    };
+    let reason = Reason::InitCodeTooLarge { bytes: 49_153, limit: 49_152 };
+    assert_refused(checked(&creating(49_153)), "init_code_too_large", Place::tx(ETH, 0, 0), reason);
+    assert_eq!(checked(&creating(49_152)), Ok(()));
 }
 
 #[test]

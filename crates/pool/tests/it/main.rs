@@ -8,4 +8,5 @@ mod expiry;
 mod indexes;
 mod lookups;
 mod replacement;
+mod set_code;
 mod support;

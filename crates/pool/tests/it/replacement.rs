@@ -278,3 +278,33 @@ fn asking_whether_a_bundle_could_come_in_changes_nothing() {
     assert!(pool.admit(&bundle().tx(ETH, tx).build(), Kind::Bundle).is_ok());
     assert!(!pool.pays(ETH, address(3)) && !pool.has_nonce(ETH, address(0), 2));
 }
+
+#[test]
+fn a_landed_bundle_comes_back_past_its_own_nonce_but_not_past_a_later_one() {
+    let mut pool = pool();
+    let landed = hold(&mut pool, &version(5));
+    let entry = pool.remove(landed).expect("it was there");
+    let refused = insert(&mut pool, &version(5), Kind::Bundle);
+    let reason = Reason::ReplacementNonceTooLow { nonce: 5, current: 5 };
+    assert_refused(refused, "replacement_nonce_too_low", Place::BUNDLE, reason);
+    let back = pool.bring_back(entry.bundle, entry.kind, entry.sequence, entry.received_s).expect("its own nonce is no obstacle");
+    assert_eq!((back.hash, pending(&pool)), (landed, vec![landed]));
+
+    let entry = pool.remove(landed).expect("it was there");
+    let later = hold(&mut pool, &version(6));
+    let refused = pool.bring_back(entry.bundle, entry.kind, entry.sequence, entry.received_s);
+    let reason = Reason::ReplacementNonceTooLow { nonce: 5, current: 6 };
+    assert_refused(refused, "replacement_nonce_too_low", Place::BUNDLE, reason);
+    assert_eq!(pending(&pool), [later]);
+}
+
+#[test]
+fn public_transactions_are_counted_while_they_are_pending() {
+    let mut pool = pool();
+    let public = hold_as(&mut pool, &single(ETH, 0, 0), Kind::Transaction);
+    hold_as(&mut pool, &single(ETH, 1, 0), Kind::PrivateTransaction);
+    hold(&mut pool, &single(OP, 0, 0));
+    assert_eq!(pool.transactions(), 1);
+    pool.remove(public);
+    assert_eq!(pool.transactions(), 0);
+}

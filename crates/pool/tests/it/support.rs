@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use alloy_consensus::TxEip1559;
-use alloy_primitives::{Address, B256, Bytes, TxKind};
+use alloy_consensus::{SignableTransaction, TxEip1559, TxEip7702, TxEnvelope};
+use alloy_eips::eip7702::Authorization;
+use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
 use lockstep_pool::{Head, Heads, Inserted, Kind, Limits, Pool};
-use lockstep_primitives::{Bundle, ChainId, Place, Reason, Rejection, Replacement, SignedTx};
-use lockstep_testkit::{GENESIS_TIME, GWEI, JOVIAN, OSAKA, bundle, gwei, sign, transfer, user};
+use lockstep_primitives::{Bundle, ChainId, Place, Reason, Rejection, Replacement, SignedTx, TxRules};
+use lockstep_testkit::{GENESIS_TIME, GWEI, JOVIAN, OSAKA, bundle, gwei, sign, sign_digest, transfer, user};
 
 /// A rollup where one transaction may ask for less gas than the block has.
 pub(crate) const ETH: ChainId = OSAKA;
@@ -34,8 +35,10 @@ pub(crate) fn heads() -> Heads {
 
 /// Where the rollups are later.
 pub(crate) fn heads_at(eth: u64, op: u64) -> Heads {
-    let head = |number, tx_gas_limit| Head { number, timestamp: NOW, tx_gas_limit, base_fee: 0 };
-    [(ETH, head(eth, ETH_TX_GAS)), (OP, head(op, OP_TX_GAS))].into()
+    let head = |number, tx_gas_limit, rules| Head { number, timestamp: NOW, tx_gas_limit, base_fee: 0, rules };
+    let osaka = TxRules { gas_cap: Some(ETH_TX_GAS), calldata_floor: true, blobs: true, set_code: true, max_init_code: 49_152 };
+    let jovian = TxRules { gas_cap: None, blobs: false, ..osaka };
+    [(ETH, head(eth, ETH_TX_GAS, osaka)), (OP, head(op, OP_TX_GAS, jovian))].into()
 }
 
 /// A user, by number.
@@ -51,6 +54,29 @@ pub(crate) fn pay(chain: ChainId, number: usize, nonce: u64) -> Arc<SignedTx> {
 /// A small payment by a user to somebody.
 pub(crate) fn pay_to(chain: ChainId, number: usize, nonce: u64, to: Address) -> Arc<SignedTx> {
     transfer(chain, user(number), nonce, to, gwei(1), GWEI)
+}
+
+/// A transaction by `sender` (user, nonce) that authorizes code for users (user, nonce, chain of the authorization).
+pub(crate) fn authorizing(chain: ChainId, sender: (usize, u64), authorities: &[(usize, u64, ChainId)]) -> Arc<SignedTx> {
+    let authorization = |(number, nonce, chain): &(usize, u64, ChainId)| {
+        let authorization = Authorization { chain_id: U256::from(*chain), address: PAYEE, nonce: *nonce };
+        let signature = sign_digest(user(*number), authorization.signature_hash());
+        authorization.into_signed(signature)
+    };
+    let tx = TxEip7702 {
+        chain_id: chain,
+        nonce: sender.1,
+        gas_limit: 1_000_000,
+        max_fee_per_gas: 20 * GWEI,
+        max_priority_fee_per_gas: GWEI,
+        to: PAYEE,
+        value: U256::ZERO,
+        access_list: Default::default(),
+        authorization_list: authorities.iter().map(authorization).collect(),
+        input: Bytes::new(),
+    };
+    let signature = sign_digest(user(sender.0), tx.signature_hash());
+    Arc::new(SignedTx::from_parts(TxEnvelope::from(tx.into_signed(signature)), address(sender.0)))
 }
 
 /// A bundle of one small payment.

@@ -148,17 +148,34 @@ impl Transfer {
     }
 }
 
-/// What the OP stack takes for a transaction's data: its estimated compressed size (in millionths of a byte) times the price.
-fn l1_fee(tx: &SignedTx) -> U256 {
+fn op_fork(rules: Rules) -> OpFork {
+    let Rules::OpStack(fork) = rules else { panic!("{rules:?} has no such fee") };
+    fork
+}
+
+/// What the OP stack takes for a transaction's data: its estimated compressed size (in millionths of a byte) times the price;
+/// under Ecotone a sixteenth of its calldata gas times the price.
+fn l1_fee(rules: Rules, tx: &SignedTx) -> U256 {
     let price = U256::from(16) * U256::from(L1_BASE_FEE) * U256::from(L1_BASE_FEE_SCALAR)
         + U256::from(BLOB_BASE_FEE) * U256::from(BLOB_BASE_FEE_SCALAR);
+    if op_fork(rules) == OpFork::Ecotone {
+        return U256::from(calldata_gas(tx.raw())) * price / U256::from(16_000_000);
+    }
     U256::from(op_revm::estimate_tx_compressed_size(tx.raw())) * price / U256::from(1_000_000_000_000_u64)
+}
+
+fn calldata_gas(bytes: &[u8]) -> u64 {
+    bytes.iter().map(|byte| if *byte == 0 { 4 } else { 16 }).sum()
 }
 
 /// What the OP stack takes for a transaction's execution.
 fn operator_fee(rules: Rules, gas_used: u64) -> U256 {
+    let fork = op_fork(rules);
+    if fork < OpFork::Isthmus {
+        return U256::ZERO;
+    }
     let product = U256::from(gas_used) * U256::from(OPERATOR_SCALAR);
-    let scaled = if rules == JOVIAN { product * U256::from(100) } else { product / U256::from(1_000_000) };
+    let scaled = if fork >= OpFork::Jovian { product * U256::from(100) } else { product / U256::from(1_000_000) };
     scaled + U256::from(OPERATOR_CONSTANT)
 }
 
@@ -173,10 +190,14 @@ fn fees_go_where_the_rules_send_them(rules: Rules, transfers: &[Transfer]) -> Ch
         let gas_used = U256::from(outcome.gas_used);
         prop_assert_eq!(outcome.fees.base, gas_used * U256::from(BASE_FEE));
         prop_assert_eq!(outcome.fees.priority, gas_used * gwei(transfer.tip));
+        if rules.is_op_stack() {
+            prop_assert_eq!(outcome.fees.l1_data, l1_fee(rules, &tx));
+            prop_assert_eq!(outcome.fees.operator, operator_fee(rules, outcome.gas_used));
+        }
         base += outcome.fees.base;
         priority += outcome.fees.priority;
-        l1 += l1_fee(&tx);
-        operator += operator_fee(rules, outcome.gas_used);
+        l1 += outcome.fees.l1_data;
+        operator += outcome.fees.operator;
     }
     let after = after(&before, &block);
     prop_assert_eq!(balance(&after, BENEFICIARY), priority);
@@ -186,6 +207,7 @@ fn fees_go_where_the_rules_send_them(rules: Rules, transfers: &[Transfer]) -> Ch
         prop_assert_eq!(balance(&after, OPERATOR_FEE_VAULT), operator);
         U256::ZERO
     } else {
+        prop_assert_eq!((l1, operator), (U256::ZERO, U256::ZERO));
         base
     };
     prop_assert_eq!(supply(&after) + burned, supply(&before));
@@ -207,6 +229,11 @@ proptest! {
     #[test]
     fn the_op_stack_burns_nothing_under_isthmus_rules(transfers in vec(transfer(), 1..16)) {
         fees_go_where_the_rules_send_them(ISTHMUS, &transfers)?;
+    }
+
+    #[test]
+    fn the_op_stack_burns_nothing_under_older_and_newer_rules(fork in 0..OpFork::ALL.len(), transfers in vec(transfer(), 1..16)) {
+        fees_go_where_the_rules_send_them(Rules::OpStack(OpFork::ALL[fork]), &transfers)?;
     }
 
     #[test]
@@ -292,7 +319,7 @@ fn the_l1_and_operator_fees_have_to_be_there_too() {
     let tx = capped(FEE_CAP);
     let execution = U256::from(21_000) * U256::from(FEE_CAP) + gwei(1);
     for rules in [ISTHMUS, JOVIAN] {
-        let cost = execution + l1_fee(&tx) + operator_fee(rules, 21_000);
+        let cost = execution + l1_fee(rules, &tx) + operator_fee(rules, 21_000);
         let mut state = genesis(rules);
         state.set_account(address(0), cost - U256::from(1), 0, Bytes::new());
         let refusal = verdict(&mut open(rules, &state), Arc::clone(&tx)).expect_err("one wei is missing");
@@ -303,9 +330,10 @@ fn the_l1_and_operator_fees_have_to_be_there_too() {
 }
 
 #[test]
-fn only_osaka_caps_the_gas_of_one_transaction() {
+fn only_osaka_and_karst_cap_the_gas_of_one_transaction() {
     const CAP: u64 = 1 << 24;
-    let osaka = [EthereumFork::Osaka, EthereumFork::Bpo1, EthereumFork::Bpo2].map(Rules::Ethereum);
+    let karst = Rules::OpStack(OpFork::Karst);
+    let osaka = [EthereumFork::Osaka, EthereumFork::Bpo1, EthereumFork::Bpo2].map(Rules::Ethereum).into_iter().chain([karst]);
     let asking = |gas| Call::pay(address(1), gwei(1)).with_gas(gas).sign(CHAIN, user(0), 0, GWEI);
     for rules in osaka {
         let refusal = verdict(&mut open(rules, &genesis(rules)), asking(CAP + 1));

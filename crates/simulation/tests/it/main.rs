@@ -2,10 +2,12 @@
 //! of did, a value that is not there is named, a stand-in speaks for one signature only, and no wei comes from nowhere.
 
 mod fees;
+mod forks;
 mod lists;
 mod missing;
 mod plans;
 mod rollback;
+mod room;
 mod stand_ins;
 mod support;
 mod system_calls;

@@ -8,8 +8,8 @@ use alloy_eips::eip7702::Authorization;
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
 use lockstep_primitives::{ChainId, SignedTx};
 use lockstep_simulation::{
-    AccountChange, BlockContext, BlockSummary, BlockTx, MemoryState, PendingBlock, Receipt, Rules, SlotRollup, StateView,
-    TxOutcome,
+    AccountChange, BlockContext, BlockSummary, BlockTx, DataLimits, MemoryState, PendingBlock, Receipt, Rules, SlotRollup,
+    StateView, TxOutcome,
 };
 use lockstep_testkit::{CANCUN, FEE_CAP, GENESIS_TIME, GWEI, ISTHMUS, JOVIAN, PRAGUE, World, ether, sign, sign_digest, user};
 use proptest::{prelude::*, test_runner::RngSeed};
@@ -75,6 +75,8 @@ pub(crate) fn context(rules: Rules) -> BlockContext {
         parent_beacon_block_root: rules.has_beacon_root().then_some(B256::repeat_byte(0xbe)),
         excess_blob_gas: rules.blobs().map(|_| 0),
         extra_data: Bytes::new(),
+        data: DataLimits::default(),
+        deposits_only: false,
     }
 }
 

@@ -55,6 +55,7 @@ fn both_contracts_are_written_and_nothing_else_is() {
         Rules::Ethereum(EthereumFork::Bpo2),
         Rules::OpStack(OpFork::Isthmus),
         Rules::OpStack(OpFork::Jovian),
+        Rules::OpStack(OpFork::Karst),
     ];
     for rules in rules {
         let block = open(rules, &genesis());
@@ -69,6 +70,10 @@ fn both_contracts_are_written_and_nothing_else_is() {
 fn cancun_remembers_the_beacon_root_only_and_shanghai_nothing() {
     let cancun = Rules::Ethereum(EthereumFork::Cancun);
     assert_eq!(changes(&open(cancun, &genesis())), BTreeMap::from([beacon_root(&context(cancun))]));
+    for fork in [OpFork::Ecotone, OpFork::Fjord, OpFork::Granite, OpFork::Holocene] {
+        let rules = Rules::OpStack(fork);
+        assert_eq!(changes(&open(rules, &genesis())), BTreeMap::from([beacon_root(&context(rules))]), "{fork:?}");
+    }
     let shanghai = Rules::Ethereum(EthereumFork::Shanghai);
     assert_eq!(changes(&open(shanghai, &genesis())), BTreeMap::new());
 }
