@@ -18,6 +18,12 @@ pub trait DeliveryAdapter: Send + Sync + fmt::Debug {
     /// The highest level of guarantee that a list delivered this way can carry.
     fn carries(&self) -> Guarantee;
 
+    /// Whether its node decides on a block before the block's timestamp, so that a list has to be handed in as soon as it is
+    /// decided instead of at that time.
+    fn hands_in_early(&self) -> bool {
+        false
+    }
+
     /// What the blocks after `parent` with those timestamps will be, for a proposer.
     ///
     /// # Errors

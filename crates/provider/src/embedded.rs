@@ -120,6 +120,8 @@ impl EmbeddedRollup {
             parent_beacon_block_root: rules.has_beacon_root().then_some(B256::ZERO),
             excess_blob_gas: rules.blobs().map(|_| 0),
             extra_data: header::extra_data(rules),
+            data: Default::default(),
+            deposits_only: false,
         };
         let header = header::genesis(&context, state.root());
         let hash = header.hash_slow();
@@ -263,6 +265,7 @@ impl RollupNode for EmbeddedRollup {
                 prev_randao: header::randao(self.chain, *timestamp),
                 parent_beacon_block_root: rules.has_beacon_root().then(|| header::beacon_root(*timestamp)),
                 extra_data: header::extra_data(rules),
+                ..NextBlock::default()
             };
             let forced = l1::attributes(rules, number, *timestamp).into_iter().collect();
             plans.push(BlockPlan { next, forced });

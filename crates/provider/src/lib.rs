@@ -6,6 +6,7 @@
 
 mod adapter;
 mod embedded;
+mod engine;
 mod evidence;
 mod node;
 mod recorded;
@@ -13,7 +14,14 @@ mod remote;
 
 pub use adapter::DeliveryAdapter;
 pub use embedded::{EmbeddedBlock, EmbeddedGenesis, EmbeddedRollup, EmbeddedTx, HISTORY_BLOCKS, MAX_BLOCKS};
+pub use engine::{
+    CommitList, ControlError, EngineConfig, EngineControl, EngineError, EngineProxy, EngineTimeouts, JwtSecret, LastAttributes,
+    MAX_ANSWER_BYTES, MAX_BODY_BYTES, MAX_CONNECTIONS, MAX_CONTROL_BODY_BYTES, MAX_JOBS, MAX_LISTS, Outcome, OutcomeState,
+    PlannedAttributes, Refusal,
+};
 pub use evidence::{EvidenceError, EvidenceSource, LocalAttester};
 pub use node::{DroppedBlock, Landed, NodeError, NodeHealth, PublishedBlock, Reorg, RollupNode};
-pub use recorded::{RecordedBlock, RecordedError, short};
-pub use remote::{RemoteLimits, RemoteNode, RpcFailure};
+pub use recorded::{BLOCK_FILE, MAX_GATHER_ROUNDS, Prestate, RecordedBlock, RecordedError, gather, short, write_folder};
+pub use remote::{
+    CacheStats, DeliverySettings, EndpointStatus, FollowStats, RemoteLimits, RemoteNode, RemoteSettings, RpcFailure,
+};

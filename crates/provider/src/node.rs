@@ -202,6 +202,12 @@ pub trait RollupNode: Send + Sync + fmt::Debug {
     /// The highest level of guarantee that a list can carry which this node publishes.
     fn carries(&self) -> Guarantee;
 
+    /// Whether the node decides on a block before the block's timestamp, so that a list has to be published as soon as it is
+    /// decided instead of at that time.
+    fn hands_in_early(&self) -> bool {
+        false
+    }
+
     /// The state after a block.
     ///
     /// # Errors

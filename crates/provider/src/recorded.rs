@@ -1,16 +1,32 @@
 //! Recorded blocks: a node's block with full transactions, and the state it touches.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+mod files;
+mod gather;
+mod prestate;
 
-use alloy::{eips::eip2718::Encodable2718, rpc::types::Header};
-use alloy_primitives::{Address, B256, Bloom, Bytes, ChainId, U256};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use alloy::rpc::types::Header;
+use alloy_primitives::{Address, B256, Bloom, ChainId, U256};
 use lockstep_primitives::{Reason, TxDecodeError};
 use lockstep_simulation::{
-    BlockContext, BlockSummary, BlockTx, ForkSchedule, MemoryState, PendingBlock, RulesError, SimulationError, known_forks,
+    BlockContext, BlockSummary, BlockTx, DataLimits, ForkSchedule, MemoryState, PendingBlock, RulesError, SimulationError,
+    StateView, known_forks,
 };
-use op_alloy::consensus::TxDeposit;
 use serde::Deserialize;
 use serde_json::Value;
+
+use crate::{NodeError, remote::encode};
+
+pub use files::write_folder;
+pub use gather::{MAX_GATHER_ROUNDS, gather};
+pub use prestate::Prestate;
+
+/// The file of the block itself, as `eth_getBlockByHash` answers with full transactions.
+pub const BLOCK_FILE: &str = "block.json";
 
 /// Why a recorded block cannot be replayed at all.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +69,55 @@ pub enum RecordedError {
     /// The EVM failed.
     #[error(transparent)]
     Simulation(#[from] SimulationError),
+    /// An account's code is none.
+    #[error("the code of {address} is malformed: {cause}")]
+    Code {
+        /// The account.
+        address: Address,
+        /// Why.
+        cause: String,
+    },
+    /// The node that the state is read from.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// What a block reads does not come to an end, or does not come at all.
+    #[error("the state was not complete after fetching: at most {} rounds are made", MAX_GATHER_ROUNDS)]
+    Incomplete,
+    /// The process is being stopped.
+    #[error("the execution was stopped: {0}")]
+    Stopped(String),
+    /// A folder is there already.
+    #[error("{} is there already: --force replaces it", .0.display())]
+    Exists(PathBuf),
+    /// A folder cannot be written.
+    #[error("{} cannot be written: {cause}", .folder.display())]
+    Unwritable {
+        /// Which one.
+        folder: PathBuf,
+        /// Why.
+        cause: String,
+    },
+}
+
+impl RecordedError {
+    /// A stable name of the error.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Unreadable { .. } => "unreadable_file",
+            Self::Transaction { .. } => "undecodable_transaction",
+            Self::UnknownChain(_) => "unknown_chain",
+            Self::NoChainId => "no_chain_id",
+            Self::Rules(_) => "no_rules",
+            Self::Invalid { .. } => "invalid_transaction",
+            Self::Simulation(_) => "engine_failed",
+            Self::Code { .. } => "malformed_code",
+            Self::Node(error) => error.code(),
+            Self::Incomplete => "state_incomplete",
+            Self::Stopped(_) => "stopped",
+            Self::Exists(_) => "folder_exists",
+            Self::Unwritable { .. } => "unwritable_folder",
+        }
+    }
 }
 
 /// A block as a node recorded it, with the state it touches.
@@ -79,52 +144,28 @@ struct BlockFile {
     withdrawals: Vec<alloy::eips::eip4895::Withdrawal>,
 }
 
-#[derive(Deserialize)]
-struct AccountFile {
-    #[serde(default)]
-    balance: U256,
-    #[serde(default, deserialize_with = "number_or_quantity")]
-    nonce: u64,
-    #[serde(default)]
-    code: Bytes,
-    #[serde(default)]
-    storage: BTreeMap<B256, B256>,
-}
-
-/// geth writes the nonce as a JSON number, other nodes as a hex quantity.
-fn number_or_quantity<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Either {
-        Number(u64),
-        Quantity(alloy_primitives::U64),
-    }
-    Ok(match Either::deserialize(deserializer)? {
-        Either::Number(number) => number,
-        Either::Quantity(quantity) => quantity.to(),
-    })
-}
-
 impl RecordedBlock {
-    /// Reads `block.json` (as eth_getBlockByHash answers with full transactions) and `prestate.json` (as geth's prestate
-    /// tracer writes it) from a folder.
+    /// Reads `block.json` (as eth_getBlockByHash answers with full transactions), `prestate.json` (as geth's prestate tracer
+    /// writes it) and, where it is there, `block_hashes.json` (hashes by number, for `BLOCKHASH`) from a folder.
     ///
     /// # Errors
     /// When a file is absent or malformed.
     pub fn read(folder: &Path) -> Result<Self, RecordedError> {
-        let block: BlockFile = read_json(folder, "block.json")?;
-        let accounts: BTreeMap<Address, AccountFile> = read_json(folder, "prestate.json")?;
-        let mut prestate = MemoryState::new();
-        for (address, account) in accounts {
-            prestate.set_account(address, account.balance, account.nonce, account.code);
-            for (slot, value) in account.storage {
-                prestate.set_storage(address, slot.into(), value.into());
-            }
-        }
+        Self::parse(files::read_json(folder, BLOCK_FILE)?, &Prestate::read(folder)?)
+    }
+
+    /// A block as `eth_getBlockByHash` answers with full transactions, on a state.
+    ///
+    /// # Errors
+    /// When the block or a code of the state is malformed.
+    pub fn parse(block: Value, prestate: &Prestate) -> Result<Self, RecordedError> {
+        let block: BlockFile = serde_json::from_value(block)
+            .map_err(|error| RecordedError::Unreadable { file: BLOCK_FILE, cause: error.to_string() })?;
+        let mut prestate = prestate.state()?;
         let number = block.header.inner.number;
         prestate.set_block_hash(number.saturating_sub(1), block.header.inner.parent_hash);
         let transactions: Vec<BlockTx> =
-            block.transactions.into_iter().enumerate().map(|(index, value)| decode(index, value)).collect::<Result<_, _>>()?;
+            block.transactions.iter().enumerate().map(|(index, value)| decode(index, value)).collect::<Result<_, _>>()?;
         let chain = transactions.iter().find_map(|tx| match tx {
             BlockTx::Signed(tx) => tx.chain_id(),
             BlockTx::Deposit(_) => None,
@@ -157,6 +198,9 @@ impl RecordedBlock {
             parent_beacon_block_root: header.parent_beacon_block_root,
             excess_blob_gas: header.excess_blob_gas,
             extra_data: header.extra_data.clone(),
+            // What is in the block was let in.
+            data: DataLimits::default(),
+            deposits_only: false,
         })
     }
 
@@ -165,7 +209,15 @@ impl RecordedBlock {
     /// # Errors
     /// When a transaction is invalid or the EVM fails.
     pub fn execute(&self, context: BlockContext) -> Result<PendingBlock, RecordedError> {
-        let mut block = PendingBlock::open(context, Arc::clone(&self.prestate) as _)?;
+        self.execute_on(context, Arc::clone(&self.prestate) as _)
+    }
+
+    /// Executes the block on another view of the state before it.
+    ///
+    /// # Errors
+    /// As [`RecordedBlock::execute`].
+    pub fn execute_on(&self, context: BlockContext, state: Arc<dyn StateView>) -> Result<PendingBlock, RecordedError> {
+        let mut block = PendingBlock::open(context, state)?;
         for (index, tx) in self.transactions.iter().enumerate() {
             if let Err(reason) = block.execute(tx)? {
                 return Err(RecordedError::Invalid { index, hash: tx.hash(), reason });
@@ -203,20 +255,8 @@ pub fn short(bloom: &Bloom) -> String {
     )
 }
 
-fn read_json<T: serde::de::DeserializeOwned>(folder: &Path, file: &'static str) -> Result<T, RecordedError> {
-    let unreadable = |cause: String| RecordedError::Unreadable { file, cause };
-    let text = std::fs::read(folder.join(file)).map_err(|error| unreadable(error.to_string()))?;
-    serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))
-}
-
-fn decode(index: usize, value: Value) -> Result<BlockTx, RecordedError> {
+fn decode(index: usize, value: &Value) -> Result<BlockTx, RecordedError> {
     let failed = |cause: String| RecordedError::Transaction { index, cause };
-    let raw = if value.get("type").and_then(Value::as_str) == Some("0x7e") {
-        let tx: TxDeposit = serde_json::from_value(value).map_err(|error| failed(error.to_string()))?;
-        tx.encoded_2718()
-    } else {
-        let tx: alloy::rpc::types::Transaction = serde_json::from_value(value).map_err(|error| failed(error.to_string()))?;
-        tx.inner.into_inner().encoded_2718()
-    };
-    BlockTx::decode(raw.into()).map_err(|error: TxDecodeError| failed(error.to_string()))
+    let raw = encode(value).map_err(failed)?;
+    BlockTx::decode(raw).map_err(|error: TxDecodeError| failed(error.to_string()))
 }

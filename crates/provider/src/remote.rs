@@ -1,47 +1,98 @@
-//! A rollup's node in another process, by JSON-RPC over HTTP.
+//! A rollup's node in another process, by JSON-RPC over HTTP and WebSocket.
 //!
-//! Reading works with every node: heads are polled, state is fetched in batches pinned to a block. Making a block from a list
-//! needs a node that can be told exactly which block to make; over public JSON-RPC that is anvil, started with
-//! `--no-mining --order fifo --disable-pool-balance-checks` (and `--enable-tx-gas-limit` where Osaka's rules hold).
+//! Reading works with every node: its blocks are executed here, so that the state moves on with them, and what is not known
+//! yet is fetched in batches pinned to a block. Making exactly the block of a list needs a node that can be told to; over
+//! public JSON-RPC that is anvil, started with `--no-mining --order fifo --disable-pool-balance-checks` (and
+//! `--enable-tx-gas-limit` where Osaka's rules hold). The other ways of delivery are in [`DeliverySettings`].
 
+mod answers;
+mod block;
+mod bundle_relay;
+mod cache;
 mod chain;
+mod delivery;
 mod dev;
+mod endpoints;
+mod errors;
+mod exchange;
+mod execute;
+mod follow;
 mod heads;
 mod limits;
+mod listed;
+mod pending;
+mod prefetch;
+mod proof;
 mod publish;
+mod raw;
 mod state;
+mod subscribe;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod wire;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
-use alloy_primitives::{Address, B256, U64};
+use alloy_primitives::{Address, B256, Bytes};
 use async_trait::async_trait;
 use lockstep_primitives::{BlockList, ChainId, Guarantee, SignedTx};
 use lockstep_simulation::{BlockPlan, ForkSchedule, ParentBlock, SlotRollup, StateView};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::{
-    sync::{broadcast, watch},
+    sync::{broadcast, mpsc, watch},
     task::AbortHandle,
 };
 
 use self::{
-    chain::RemoteChain,
-    dev::DevNode,
-    heads::Heads,
-    publish::DevNodeAdapter,
+    answers::{BlockAnswer, ReceiptAnswer},
+    pending::pending_transactions,
+    prefetch::Prefetcher,
     state::{PinnedState, PinnedStates},
-    wire::{BlockAnswer, ReceiptAnswer, Rpc},
+    subscribe::HeadSignal,
+    wire::Rpc,
 };
 use crate::{DeliveryAdapter, Landed, NodeError, NodeHealth, PublishedBlock, Reorg, RollupNode};
 
-pub use limits::RemoteLimits;
-pub use wire::RpcFailure;
+pub(crate) use block::encode;
+pub(crate) use chain::RemoteChain;
 
-/// Reorgs that a slow listener may lag behind.
-const MAX_REORGS: usize = 64;
+pub use cache::CacheStats;
+pub use delivery::DeliverySettings;
+pub use endpoints::EndpointStatus;
+pub use errors::RpcFailure;
+pub use follow::FollowStats;
+pub use limits::RemoteLimits;
+
+/// What a remote node is connected by.
+#[derive(Clone)]
+pub struct RemoteSettings {
+    /// The rollup.
+    pub chain: ChainId,
+    /// When which rules hold.
+    pub forks: ForkSchedule,
+    /// The addresses of its node, or of several nodes of the same rollup: `http://` and `https://` for calls, at least one;
+    /// `ws://` and `wss://` to hear of new heads and public transactions.
+    pub urls: Vec<String>,
+    /// Bounds.
+    pub limits: RemoteLimits,
+    /// How lists get onto the chain.
+    pub delivery: DeliverySettings,
+}
+
+impl fmt::Debug for RemoteSettings {
+    /// Without the addresses, which may hold the account's key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteSettings")
+            .field("chain", &self.chain)
+            .field("forks", &self.forks)
+            .field("urls", &self.urls.len())
+            .field("limits", &self.limits)
+            .field("delivery", &self.delivery)
+            .finish()
+    }
+}
 
 /// A rollup's node, reached by JSON-RPC.
 pub struct RemoteNode {
@@ -49,37 +100,54 @@ pub struct RemoteNode {
     /// How lists get onto its chain; `None` when it can only be read.
     adapter: Option<Box<dyn DeliveryAdapter>>,
     states: Mutex<PinnedStates>,
-    reorgs: broadcast::Sender<Reorg>,
-    polling: AbortHandle,
+    prefetcher: Prefetcher,
+    following: AbortHandle,
 }
 
 impl RemoteNode {
-    /// Connects to the node at `url`, checks that it serves `chain` under the rules of `forks`, and follows its head until
-    /// it is dropped. To be called inside a tokio runtime.
+    /// As [`RemoteNode::open`], for a single address, with whatever delivery the node is capable of.
     ///
     /// # Errors
-    /// When the node cannot be reached, serves another chain, or is a dev node that executes other rules.
+    /// As [`RemoteNode::open`].
     pub async fn connect(chain: ChainId, url: &str, forks: ForkSchedule, limits: RemoteLimits) -> Result<Self, NodeError> {
-        let rpc = Rpc::new(chain, url, Duration::from_millis(limits.timeout_ms))?;
-        let served = rpc.ask::<U64>("eth_chainId", json!([])).await?.to::<u64>();
-        if served != chain {
-            return Err(NodeError::WrongChain { chain, served });
-        }
-        // Some gateways do not forward it; everything that reads works all the same.
-        let client = rpc.call::<String>("web3_clientVersion", json!([])).await;
-        let client = client.unwrap_or_else(|_| "a node that does not say what it is".into());
-        let heads = Heads::open(rpc.clone(), forks.clone()).await?;
-        let polling = tokio::spawn(Arc::clone(&heads).follow(Duration::from_millis(limits.poll_ms))).abort_handle();
-        tracing::info!(chain, client, "connected to the rollup's node");
-        let chain = RemoteChain { chain, forks, limits, rpc, client, heads };
-        let adapter: Option<Box<dyn DeliveryAdapter>> = if DevNode::is_one(&chain.client) {
-            let dev = DevNode::ask(&chain.rpc, &chain.forks, chain.seen().timestamp).await?;
-            Some(Box::new(DevNodeAdapter::new(chain.clone(), dev)))
-        } else {
-            None
-        };
-        let states = Mutex::new(PinnedStates::new(limits.max_states));
-        Ok(Self { chain, adapter, states, reorgs: broadcast::channel(MAX_REORGS).0, polling })
+        let delivery = DeliverySettings::Auto;
+        Self::open(RemoteSettings { chain, forks, urls: vec![url.to_owned()], limits, delivery }).await
+    }
+
+    /// Connects to a rollup's node, checks that it serves that chain, and follows its head until it is dropped. Of several
+    /// addresses one that works is enough. To be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// When no address works, the node serves another chain, or it does not fit the way of delivery.
+    pub async fn open(settings: RemoteSettings) -> Result<Self, NodeError> {
+        let RemoteSettings { chain, forks, urls, limits, delivery } = settings;
+        let chain = RemoteChain::open(Rpc::new(chain, &urls, limits)?, forks).await?;
+        let adapter = delivery.open(chain.clone()).await?;
+        let signal = HeadSignal::start(&chain.rpc);
+        let following = tokio::spawn(Arc::clone(&chain.follower).follow(signal)).abort_handle();
+        let (states, prefetcher) = (Mutex::new(PinnedStates::new(limits.max_states)), Prefetcher::new(&limits));
+        Ok(Self { chain, adapter, states, prefetcher, following })
+    }
+
+    /// How the cached state serves its readers.
+    pub fn stats(&self) -> CacheStats {
+        self.chain.follower.cache().stats()
+    }
+
+    /// What following the head came to.
+    pub fn follow_stats(&self) -> FollowStats {
+        self.chain.follower.stats()
+    }
+
+    /// How every `http://` and `https://` address is, in the order in which they were named.
+    pub fn endpoints(&self) -> Vec<EndpointStatus> {
+        self.chain.rpc.endpoints()
+    }
+
+    /// The public transactions that the node comes to know from now on, as EIP-2718 bytes. What a slow reader does not take in
+    /// time is dropped and counted.
+    pub fn public_flow(&self) -> mpsc::Receiver<Bytes> {
+        pending_transactions(&self.chain.rpc)
     }
 
     /// What the node calls itself, as `web3_clientVersion` answers.
@@ -107,9 +175,16 @@ impl RemoteNode {
         if let Some(state) = known {
             return Ok(state);
         }
-        let answer: Option<BlockAnswer> = self.chain.rpc.ask("eth_getBlockByHash", json!([block, false])).await?;
-        let header = answer.ok_or(NodeError::UnknownBlock { chain: self.chain.chain, hash: block })?;
-        let state = PinnedState::new(block, header.number(), header.parent_hash, self.chain.limits.max_values);
+        let cache = self.chain.follower.cache();
+        let (number, parent) = match cache.find(block) {
+            Some(followed) => (followed.head.number, followed.parent),
+            None => {
+                let answer: Option<BlockAnswer> = self.chain.rpc.ask("eth_getBlockByHash", json!([block, false])).await?;
+                let header = answer.ok_or(NodeError::UnknownBlock { chain: self.chain.chain, hash: block })?;
+                (header.number(), header.parent_hash)
+            }
+        };
+        let state = PinnedState::new(block, number, parent, Arc::clone(cache), &self.chain.limits);
         Ok(self.states.lock().keep(Arc::new(state)))
     }
 }
@@ -122,7 +197,7 @@ impl fmt::Debug for RemoteNode {
 
 impl Drop for RemoteNode {
     fn drop(&mut self) {
-        self.polling.abort();
+        self.following.abort();
     }
 }
 
@@ -141,15 +216,22 @@ impl RollupNode for RemoteNode {
     }
 
     fn reorgs(&self) -> broadcast::Receiver<Reorg> {
-        self.reorgs.subscribe()
+        self.chain.follower.heads().reorgs()
     }
 
     fn health(&self) -> NodeHealth {
-        NodeHealth::default()
+        self.chain.follower.heads().health()
     }
 
-    async fn prefetch(&self, _txs: &[Arc<SignedTx>]) -> usize {
-        0
+    async fn prefetch(&self, txs: &[Arc<SignedTx>]) -> usize {
+        let head = self.chain.seen();
+        // Without the state there is nothing to fetch, and whoever needs it will hear why.
+        let Ok(state) = self.pin(head.hash).await else { return 0 };
+        self.prefetcher.fetch(&self.chain, &head, &state, txs).await
+    }
+
+    fn hands_in_early(&self) -> bool {
+        self.adapter.as_ref().is_some_and(|adapter| adapter.hands_in_early())
     }
 
     fn carries(&self) -> Guarantee {
@@ -164,7 +246,7 @@ impl RollupNode for RemoteNode {
     async fn fetch_missing(&self, block: B256) -> Result<usize, NodeError> {
         let state = self.states.lock().get(block);
         let state = state.ok_or(NodeError::UnknownBlock { chain: self.chain.chain, hash: block })?;
-        state.fetch(&self.chain.rpc, self.chain.limits.batch).await
+        state.fetch_missed(&self.chain.rpc, &self.chain.limits).await
     }
 
     async fn plan(&self, parent: &ParentBlock, timestamps: &[u64], proposer: Address) -> Result<Vec<BlockPlan>, NodeError> {
@@ -190,7 +272,10 @@ impl RollupNode for RemoteNode {
             }
             next = if number == 0 { None } else { self.chain.rpc.ask("eth_getBlockByHash", json!([parent, false])).await? };
         }
-        Err(self.chain.rpc.unusable(format!("blocks since {from} s begin more than {} blocks before its head", self.chain.limits.max_blocks)))
+        Err(self
+            .chain
+            .rpc
+            .unusable(format!("blocks since {from} s begin more than {} blocks before its head", self.chain.limits.max_blocks)))
     }
 
     async fn landed(&self, tx: B256) -> Result<Option<Landed>, NodeError> {

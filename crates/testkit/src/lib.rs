@@ -12,6 +12,7 @@ mod bundles;
 mod contracts;
 mod generate;
 mod naive;
+mod proxy;
 mod setup;
 mod world;
 
@@ -26,6 +27,7 @@ pub use generate::{
     Use, cases, cases_without_relays,
 };
 pub use naive::{NaiveDraft, Relays, naive};
+pub use proxy::{Fault, NodeProxy};
 pub use setup::Deployer;
 pub use world::{
     BLOCK_TIME, CANCUN, GENESIS_TIME, ISTHMUS, JOVIAN, NFT_PRICE, OSAKA, PRAGUE, PROBE, SHANGHAI, TRAVELLER_USDC, USD, World,

@@ -41,6 +41,8 @@ impl Deployer {
             parent_beacon_block_root: None,
             excess_blob_gas: Some(0),
             extra_data: Bytes::new(),
+            data: Default::default(),
+            deposits_only: false,
         };
         let block = PendingBlock::open(context, Arc::new(state.clone())).expect("a setup block opens");
         Self { chain, block }

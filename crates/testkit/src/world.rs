@@ -8,7 +8,7 @@ use std::{
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256, address, keccak256};
 use lockstep_building::{Policy, RollupView, SlotView};
 use lockstep_messaging::{CctpV1, CctpV1Deployment, Protocols};
-use lockstep_primitives::{ChainId, Price, RollupSet};
+use lockstep_primitives::{ChainId, OrderingPolicy, Price, RollupSet, SignedTx};
 use lockstep_simulation::{
     BlockPlan, BlockTx, Deposit, EthereumFork, ForkSchedule, MemoryState, NextBlock, OpFork, ParentBlock, Rules, SlotRollup,
 };
@@ -203,7 +203,7 @@ impl World {
                 blocks: kind.plans(1, GAS_LIMIT),
             };
             let price = Price(U256::from(10_u64).pow(U256::from(16_u64)) * U256::from(kind.price_percent));
-            let view = RollupView { slot: Arc::new(slot), price, fee_share_bps: kind.fee_share_bps };
+            let view = RollupView::free(Arc::new(slot), price, kind.fee_share_bps);
             rollups.insert(kind.chain, view);
             contracts.insert(kind.chain, planned[index]);
             let deployment = CctpV1Deployment {
@@ -244,6 +244,30 @@ impl World {
     /// The same world where the attester trusts these sequencers to vote before evidence is held back.
     pub fn trusting(mut self, chains: impl IntoIterator<Item = ChainId>) -> Self {
         self.view.policy.trusted = chains.into_iter().collect();
+        self
+    }
+
+    /// The same world where the blocks of `chain` may hold transactions in this order only.
+    pub fn ordered(mut self, chain: ChainId, policy: OrderingPolicy) -> Self {
+        if let Some(rollup) = self.view.rollups.get_mut(&chain) {
+            rollup.ordering = policy;
+        }
+        self
+    }
+
+    /// The same world where the sequencer of `chain` saw a transaction at that time, in Unix milliseconds.
+    pub fn saw(mut self, chain: ChainId, tx: &SignedTx, at_ms: u64) -> Self {
+        if let Some(rollup) = self.view.rollups.get_mut(&chain) {
+            rollup.arrivals.insert(tx.hash(), at_ms);
+        }
+        self
+    }
+
+    /// The same world where the sequencer of `chain` does not let its lists leave these out.
+    pub fn demanding(mut self, chain: ChainId, txs: impl IntoIterator<Item = Arc<SignedTx>>) -> Self {
+        if let Some(rollup) = self.view.rollups.get_mut(&chain) {
+            rollup.inclusion.extend(txs);
+        }
         self
     }
 
@@ -351,6 +375,7 @@ impl Kind {
             prev_randao: B256::from(U256::from(number)),
             parent_beacon_block_root: Some(B256::repeat_byte(0xbe)),
             extra_data: self.extra_data(),
+            ..NextBlock::default()
         };
         BlockPlan { next, forced }
     }
@@ -359,8 +384,9 @@ impl Kind {
     fn extra_data(&self) -> Bytes {
         match self.rules {
             Rules::Ethereum(_) => Bytes::new(),
-            Rules::OpStack(OpFork::Isthmus) => Bytes::from_static(&[0, 0, 0, 0, 250, 0, 0, 0, 6]),
-            Rules::OpStack(OpFork::Jovian) => Bytes::from_static(&[1, 0, 0, 0, 250, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0]),
+            Rules::OpStack(fork) if fork < OpFork::Holocene => Bytes::new(),
+            Rules::OpStack(fork) if fork < OpFork::Jovian => Bytes::from_static(&[0, 0, 0, 0, 250, 0, 0, 0, 6]),
+            Rules::OpStack(_) => Bytes::from_static(&[1, 0, 0, 0, 250, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0]),
         }
     }
 }

@@ -30,7 +30,7 @@ pub(super) fn genesis(context: &BlockContext, state_root: B256) -> Header {
         blob_gas_used: rules.blobs().map(|_| 0),
         excess_blob_gas: context.excess_blob_gas,
         parent_beacon_block_root: context.parent_beacon_block_root,
-        requests_hash: (rules.has_requests() || rules.is_op_stack()).then_some(EMPTY_REQUESTS_HASH),
+        requests_hash: rules.header().requests_hash.then_some(EMPTY_REQUESTS_HASH),
         ..Header::default()
     }
 }
@@ -60,14 +60,14 @@ pub(super) fn seal(done: &LaneBlock, state: &MemoryState) -> Header {
         nonce: B64::ZERO,
         base_fee_per_gas: Some(context.base_fee),
         // Isthmus and later commit to the message passer's storage instead of withdrawals.
-        withdrawals_root: Some(if rules.is_op_stack() { state.storage_root(MESSAGE_PASSER) } else { EMPTY_WITHDRAWALS }),
+        withdrawals_root: Some(if rules.header().message_root { state.storage_root(MESSAGE_PASSER) } else { EMPTY_WITHDRAWALS }),
         blob_gas_used: done.summary.blob_gas_used,
         excess_blob_gas: context.excess_blob_gas,
         parent_beacon_block_root: context.parent_beacon_block_root,
         requests_hash: if rules.has_requests() {
             Some(Requests::new(done.summary.requests.clone()).requests_hash())
         } else {
-            rules.is_op_stack().then_some(EMPTY_REQUESTS_HASH)
+            rules.header().requests_hash.then_some(EMPTY_REQUESTS_HASH)
         },
         ..Header::default()
     }
@@ -93,8 +93,10 @@ pub(super) fn extra_data(rules: Rules) -> Bytes {
     let params = alloy_eips::eip1559::BaseFeeParams::new(u128::from(OP_DENOMINATOR), u128::from(OP_ELASTICITY));
     match rules {
         Rules::Ethereum(_) => Bytes::new(),
-        Rules::OpStack(OpFork::Isthmus) => encode_holocene_extra_data(B64::ZERO, params).unwrap_or_default(),
-        Rules::OpStack(OpFork::Jovian) => encode_jovian_extra_data(B64::ZERO, params, MIN_BASE_FEE).unwrap_or_default(),
+        // Before Holocene the parameters are the chain's constants.
+        Rules::OpStack(fork) if fork < OpFork::Holocene => Bytes::new(),
+        Rules::OpStack(fork) if fork < OpFork::Jovian => encode_holocene_extra_data(B64::ZERO, params).unwrap_or_default(),
+        Rules::OpStack(_) => encode_jovian_extra_data(B64::ZERO, params, MIN_BASE_FEE).unwrap_or_default(),
     }
 }
 

@@ -32,8 +32,9 @@ pub(super) fn attributes(rules: Rules, number: u64, timestamp: u64) -> Option<Bl
     let sequence = timestamp - l1_timestamp;
     let mut data = Vec::with_capacity(178);
     data.extend_from_slice(match fork {
+        OpFork::Ecotone | OpFork::Fjord | OpFork::Granite | OpFork::Holocene => &[0x44, 0x0a, 0x5e, 0x20],
         OpFork::Isthmus => &[0x09, 0x89, 0x99, 0xbe],
-        OpFork::Jovian => &[0x3d, 0xb6, 0xbe, 0x2b],
+        OpFork::Jovian | OpFork::Karst => &[0x3d, 0xb6, 0xbe, 0x2b],
     });
     data.extend_from_slice(&BASE_FEE_SCALAR.to_be_bytes());
     data.extend_from_slice(&BLOB_BASE_FEE_SCALAR.to_be_bytes());
@@ -44,9 +45,11 @@ pub(super) fn attributes(rules: Rules, number: u64, timestamp: u64) -> Option<Bl
     data.extend_from_slice(&U256::from(L1_BLOB_BASE_FEE).to_be_bytes::<32>());
     data.extend_from_slice(l1_hash.as_slice());
     data.extend_from_slice(B256::ZERO.as_slice());
-    // No operator fee: scalar u32, constant u64.
-    data.extend_from_slice(&[0; 12]);
-    if fork == OpFork::Jovian {
+    if fork >= OpFork::Isthmus {
+        // No operator fee: scalar u32, constant u64.
+        data.extend_from_slice(&[0; 12]);
+    }
+    if fork >= OpFork::Jovian {
         data.extend_from_slice(&FOOTPRINT_SCALAR.to_be_bytes());
     }
     let inner = keccak256([l1_hash.as_slice(), &U256::from(number).to_be_bytes::<32>()].concat());

@@ -4,9 +4,10 @@ use std::{fmt, sync::Arc};
 
 use lockstep_primitives::ChainId;
 use lockstep_simulation::{ForkSchedule, ParentBlock};
+use serde_json::json;
 use tokio::sync::watch;
 
-use super::{RemoteLimits, heads::Heads, wire::Rpc};
+use super::{RemoteLimits, follow::Follower, wire::Rpc};
 use crate::NodeError;
 
 /// A remote chain: its rules, the way to its node, and its head.
@@ -22,27 +23,40 @@ pub(crate) struct RemoteChain {
     pub(crate) rpc: Rpc,
     /// What the node calls itself.
     pub(crate) client: String,
-    /// The head.
-    pub(super) heads: Arc<Heads>,
+    /// Follows the head.
+    pub(super) follower: Arc<Follower>,
 }
 
 impl RemoteChain {
-    /// Looks at the head now.
+    /// Asks the node what it is and takes a first look at its head.
     ///
     /// # Errors
-    /// When the node cannot be reached.
+    /// When none of its endpoints can be used, or it serves another chain.
+    pub(crate) async fn open(rpc: Rpc, forks: ForkSchedule) -> Result<Self, NodeError> {
+        let follower = Arc::new(Follower::open(rpc.clone(), forks.clone()).await?);
+        // Some gateways do not forward it; everything that reads works all the same.
+        let client = rpc.call::<String>("web3_clientVersion", json!([])).await;
+        let client = client.unwrap_or_else(|_| "a node that does not say what it is".into());
+        tracing::info!(chain = rpc.chain(), client, "connected to the rollup's node");
+        Ok(Self { chain: rpc.chain(), forks, limits: *rpc.limits(), rpc, client, follower })
+    }
+
+    /// Looks at the head now, and follows it.
+    ///
+    /// # Errors
+    /// When the node cannot be reached, or lies.
     pub(crate) async fn refresh(&self) -> Result<ParentBlock, NodeError> {
-        self.heads.refresh().await
+        self.follower.advance().await
     }
 
     /// The newest head that was seen.
     pub(crate) fn seen(&self) -> ParentBlock {
-        self.heads.seen()
+        self.follower.heads().seen()
     }
 
     /// Changes whenever the head does.
     pub(crate) fn watch(&self) -> watch::Receiver<ParentBlock> {
-        self.heads.watch()
+        self.follower.heads().watch()
     }
 }
 

@@ -1,36 +1,42 @@
-//! The head of a remote chain.
+//! What is told of a remote chain: its head, its reorgs, and how its node is.
 
-use std::{sync::Arc, time::Duration};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use lockstep_simulation::{ForkSchedule, ParentBlock};
-use serde_json::json;
-use tokio::{
-    sync::{Mutex, watch},
-    time::{MissedTickBehavior, interval},
-};
+use lockstep_primitives::ChainId;
+use lockstep_simulation::ParentBlock;
+use parking_lot::Mutex;
+use tokio::sync::{broadcast, watch};
 
-use super::wire::{BlockAnswer, Rpc};
-use crate::NodeError;
+use crate::{NodeError, NodeHealth, Reorg};
 
-/// Looks at the head and tells whoever watches.
+/// Reorgs that a slow listener may lag behind.
+const MAX_REORGS: usize = 64;
+
+/// Tells whoever watches.
 #[derive(Debug)]
 pub(super) struct Heads {
-    rpc: Rpc,
-    forks: ForkSchedule,
+    chain: ChainId,
+    /// Seconds that the head may lag behind the wall clock.
+    max_lag_s: u64,
     seen: watch::Sender<ParentBlock>,
-    /// Held for every look, so that an answer that took long never replaces one that was asked for later.
-    turn: Mutex<()>,
+    reorgs: broadcast::Sender<Reorg>,
+    health: Mutex<NodeHealth>,
 }
 
 impl Heads {
-    /// Takes a first look.
-    pub(super) async fn open(rpc: Rpc, forks: ForkSchedule) -> Result<Arc<Self>, NodeError> {
-        let heads = Arc::new(Self { rpc, forks, seen: watch::Sender::new(ParentBlock::default()), turn: Mutex::new(()) });
-        heads.refresh().await?;
-        Ok(heads)
+    pub(super) fn new(chain: ChainId, max_lag_s: u64, head: ParentBlock) -> Self {
+        let heads = Self {
+            chain,
+            max_lag_s,
+            seen: watch::Sender::new(head.clone()),
+            reorgs: broadcast::Sender::new(MAX_REORGS),
+            health: Mutex::default(),
+        };
+        heads.judge(&Ok(head));
+        heads
     }
 
-    /// The newest head that was seen.
+    /// The newest head that was told.
     pub(super) fn seen(&self) -> ParentBlock {
         self.seen.borrow().clone()
     }
@@ -39,41 +45,75 @@ impl Heads {
         self.seen.subscribe()
     }
 
-    /// Looks now.
-    pub(super) async fn refresh(&self) -> Result<ParentBlock, NodeError> {
-        let _turn = self.turn.lock().await;
-        let block: Option<BlockAnswer> = self.rpc.ask("eth_getBlockByNumber", json!(["latest", false])).await?;
-        let block = block.ok_or_else(|| self.rpc.unusable("it has no block at all".into()))?;
-        let head = block.as_parent(&self.forks);
+    pub(super) fn reorgs(&self) -> broadcast::Receiver<Reorg> {
+        self.reorgs.subscribe()
+    }
+
+    pub(super) fn health(&self) -> NodeHealth {
+        self.health.lock().clone()
+    }
+
+    /// The head is this one.
+    pub(super) fn tell(&self, head: &ParentBlock) {
         self.seen.send_if_modified(|seen| {
-            let moved = *seen != head;
+            let moved = seen != head;
             if moved {
-                seen.clone_from(&head);
+                seen.clone_from(head);
             }
             moved
         });
-        Ok(head)
     }
 
-    /// Looks every `period`, for ever.
-    pub(super) async fn follow(self: Arc<Self>, period: Duration) {
-        let mut ticks = interval(period.max(Duration::from_millis(1)));
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut reachable = true;
-        loop {
-            ticks.tick().await;
-            // One line when it goes and one when it comes back, not one a look.
-            match self.refresh().await {
-                Ok(head) if !reachable => {
-                    reachable = true;
-                    tracing::info!(chain = self.rpc.chain(), head = head.number, "the rollup's node is back");
-                }
-                Err(error) if reachable => {
-                    reachable = false;
-                    tracing::warn!(%error, "the rollup's head cannot be followed");
-                }
-                Ok(_) | Err(_) => {}
-            }
+    /// Blocks are gone.
+    pub(super) fn tell_reorg(&self, reorg: Reorg) {
+        tracing::warn!(chain = reorg.chain, common = ?reorg.common, dropped = reorg.dropped.len(), "the chain took another way");
+        metrics::counter!("lockstep_reorgs_total", "chain" => reorg.chain.to_string()).increment(1);
+        // An error means that nobody listens.
+        let _ = self.reorgs.send(reorg);
+    }
+
+    /// Tells from the last look how the node is. One line when it goes and one when it comes back, not one a look.
+    pub(super) fn judge(&self, look: &Result<ParentBlock, NodeError>) {
+        let degraded = match look {
+            Ok(head) => self.lag(head).map(|error| (error.code(), error.to_string())),
+            Err(error) => Some((error.code(), error.to_string())),
+        };
+        let mut health = self.health.lock();
+        let (before, now) = (health.degraded.as_ref().map(|(code, _)| *code), degraded.as_ref().map(|(code, _)| *code));
+        health.degraded = degraded;
+        if before == now {
+            return;
         }
+        match &health.degraded {
+            Some((code, cause)) => tracing::warn!(chain = self.chain, code, cause, "the rollup's node is degraded"),
+            None => tracing::info!(chain = self.chain, "the rollup's node is well again"),
+        }
+    }
+
+    /// How far a head lags behind the wall clock, when that is too far.
+    fn lag(&self, head: &ParentBlock) -> Option<NodeError> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let lag = now.saturating_sub(head.timestamp);
+        (lag > self.max_lag_s).then(|| NodeError::Behind {
+            chain: self.chain,
+            cause: format!("its head {} is {lag} s old, more than {} s", head.number, self.max_lag_s),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_that_is_too_old_degrades_the_node_and_a_new_one_mends_it() {
+        let head = |timestamp| ParentBlock { number: 7, timestamp, ..ParentBlock::default() };
+        let heads = Heads::new(901, 60, head(1));
+        assert_eq!(heads.health().degraded.map(|(code, _)| code), Some("node_behind"));
+        heads.judge(&Ok(head(u64::MAX)));
+        assert_eq!(heads.health(), NodeHealth::default());
+        heads.judge(&Err(NodeError::Unreachable { chain: 901, cause: "gone".into() }));
+        assert_eq!(heads.health().degraded.map(|(code, _)| code), Some("node_unreachable"));
+        assert_eq!(Heads::new(901, u64::MAX, head(1)).health(), NodeHealth::default(), "no limit, no lag");
     }
 }

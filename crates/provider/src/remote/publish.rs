@@ -5,18 +5,19 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use alloy_primitives::{Address, B256, Bytes, keccak256};
+use alloy_primitives::{Address, B256, Bytes};
 use async_trait::async_trait;
 use lockstep_primitives::{BlockList, Guarantee, Reason};
-use lockstep_simulation::{
-    BlockContext, BlockPlan, LaneError, NextBlock, ParentBlock, Receipt, SlotRollup, receipts_root,
-};
+use lockstep_simulation::{BlockContext, BlockPlan, LaneError, NextBlock, ParentBlock, Receipt, SlotRollup, receipts_root};
 use serde_json::{Value, json};
 
 use super::{
+    answers::{BlockAnswer, PoolAnswer, ReceiptAnswer},
     chain::RemoteChain,
     dev::{self, DevNode},
-    wire::{BlockAnswer, METHOD_NOT_FOUND, PoolAnswer, ReceiptAnswer, RpcFailure, quantity},
+    errors::{METHOD_NOT_FOUND, RpcFailure},
+    listed::Listed,
+    wire::quantity,
 };
 use crate::{DeliveryAdapter, NodeError, PublishedBlock};
 
@@ -116,35 +117,20 @@ impl DevNodeAdapter {
     }
 
     /// Checks that the list fits the slot and the head, and says what its block shall be.
-    async fn wanted<'a>(&self, rollup: &SlotRollup, list: &'a BlockList, index: usize) -> Result<Wanted<'a>, NodeError> {
-        let unfit = |cause| NodeError::List { chain: self.chain.chain, cause };
-        if rollup.chain != self.chain.chain || list.chain != self.chain.chain {
-            return Err(unfit(LaneError::NoBlocks(self.chain.chain)));
-        }
-        let number = (rollup.parent.number + 1).saturating_add(index as u64);
-        let plan = rollup.blocks.get(index);
-        let planned = plan.map(|plan| (number, plan.next.timestamp));
-        let block = list.blocks.get(index);
-        let listed = block.map(|block| (block.number, block.timestamp));
-        let (Some(plan), Some(block)) = (plan, block) else { return Err(unfit(LaneError::OtherBlocks { listed, planned })) };
-        if listed != planned {
-            return Err(unfit(LaneError::OtherBlocks { listed, planned }));
-        }
-        if !plan.forced.is_empty() {
-            return Err(self.chain.rpc.unusable("it takes no forced transactions".into()));
-        }
+    async fn wanted<'a>(&self, rollup: &'a SlotRollup, list: &'a BlockList, index: usize) -> Result<Wanted<'a>, NodeError> {
+        let chain = self.chain.chain;
+        let listed = Listed::new(&self.chain.rpc, rollup, list, index)?;
         let parent = self.chain.refresh().await?;
         let fits = match index.checked_sub(1).and_then(|before| rollup.blocks.get(before)) {
-            None => parent.hash == rollup.parent.hash,
-            Some(before) => parent.number.checked_add(1) == Some(number) && parent.timestamp == before.next.timestamp,
+            None => parent.hash == listed.parent,
+            Some(before) => parent.number.checked_add(1) == Some(listed.number) && parent.timestamp == before.next.timestamp,
         };
         if !fits {
-            return Err(NodeError::OtherParent { chain: self.chain.chain, head: parent.hash, parent: rollup.parent.hash });
+            return Err(NodeError::OtherParent { chain, head: parent.hash, parent: listed.parent });
         }
-        let context =
-            BlockContext::next(self.chain.chain, &rollup.forks, &parent, &plan.next).map_err(|error| unfit(LaneError::Rules(error)))?;
-        let hashes = block.transactions.iter().map(keccak256).collect();
-        Ok(Wanted { parent, context, index, transactions: &block.transactions, hashes })
+        let context = BlockContext::next(chain, &rollup.forks, &parent, &listed.plan.next)
+            .map_err(|error| NodeError::List { chain, cause: LaneError::Rules(error) })?;
+        Ok(Wanted { parent, context, index, transactions: listed.transactions, hashes: listed.hashes })
     }
 
     async fn make(&self, wanted: &Wanted<'_>) -> Result<PublishedBlock, NodeError> {
@@ -193,7 +179,11 @@ impl DevNodeAdapter {
             Ok(_) => Ok(true),
             // Up to anvil 1.7. Only a later block of a slot can be planned without its parent's hash.
             Err(failure) if failure.code == METHOD_NOT_FOUND && wanted.index > 0 => {
-                tracing::debug!(chain = self.chain.chain, block = context.number, "the node cannot be told the block's prevRandao");
+                tracing::debug!(
+                    chain = self.chain.chain,
+                    block = context.number,
+                    "the node cannot be told the block's prevRandao"
+                );
                 Ok(false)
             }
             Err(failure) => Err(self.chain.rpc.unusable(format!("anvil_setNextBlockPrevRandao: {failure}"))),

@@ -1,5 +1,9 @@
 //! Against a node of a few lines: what goes over the wire. The round trip with a real node is an integration test.
 
+mod announced;
+mod follow;
+mod several;
+
 use std::sync::Arc;
 
 use alloy_primitives::{Address, B256, U256, address, keccak256};
@@ -50,17 +54,7 @@ impl Stub {
 }
 
 async fn serve(mut stream: TcpStream, handler: Handler, log: Arc<Mutex<Vec<Value>>>) {
-    let mut bytes = Vec::new();
-    let mut chunk = [0; 4096];
-    let request = loop {
-        match stream.read(&mut chunk).await {
-            Ok(read) if read > 0 => bytes.extend_from_slice(&chunk[..read]),
-            _ => return,
-        }
-        if let Some(request) = body(&bytes) {
-            break request;
-        }
-    };
+    let Some(request) = read_request(&mut stream).await else { return };
     let answer = match &request {
         Value::Array(calls) => Value::Array(calls.iter().map(|call| answer(call, handler)).collect()),
         call => answer(call, handler),
@@ -69,6 +63,21 @@ async fn serve(mut stream: TcpStream, handler: Handler, log: Arc<Mutex<Vec<Value
     let answer = answer.to_string();
     let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length:";
     let _ = stream.write_all(format!("{head} {}\r\n\r\n{answer}", answer.len()).as_bytes()).await;
+}
+
+/// The JSON of one HTTP request.
+async fn read_request(stream: &mut TcpStream) -> Option<Value> {
+    let mut bytes = Vec::new();
+    let mut chunk = [0; 4096];
+    loop {
+        match stream.read(&mut chunk).await {
+            Ok(read) if read > 0 => bytes.extend_from_slice(&chunk[..read]),
+            _ => return None,
+        }
+        if let Some(request) = body(&bytes) {
+            return Some(request);
+        }
+    }
 }
 
 fn body(bytes: &[u8]) -> Option<Value> {
@@ -162,7 +171,7 @@ async fn what_the_node_does_not_have_is_said() {
     let failure = node.request("eth_secret".into(), Value::Null).await.unwrap_err();
     assert_eq!(
         failure,
-        RpcFailure { code: -32601, message: "no eth_secret".into(), data: Some(json!("0x08c379a0")) },
+        RpcFailure { code: -32601, message: "no eth_secret".into(), data: Some(json!("0x08c379a0")), cause: None },
         "code, message and data are the node's"
     );
     assert_eq!(node.request("eth_chainId".into(), json!([])).await, Ok(json!("0x385")));
@@ -188,7 +197,7 @@ async fn the_blocks_of_a_slot_are_found_from_the_head_back() {
 async fn a_node_of_another_chain_or_of_other_rules_is_refused() {
     let other_chain: Handler = |method, params| if method == "eth_chainId" { Ok(json!("0x1")) } else { plain(method, params) };
     let error = Stub::start(other_chain).await.connect().await.unwrap_err().to_string();
-    assert!(error.contains("it serves chain 1"), "{error}");
+    assert!(error.contains("serves chain 1:"), "{error}");
 
     let other_rules: Handler = |method, params| match method {
         "web3_clientVersion" => Ok(json!("anvil/v1.7.1")),

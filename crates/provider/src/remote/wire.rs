@@ -1,318 +1,374 @@
-//! JSON-RPC: calls, batches, and what a node answers.
+//! JSON-RPC: calls and batches to whichever endpoint of a rollup can answer them.
 
-use std::{error::Error, fmt, time::Duration};
-
-use alloy::{
-    rpc::client::{RpcCall, RpcClient, Waiter},
-    transports::{RpcError, TransportError, TransportErrorKind, TransportResult, http::reqwest},
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
-use alloy_primitives::{Address, B256, Bytes, Log, U64};
+
+use alloy_primitives::U64;
 use lockstep_primitives::ChainId;
-use lockstep_simulation::{ForkSchedule, ParentBlock, Receipt};
-use serde::{Deserialize, de::DeserializeOwned};
+use reqwest::Url;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep_until, timeout};
 
-use super::dev;
-use crate::{Landed, NodeError, PublishedBlock};
-
-/// JSON-RPC's "internal error": here, that no answer came.
-const NO_ANSWER: i32 = -32603;
-/// JSON-RPC's "method not found".
-pub(super) const METHOD_NOT_FOUND: i32 = -32601;
-/// EIP-1474's "resource not found": a block that the node does not have.
-pub(super) const RESOURCE_NOT_FOUND: i32 = -32001;
-/// How much of an answer that makes no sense an error quotes.
-const EXCERPT_CHARS: usize = 200;
-
-/// A JSON-RPC request that failed.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("{message} (code {code})")]
-pub struct RpcFailure {
-    /// The node's code; -32603 when it gave no answer.
-    pub code: i32,
-    /// The node's message, or why there was no answer.
-    pub message: String,
-    /// What else the node says: the revert data of a call, for example.
-    pub data: Option<Value>,
-}
-
-impl RpcFailure {
-    const fn no_answer(message: String) -> Self {
-        Self { code: NO_ANSWER, message, data: None }
-    }
-}
-
-impl From<TransportError> for RpcFailure {
-    fn from(error: TransportError) -> Self {
-        match error {
-            RpcError::ErrorResp(answer) => Self {
-                code: i32::try_from(answer.code).unwrap_or(NO_ANSWER),
-                message: answer.message.into_owned(),
-                data: answer.data.and_then(|data| serde_json::from_str(data.get()).ok()),
-            },
-            error => Self::no_answer(describe(error)),
-        }
-    }
-}
-
-/// An error with its causes, without the node's address: addresses of hosted nodes hold the account's key.
-fn describe(error: TransportError) -> String {
-    let error: Box<dyn Error + Send + Sync> = match error {
-        RpcError::Transport(TransportErrorKind::Custom(cause)) => match cause.downcast::<reqwest::Error>() {
-            Ok(error) => Box::new((*error).without_url()),
-            Err(cause) => cause,
-        },
-        RpcError::Transport(TransportErrorKind::HttpError(error)) => {
-            return format!("HTTP status {}: {}", error.status, excerpt(&error.body));
-        }
-        RpcError::DeserError { err, text } => return format!("the answer cannot be read ({err}): {}", excerpt(&text)),
-        other => return other.to_string(),
-    };
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}
-
-fn excerpt(text: &str) -> String {
-    text.chars().take(EXCERPT_CHARS).collect()
-}
+use super::{
+    RemoteLimits,
+    endpoints::{EndpointStatus, Endpoints, Turn, millis},
+    errors::RpcFailure,
+    exchange::{CallRef, Fault, Outcome, Request, exchange},
+};
+use crate::NodeError;
 
 /// What can be read out of an answer.
-pub(super) trait Answer: DeserializeOwned + fmt::Debug + Send + Sync + Unpin + 'static {}
+pub(crate) trait Answer: DeserializeOwned + fmt::Debug + Send + Sync + Unpin + 'static {}
 
 impl<T: DeserializeOwned + fmt::Debug + Send + Sync + Unpin + 'static> Answer for T {}
 
 /// A method and its parameters.
-pub(super) type Call = (&'static str, Value);
+pub(crate) type Call = (&'static str, Value);
+
+/// An answer, and which endpoint gave it: for [`Rpc::blame`], should it turn out to be untrue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AskedFrom<T> {
+    pub(crate) value: T,
+    pub(crate) endpoint: usize,
+}
 
 /// A number as JSON-RPC wants it.
-pub(super) fn quantity(number: u64) -> Value {
+pub(crate) fn quantity(number: u64) -> Value {
     Value::String(format!("{number:#x}"))
 }
 
-/// The connection to one node.
+/// The endpoints of one rollup's node, as one.
+///
+/// A call goes to the endpoint that answered last. One that cannot be reached, answers something else than JSON-RPC, or is
+/// overloaded is left alone for a while and the next one is asked at once; one that does not have a block is passed over. All
+/// of it ends when the call's time is over. An error that is the request's own fault is returned as it is.
 #[derive(Clone)]
-pub(super) struct Rpc {
+pub(crate) struct Rpc {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
     chain: ChainId,
-    client: RpcClient,
-    timeout: Duration,
+    limits: RemoteLimits,
+    endpoints: Endpoints,
+    announcers: Vec<Url>,
+    next_id: AtomicU64,
 }
 
 impl fmt::Debug for Rpc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rpc").field("chain", &self.chain).field("timeout", &self.timeout).finish_non_exhaustive()
+        f.debug_struct("Rpc")
+            .field("chain", &self.shared.chain)
+            .field("endpoints", &self.shared.endpoints)
+            .finish_non_exhaustive()
     }
+}
+
+/// What is asked, and of whom.
+#[derive(Clone, Copy, Debug)]
+struct Question<'a> {
+    calls: &'a [CallRef<'a>],
+    batch: bool,
+    /// The only endpoint that may answer.
+    only: Option<usize>,
+}
+
+impl Question<'_> {
+    fn may_answer(&self, endpoint: usize) -> bool {
+        self.only.is_none_or(|only| only == endpoint)
+    }
+}
+
+/// What the endpoints' answers come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Usable,
+    /// Another endpoint may have what this one does not.
+    Elsewhere,
+    /// Asked too often.
+    Limited,
 }
 
 impl Rpc {
-    pub(super) fn new(chain: ChainId, url: &str, timeout: Duration) -> Result<Self, NodeError> {
-        let url = reqwest::Url::parse(url)
-            .map_err(|error| NodeError::Unreachable { chain, cause: format!("its address is no URL: {error}") })?;
-        Ok(Self { chain, client: RpcClient::new_http(url), timeout })
+    /// The endpoints at `urls`: `http://` and `https://` for calls, `ws://` and `wss://` for announcements only. Nothing is
+    /// connected yet.
+    ///
+    /// # Errors
+    /// When an address is none of these, or none is for calls.
+    pub(crate) fn new(chain: ChainId, urls: &[String], limits: RemoteLimits) -> Result<Self, NodeError> {
+        let (endpoints, announcers) = Endpoints::open(chain, urls, limits)?;
+        Ok(Self { shared: Arc::new(Shared { chain, limits, endpoints, announcers, next_id: AtomicU64::new(0) }) })
     }
 
-    pub(super) const fn chain(&self) -> ChainId {
-        self.chain
+    pub(crate) fn chain(&self) -> ChainId {
+        self.shared.chain
+    }
+
+    pub(crate) fn limits(&self) -> &RemoteLimits {
+        &self.shared.limits
+    }
+
+    /// Where heads and transactions are announced, over WebSocket.
+    pub(super) fn announcers(&self) -> &[Url] {
+        &self.shared.announcers
+    }
+
+    /// How every endpoint is, in the order in which they were named.
+    pub(crate) fn endpoints(&self) -> Vec<EndpointStatus> {
+        self.shared.endpoints.status()
     }
 
     /// The error that this node cannot be used.
-    pub(super) fn unusable(&self, cause: String) -> NodeError {
-        NodeError::Unreachable { chain: self.chain, cause }
+    pub(crate) fn unusable(&self, cause: String) -> NodeError {
+        NodeError::Unreachable { chain: self.shared.chain, cause }
+    }
+
+    /// Leaves an endpoint alone for long, because what it answered is not true.
+    pub(crate) fn blame(&self, endpoint: usize, error: &NodeError) {
+        self.shared.endpoints.blame(endpoint, error);
     }
 
     /// Calls a method; a failure is the caller's to judge.
-    pub(super) async fn call<R: Answer>(&self, method: &'static str, params: Value) -> Result<R, RpcFailure> {
-        let call: RpcCall<Value, R> = self.client.request(method, params);
-        self.in_time(call).await
+    pub(crate) async fn call<R: Answer>(&self, method: &'static str, params: Value) -> Result<R, RpcFailure> {
+        self.call_from(method, params).await.map(|answer| answer.value)
+    }
+
+    /// The same, with the endpoint that answered.
+    pub(crate) async fn call_from<R: Answer>(&self, method: &'static str, params: Value) -> Result<AskedFrom<R>, RpcFailure> {
+        self.one(method, &params, None).await
+    }
+
+    /// Calls a method of one endpoint only: what it is about, a filter for example, is known to no other.
+    pub(crate) async fn call_at<R: Answer>(&self, endpoint: usize, method: &'static str, params: Value) -> Result<R, RpcFailure> {
+        self.one(method, &params, Some(endpoint)).await.map(|answer| answer.value)
     }
 
     /// Calls a method that has no business to fail.
-    pub(super) async fn ask<R: Answer>(&self, method: &'static str, params: Value) -> Result<R, NodeError> {
-        self.call(method, params).await.map_err(|failure| self.unusable(format!("{method}: {failure}")))
+    pub(crate) async fn ask<R: Answer>(&self, method: &'static str, params: Value) -> Result<R, NodeError> {
+        self.ask_from(method, params).await.map(|answer| answer.value)
+    }
+
+    /// The same, with the endpoint that answered.
+    pub(crate) async fn ask_from<R: Answer>(&self, method: &'static str, params: Value) -> Result<AskedFrom<R>, NodeError> {
+        self.call_from(method, params).await.map_err(|failure| failure.into_error(self.chain(), method))
     }
 
     /// Calls whatever method somebody else wants.
-    pub(super) async fn forward(&self, method: String, params: Value) -> Result<Value, RpcFailure> {
+    pub(crate) async fn forward(&self, method: String, params: Value) -> Result<Value, RpcFailure> {
         // `params: null` is what an absent field becomes on its way here, and is refused by nodes.
         let params = if params.is_null() { json!([]) } else { params };
-        let call: RpcCall<Value, Value> = self.client.request(method, params);
-        self.in_time(call).await
+        self.one(&method, &params, None).await.map(|answer| answer.value)
     }
 
-    /// Makes several calls in one request; the answers are in the order of the calls.
-    pub(super) async fn batch(&self, calls: &[Call]) -> Result<Vec<Result<Value, RpcFailure>>, RpcFailure> {
+    /// Makes several calls in one request; the answers are in the order of the calls, and all of one endpoint.
+    pub(crate) async fn batch(&self, calls: &[Call]) -> Result<Vec<Result<Value, RpcFailure>>, RpcFailure> {
+        self.batch_from(calls).await.map(|answers| answers.value)
+    }
+
+    /// The same, with the endpoint that answered.
+    pub(crate) async fn batch_from(&self, calls: &[Call]) -> Result<AskedFrom<Vec<Result<Value, RpcFailure>>>, RpcFailure> {
         if calls.is_empty() {
-            return Ok(Vec::new());
+            return Ok(AskedFrom { value: Vec::new(), endpoint: 0 });
         }
-        let mut waiters: Vec<Waiter<Value>> = Vec::with_capacity(calls.len());
-        let sent = {
-            let mut batch = self.client.new_batch();
-            for (method, params) in calls {
-                waiters.push(batch.add_call(*method, params)?);
+        let calls: Vec<CallRef<'_>> = calls.iter().map(|(method, params)| (*method, params)).collect();
+        self.answer(Question { calls: &calls, batch: true, only: None }, values).await
+    }
+
+    async fn one<R: Answer>(&self, method: &str, params: &Value, only: Option<usize>) -> Result<AskedFrom<R>, RpcFailure> {
+        let calls = [(method, params)];
+        let AskedFrom { value, endpoint } = self.answer(Question { calls: &calls, batch: false, only }, first::<R>).await?;
+        Ok(AskedFrom { value: value?, endpoint })
+    }
+
+    /// Asks one endpoint after the other until one gives an answer that `read` can read.
+    async fn answer<T: Send>(
+        &self,
+        question: Question<'_>,
+        read: fn(Vec<Outcome>) -> Result<T, String>,
+    ) -> Result<AskedFrom<T>, RpcFailure> {
+        let Shared { chain, limits, endpoints, .. } = &*self.shared;
+        let deadline = Instant::now() + millis(limits.timeout_ms);
+        let repeatable = question.calls.iter().all(|(method, _)| is_repeatable(method));
+        // How often each was tried; `None` for those that have said what they have to say.
+        let mut tries: Vec<Option<usize>> = (0..endpoints.len()).map(|index| question.may_answer(index).then_some(0)).collect();
+        let mut kept: Option<AskedFrom<T>> = None;
+        let mut failed: Option<Box<NodeError>> = None;
+        for _ in 0..limits.attempts.max(endpoints.len()) {
+            let Some(turn) = endpoints.turn(|index| tries.get(index).copied().flatten()) else { break };
+            tries[turn.index] = tries[turn.index].map(|tries| tries.saturating_add(1));
+            if let Some(at) = turn.at {
+                // When somebody has answered, an endpoint that is left alone is not worth a wait, unless it is that one.
+                if at >= deadline || kept.as_ref().is_some_and(|kept| kept.endpoint != turn.index) {
+                    failed = failed.or_else(|| endpoints.cause(turn.index));
+                    break;
+                }
+                sleep_until(at).await;
             }
-            batch.send()
+            let fault = match self.ask_endpoint(turn, question, deadline).await {
+                Ok(outcomes) => {
+                    let verdict = verdict(question.calls, &outcomes);
+                    if verdict == Verdict::Limited {
+                        let limited =
+                            outcomes.iter().find_map(|outcome| outcome.as_ref().err().filter(|failure| failure.is_limit()));
+                        let cause = limited.map(ToString::to_string).unwrap_or_default();
+                        endpoints.failed(turn, &Fault::unreachable(*chain, cause));
+                    } else {
+                        tries[turn.index] = None;
+                        endpoints.answered(turn);
+                    }
+                    match read(outcomes) {
+                        Ok(value) if verdict == Verdict::Usable => return Ok(AskedFrom { value, endpoint: turn.index }),
+                        Ok(value) => {
+                            kept.get_or_insert(AskedFrom { value, endpoint: turn.index });
+                            continue;
+                        }
+                        // It may be the only one that is wrong, or we are: it is not left alone for it.
+                        Err(cause) => Fault::unreachable(*chain, format!("{}: {cause}", named(question.calls))),
+                    }
+                }
+                Err(fault) => {
+                    endpoints.failed(turn, &fault);
+                    fault
+                }
+            };
+            let done = fault.sent && !repeatable;
+            failed = Some(fault.error);
+            if done || Instant::now() >= deadline {
+                break;
+            }
+        }
+        if let Some(kept) = kept {
+            return Ok(kept);
+        }
+        let failed = failed.unwrap_or_else(|| Box::new(self.unusable("it has no such endpoint".into())));
+        Err(RpcFailure::no_answer(failed))
+    }
+
+    /// One request to one endpoint, which has its share of the time that is left.
+    async fn ask_endpoint(&self, turn: Turn, question: Question<'_>, deadline: Instant) -> Result<Vec<Outcome>, Fault> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let share = left / u32::try_from(turn.usable).unwrap_or(u32::MAX).max(1);
+        let asked = async {
+            if !self.shared.endpoints.is_checked(turn.index) {
+                self.check(turn).await.map_err(Fault::not_sent)?;
+            }
+            self.exchange(turn, question.calls, question.batch).await
         };
-        self.in_time(sent).await?;
-        let mut answers = Vec::with_capacity(waiters.len());
-        for waiter in waiters {
-            answers.push(waiter.await.map_err(RpcFailure::from));
-        }
-        Ok(answers)
-    }
-
-    async fn in_time<T>(&self, answer: impl Future<Output = TransportResult<T>>) -> Result<T, RpcFailure> {
-        match tokio::time::timeout(self.timeout, answer).await {
-            Ok(answer) => answer.map_err(RpcFailure::from),
-            Err(_) => Err(RpcFailure::no_answer(format!("no answer within {} ms", self.timeout.as_millis()))),
+        match timeout(share, asked).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Fault::unreachable(self.shared.chain, format!("no answer within {} ms", share.as_millis()))),
         }
     }
-}
 
-/// A block with the hashes of its transactions.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct BlockAnswer {
-    pub(super) hash: B256,
-    pub(super) parent_hash: B256,
-    number: U64,
-    timestamp: U64,
-    gas_limit: U64,
-    gas_used: U64,
-    base_fee_per_gas: Option<U64>,
-    blob_gas_used: Option<U64>,
-    excess_blob_gas: Option<U64>,
-    pub(super) miner: Address,
-    #[serde(default)]
-    pub(super) mix_hash: B256,
-    pub(super) extra_data: Bytes,
-    pub(super) receipts_root: B256,
-    pub(super) transactions: Vec<B256>,
-}
-
-impl BlockAnswer {
-    pub(super) fn number(&self) -> u64 {
-        self.number.to()
-    }
-
-    pub(super) fn timestamp(&self) -> u64 {
-        self.timestamp.to()
-    }
-
-    pub(super) fn gas_limit(&self) -> u64 {
-        self.gas_limit.to()
-    }
-
-    pub(super) fn gas_used(&self) -> u64 {
-        self.gas_used.to()
-    }
-
-    pub(super) fn base_fee(&self) -> u64 {
-        self.base_fee_per_gas.unwrap_or_default().to()
-    }
-
-    /// What the next block needs to know of this one. anvil's OP-stack headers lack the EIP-1559 parameters: they are put
-    /// in, so that the rules can be followed.
-    pub(super) fn as_parent(&self, forks: &ForkSchedule) -> ParentBlock {
-        let extra_data = match forks.rules_at(self.timestamp()) {
-            Ok(rules) if self.extra_data.is_empty() => dev::extra_data(rules),
-            Ok(_) | Err(_) => self.extra_data.clone(),
+    /// Asks an endpoint which chain it serves.
+    async fn check(&self, turn: Turn) -> Result<(), Fault> {
+        let chain = self.shared.chain;
+        let outcomes = self.exchange(turn, &[("eth_chainId", &json!([]))], false).await?;
+        let served: Result<U64, String> = match first(outcomes) {
+            Ok(Ok(served)) => Ok(served),
+            Ok(Err(failure)) => Err(failure.to_string()),
+            Err(cause) => Err(cause),
         };
-        ParentBlock {
-            hash: self.hash,
-            number: self.number(),
-            timestamp: self.timestamp(),
-            gas_limit: self.gas_limit(),
-            gas_used: self.gas_used(),
-            base_fee: self.base_fee(),
-            blob_gas_used: self.blob_gas_used.map(|gas| gas.to()),
-            excess_blob_gas: self.excess_blob_gas.map(|gas| gas.to()),
-            extra_data,
+        let served = served.map_err(|cause| Fault::unreachable(chain, format!("eth_chainId: {cause}")))?.to::<u64>();
+        if served != chain {
+            return Err(Fault::new(NodeError::WrongChain { chain, served }));
+        }
+        self.shared.endpoints.checked(turn);
+        Ok(())
+    }
+
+    async fn exchange(&self, turn: Turn, calls: &[CallRef<'_>], batch: bool) -> Result<Vec<Outcome>, Fault> {
+        let Shared { chain, limits, endpoints, next_id, .. } = &*self.shared;
+        let Some(endpoint) = endpoints.get(turn.index) else {
+            return Err(Fault::unreachable(*chain, "it has no such endpoint".into()).not_sent());
+        };
+        let first_id = next_id.fetch_add(calls.len() as u64, Ordering::Relaxed);
+        let request = Request { calls, batch, first_id };
+        exchange(*chain, &endpoint.client, &endpoint.url, request, limits.max_answer_bytes).await
+    }
+}
+
+/// Whether a call may be made twice: not when it makes a block, sends a transaction, or opens or empties a filter.
+fn is_repeatable(method: &str) -> bool {
+    const DOES_SOMETHING: [&str; 7] =
+        ["eth_send", "eth_sign", "eth_submit", "eth_new", "eth_getFilterChanges", "eth_uninstallFilter", "eth_subscribe"];
+    const READS: [&str; 5] = ["eth_", "net_", "web3_", "txpool_", "debug_trace"];
+    READS.iter().any(|start| method.starts_with(start)) && !DOES_SOMETHING.iter().any(|start| method.starts_with(start))
+}
+
+fn verdict(calls: &[CallRef<'_>], outcomes: &[Outcome]) -> Verdict {
+    let mut verdict = Verdict::Usable;
+    for ((method, _), outcome) in calls.iter().zip(outcomes) {
+        match outcome {
+            Err(failure) if failure.is_limit() => return Verdict::Limited,
+            Err(failure) if failure.is_unknown_block() || failure.is_pruned() => verdict = Verdict::Elsewhere,
+            // A block that is asked for by its hash was seen somewhere.
+            Ok(answer) if *method == "eth_getBlockByHash" && answer.get() == "null" => verdict = Verdict::Elsewhere,
+            Ok(_) | Err(_) => {}
         }
     }
+    verdict
+}
 
-    pub(super) fn into_published(self) -> PublishedBlock {
-        PublishedBlock {
-            number: self.number(),
-            hash: self.hash,
-            timestamp: self.timestamp(),
-            gas_used: self.gas_used(),
-            receipts_root: self.receipts_root,
-            transactions: self.transactions,
+fn named(calls: &[CallRef<'_>]) -> String {
+    match calls {
+        [(method, _)] => (*method).to_owned(),
+        _ => format!("a batch of {} calls", calls.len()),
+    }
+}
+
+/// The one answer to the one call.
+fn first<R: DeserializeOwned>(outcomes: Vec<Outcome>) -> Result<Result<R, RpcFailure>, String> {
+    match outcomes.into_iter().next() {
+        Some(Ok(answer)) => match serde_json::from_str(answer.get()) {
+            Ok(value) => Ok(Ok(value)),
+            Err(error) => Err(format!("the answer cannot be read: {error}")),
+        },
+        Some(Err(failure)) => Ok(Err(failure)),
+        None => Err("no answer".into()),
+    }
+}
+
+fn values(outcomes: Vec<Outcome>) -> Result<Vec<Result<Value, RpcFailure>>, String> {
+    let mut values = Vec::with_capacity(outcomes.len());
+    for outcome in outcomes {
+        values.push(match outcome {
+            Ok(answer) => Ok(serde_json::from_str(answer.get()).map_err(|error| format!("the answer cannot be read: {error}"))?),
+            Err(failure) => Err(failure),
+        });
+    }
+    Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_reads_is_asked_twice() {
+        for method in
+            ["eth_chainId", "eth_getBlockByHash", "eth_getFilterLogs", "txpool_content", "debug_traceBlockByHash", "net_version"]
+        {
+            assert!(is_repeatable(method), "{method}");
         }
-    }
-}
-
-/// A receipt.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct ReceiptAnswer {
-    #[serde(rename = "type", default)]
-    tx_type: U64,
-    status: U64,
-    cumulative_gas_used: U64,
-    logs: Vec<LogAnswer>,
-    deposit_nonce: Option<U64>,
-    block_number: Option<U64>,
-    block_hash: Option<B256>,
-    transaction_index: Option<U64>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct LogAnswer {
-    address: Address,
-    topics: Vec<B256>,
-    data: Bytes,
-}
-
-impl ReceiptAnswer {
-    fn success(&self) -> bool {
-        !self.status.is_zero()
-    }
-
-    /// Where the transaction is; `None` while it is in no block.
-    pub(super) fn landed(&self) -> Option<Landed> {
-        Some(Landed {
-            number: self.block_number?.to(),
-            hash: self.block_hash?,
-            index: self.transaction_index?.to(),
-            success: self.success(),
-        })
-    }
-
-    /// The receipt as the receipts trie holds it.
-    pub(super) fn into_receipt(self) -> Receipt {
-        let success = self.success();
-        Receipt {
-            // Types end at 0x7f (EIP-2718), so nothing is lost.
-            tx_type: self.tx_type.to::<u64>().to_le_bytes()[0],
-            success,
-            cumulative_gas_used: self.cumulative_gas_used.to(),
-            logs: self.logs.into_iter().map(|log| Log::new_unchecked(log.address, log.topics, log.data)).collect(),
-            deposit_nonce: self.deposit_nonce.map(|nonce| nonce.to()),
+        for method in [
+            "eth_sendRawTransaction",
+            "eth_sendRawTransactionConditional",
+            "eth_signTransaction",
+            "eth_newPendingTransactionFilter",
+            "eth_getFilterChanges",
+            "evm_mine",
+            "anvil_rollback",
+            "debug_setHead",
+            "rollup_whatever",
+        ] {
+            assert!(!is_repeatable(method), "{method}");
         }
-    }
-}
-
-/// How many transactions wait in the node's pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-pub(super) struct PoolAnswer {
-    pending: U64,
-    queued: U64,
-}
-
-impl PoolAnswer {
-    /// Those that can be executed.
-    pub(super) fn pending(&self) -> u64 {
-        self.pending.to()
-    }
-
-    /// Those that wait for an earlier nonce.
-    pub(super) fn queued(&self) -> u64 {
-        self.queued.to()
     }
 }

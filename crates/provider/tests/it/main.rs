@@ -1,0 +1,8 @@
+//! Tests of the crate as others use it.
+
+#![expect(clippy::unwrap_used, reason = "what a test does not expect fails it")]
+
+mod driver;
+mod engine;
+mod engine_server;
+mod execution;
