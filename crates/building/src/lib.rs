@@ -10,6 +10,8 @@
 mod balances;
 mod draft;
 mod greedy;
+mod inclusion;
+mod order;
 mod proposals;
 mod relay;
 mod run;
@@ -21,6 +23,8 @@ mod view;
 pub use balances::{BalanceChange, balance_of};
 pub use draft::{Draft, LaneDraft, Placed};
 pub use greedy::build;
+pub use inclusion::missing_inclusions;
+pub use order::check_order;
 pub use proposals::{MAX_SETS, proposals, useful_sets};
 pub use relay::RelayDraft;
 pub use run::{Attempt, BundleRun, Lanes, LegRun, RequirementRun, TxRun, open_lanes, revert_message, run_bundle};

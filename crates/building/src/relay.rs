@@ -51,16 +51,16 @@ pub(crate) fn prepare(policy: &Policy, message: &Message, chain: ChainId, builde
     Ok(Prepared { request, calls, stand_ins: stand_ins.into() })
 }
 
-/// The transaction of a delivering call. It pays the block's base fee and no priority fee: whoever signs it proposes the
-/// block. The cap leaves headroom, because the base fee of a slot's later block moves with the weight of the evidence in the
-/// block before it.
-pub(crate) fn transaction(context: &BlockContext, call: &RelayCall, nonce: u64, gas_limit: u64) -> TxEip1559 {
+/// The transaction of a delivering call. It pays the block's base fee and, but for rollups that order by it, no priority fee:
+/// whoever signs it proposes the block. The cap leaves headroom, because the base fee of a slot's later block moves with the
+/// weight of the evidence in the block before it.
+pub(crate) fn transaction(context: &BlockContext, call: &RelayCall, nonce: u64, gas_limit: u64, tip: u128) -> TxEip1559 {
     TxEip1559 {
         chain_id: context.chain,
         nonce,
         gas_limit,
-        max_fee_per_gas: u128::from(context.base_fee).saturating_mul(2),
-        max_priority_fee_per_gas: 0,
+        max_fee_per_gas: u128::from(context.base_fee).saturating_mul(2).saturating_add(tip),
+        max_priority_fee_per_gas: tip,
         to: TxKind::Call(call.to),
         value: U256::ZERO,
         access_list: Default::default(),

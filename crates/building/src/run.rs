@@ -14,7 +14,7 @@ use lockstep_simulation::{
     BlockTx, Checkpoint, Lane, PendingBlock, SimulationError, StandIns, StateView, TxFees, TxOutcome, TxStatus,
 };
 
-use crate::{BalanceChange, BuildError, Policy, RelayDraft, SlotView, balance_of, balances::token_changes, relay, value};
+use crate::{BalanceChange, BuildError, Policy, RelayDraft, SlotView, balance_of, balances::token_changes, order, relay, value};
 
 /// The open blocks of a set of rollups.
 pub type Lanes = BTreeMap<ChainId, Lane>;
@@ -258,6 +258,8 @@ impl Runner<'_> {
         let builder = self.view.proposer;
         let prepared = relay::prepare(self.policy(), &message, chain, builder).map_err(|reason| bad(place, reason))?;
         let gas_limit = self.policy().relay_gas_limit;
+        let (view, bundle) = (self.view, self.bundle);
+        let rollup = view.rollups.get(&chain).ok_or(BuildError::UnknownRollup(chain))?;
         let mut leg = self.start_leg(chain, true)?;
         for (number, call) in prepared.calls.iter().enumerate() {
             let engine = |error| Stop::Engine(BuildError::simulation(chain, error));
@@ -265,7 +267,9 @@ impl Runner<'_> {
             let (block_index, position) = (lane.index(), lane.block().executed().len());
             let nonce =
                 lane.block().state().account(builder).map_err(|error| engine(error.into()))?.map_or(0, |account| account.nonce);
-            let tx = relay::transaction(lane.block().context(), call, nonce, gas_limit);
+            let context = lane.block().context();
+            let tip = order::relay_tip(rollup, bundle, index, chain, context.base_fee);
+            let tx = relay::transaction(context, call, nonce, gas_limit, tip);
             let signed = BlockTx::Signed(relay::placeholder(tx.clone(), builder));
             let (run, reason) = execute(lane.block_mut(), &signed, RevertMode::Fail, &prepared.stand_ins).map_err(engine)?;
             leg.txs.push(run);

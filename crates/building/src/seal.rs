@@ -7,7 +7,7 @@ use lockstep_messaging::Evidence;
 use lockstep_primitives::{BlockList, ChainId, ListBlock, Place, Reason, Rejection};
 use lockstep_simulation::{BlockTx, Executed, LaneBlock, LaneError, PendingBlock, SlotRollup, execute_list};
 
-use crate::{BuildError, Draft, RequirementRun, SlotView, balance_of, relay};
+use crate::{BuildError, Draft, RequirementRun, SlotView, balance_of, check_order, relay};
 
 /// Evidence by message id.
 pub type EvidenceMap = BTreeMap<B256, Evidence>;
@@ -96,6 +96,8 @@ pub fn seal(
     };
     let executed = verify(&rollup.slot, &list)?;
     compare(&lane.blocks, &executed)?;
+    // Evidence moves the base fee of a slot's later block, and with it what transactions pay beyond it.
+    check_order(rollup.ordering, &rollup.arrivals, &executed).map_err(|error| SealError::Differs(error.to_string()))?;
     let mut sealed = SealedList { list, blocks: Vec::new(), requirements: Vec::new(), legs: BTreeMap::new() };
     place(draft, chain, &lane.blocks, &mut sealed);
     for (index, block) in executed.iter().enumerate() {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use alloy_primitives::{Address, B256};
 use lockstep_messaging::Protocols;
-use lockstep_primitives::{Bundle, ChainId, Price, RollupSet, SlotNumber};
+use lockstep_primitives::{Bundle, ChainId, OrderingPolicy, Price, RollupSet, SignedTx, SlotNumber};
 use lockstep_simulation::{LaneError, SimulationError, SlotRollup, StateError, StateKey};
 
 /// A rollup in a slot, and what it is worth to propose for it.
@@ -16,6 +16,20 @@ pub struct RollupView {
     pub price: Price,
     /// Which part of the rollup's protocol fees the proposer receives, in basis points.
     pub fee_share_bps: u64,
+    /// In which order its blocks may hold transactions.
+    pub ordering: OrderingPolicy,
+    /// When the sequencer saw which transaction, in Unix milliseconds by the transaction's hash.
+    pub arrivals: BTreeMap<B256, u64>,
+    /// What the sequencer does not let its lists leave out, see [`missing_inclusions`](crate::missing_inclusions).
+    pub inclusion: Vec<Arc<SignedTx>>,
+}
+
+impl RollupView {
+    /// A rollup whose blocks may hold any transactions in any order.
+    pub fn free(slot: Arc<SlotRollup>, price: Price, fee_share_bps: u64) -> Self {
+        let (ordering, arrivals, inclusion) = (OrderingPolicy::Free, BTreeMap::new(), Vec::new());
+        Self { slot, price, fee_share_bps, ordering, arrivals, inclusion }
+    }
 }
 
 /// How to build.

@@ -14,7 +14,7 @@ use crate::wire::{
     SignedPrepare, SimulationResult, SlotOffer, SlotStatus, VoteWire,
 };
 
-use alloy_primitives::{Address, B256, U64};
+use alloy_primitives::{Address, B256, Bytes, U64};
 
 /// `lockstep_*`: bundles over several rollups.
 #[rpc(server, client, namespace = "lockstep")]
@@ -93,6 +93,12 @@ pub trait SequencerApi {
     #[method(name = "getSlot")]
     async fn get_slot_offer(&self, chain_id: U64, slot: u64, proposer: Address) -> RpcResult<SlotOffer>;
 
+    /// Sets the transactions (EIP-2718 bytes) that the lists of a coming slot may not leave out, in place of those that the
+    /// sequencer would choose. The request has to be signed by the sequencer's own key, and to come before the slot is built
+    /// for. How many there are.
+    #[method(name = "setInclusionList", with_extensions)]
+    async fn set_inclusion_list(&self, chain_id: U64, slot: u64, transactions: Vec<Bytes>) -> RpcResult<usize>;
+
     /// Asks for a vote on two lists.
     #[method(name = "prepare")]
     async fn prepare(&self, prepare: SignedPrepare) -> RpcResult<VoteWire>;
@@ -112,7 +118,7 @@ pub(crate) fn most_parameters(method: &str) -> Option<usize> {
         "market_registerRollup" | "market_submitBid" | "market_getSlot" | "market_getAllocation" => 1,
         "decision_record" | "sequencer_prepare" => 1,
         "lockstep_subscribe" | "decision_get" => 2,
-        "sequencer_getSlot" | "sequencer_decided" => 3,
+        "sequencer_getSlot" | "sequencer_decided" | "sequencer_setInclusionList" => 3,
         _ => return None,
     })
 }

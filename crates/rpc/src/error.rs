@@ -58,6 +58,7 @@ const fn code_of(reason: &Reason) -> i32 {
         Reason::TooManyLegs { .. }
         | Reason::TooManyTransactions { .. }
         | Reason::TooManyRequirements { .. }
+        | Reason::TooManyAuthorizations { .. }
         | Reason::TooLarge { .. }
         | Reason::PoolFull { .. }
         | Reason::SenderFull { .. } => codes::LIMIT,
@@ -85,6 +86,11 @@ pub(crate) fn plain(code: i32, reason: &str, text: impl Into<String>, hint: &str
 /// Malformed parameters.
 pub fn invalid_params(reason: &str, text: impl Into<String>, hint: &str) -> ErrorObjectOwned {
     plain(codes::INVALID_PARAMS, reason, text, hint)
+}
+
+/// The request is not signed, or not by whom it has to be.
+pub fn unauthorized(reason: &str, text: impl Into<String>, hint: &str) -> ErrorObjectOwned {
+    plain(codes::UNAUTHORIZED, reason, text, hint)
 }
 
 /// Nothing there.

@@ -12,7 +12,7 @@ mod reasoned;
 mod server;
 pub mod wire;
 
-pub use error::{RpcError, codes, from_rejection, invalid_params, not_found, unavailable};
+pub use error::{RpcError, codes, from_rejection, invalid_params, not_found, unauthorized, unavailable};
 pub use identity::{IdentityError, SIGNATURE_HEADER, Signer, sign_body, verify_header};
 pub use params::parse;
 pub use server::{Bound, Limits, Pages, Routes, Server, ServerError, bind, serve};

@@ -17,7 +17,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::support::{PLACEHOLDER, Print, build_all, build_on, digest, lists, placed, print, seal_on, states};
 
-type Checked = Result<(), TestCaseError>;
+pub(crate) type Checked = Result<(), TestCaseError>;
 
 const SEED: u64 = 20_261_122;
 
@@ -29,7 +29,7 @@ fn pool(threads: usize) -> ThreadPool {
 }
 
 /// A failing case is reproduced by its seed, so that no file has to keep it.
-fn config(cases: u32) -> ProptestConfig {
+pub(crate) fn config(cases: u32) -> ProptestConfig {
     ProptestConfig {
         cases,
         rng_seed: RngSeed::Fixed(SEED),
@@ -44,7 +44,7 @@ fn all_proposals(world: &World, candidates: &[Candidate]) -> Vec<Draft> {
     proposals(&world.view, &simulated).expect("the engine works")
 }
 
-fn with_hash(candidates: &[Candidate], hash: B256) -> Candidate {
+pub(crate) fn with_hash(candidates: &[Candidate], hash: B256) -> Candidate {
     candidates.iter().find(|candidate| candidate.hash == hash).expect("a draft holds candidates only").clone()
 }
 
@@ -70,7 +70,7 @@ proptest! {
     }
 }
 
-fn whole_or_absent(world: &World, candidates: &[Candidate], draft: &Draft) -> Checked {
+pub(crate) fn whole_or_absent(world: &World, candidates: &[Candidate], draft: &Draft) -> Checked {
     let inside: BTreeSet<B256> = placed(draft).into_iter().collect();
     prop_assert_eq!(inside.len(), draft.placed.len(), "a bundle is in the draft once");
     let listed: BTreeSet<B256> = lists(draft).into_values().flatten().flatten().collect();
@@ -206,7 +206,7 @@ fn agree(world: &World, candidates: &[Candidate]) -> Checked {
     same(&draft, &naive)
 }
 
-fn same(draft: &Draft, naive: &NaiveDraft) -> Checked {
+pub(crate) fn same(draft: &Draft, naive: &NaiveDraft) -> Checked {
     prop_assert_eq!(&placed(draft), &naive.placed);
     prop_assert_eq!(&lists(draft), &naive.lists);
     prop_assert_eq!(&states(draft), &naive.states);
@@ -242,7 +242,7 @@ proptest! {
     }
 }
 
-fn keeps_its_promises(world: &World, draft: &Draft) -> Checked {
+pub(crate) fn keeps_its_promises(world: &World, draft: &Draft) -> Checked {
     for (chain, lane) in &draft.lanes {
         let failed = |error: String| TestCaseError::fail(format!("rollup {chain}: {error}"));
         let sealed = seal_on(world, draft, *chain).map_err(|error| failed(error.to_string()))?;

@@ -4,5 +4,6 @@
 mod bridging;
 mod bundles;
 mod invariants;
+mod ordering;
 mod slots;
 mod support;

@@ -3,7 +3,7 @@
 use alloy::signers::local::PrivateKeySigner;
 use alloy_primitives::U256;
 use lockstep_market::{MAX_SELLERS, MAX_URL_BYTES, MarketError, Registry, Terms};
-use lockstep_primitives::{ChainId, Registration};
+use lockstep_primitives::{ChainId, OrderingPolicy, Registration};
 
 use crate::fixtures::{key, sign};
 
@@ -16,6 +16,7 @@ fn registration(chain: ChainId, sequencer: &PrivateKeySigner, nonce: u64) -> Reg
         block_time: 2,
         holds: true,
         fee_share_bps: 10_000,
+        ordering: OrderingPolicy::Free,
         nonce,
     }
 }

@@ -23,6 +23,28 @@ pub struct SlotOffer {
     pub blocks: Vec<BlockPlanWire>,
     /// When it publishes unless it voted yes, in Unix milliseconds.
     pub publish_ms: u64,
+    /// The highest level of guarantee that its way of delivering lists can keep: `G1`, `G2` or `G3`. Builders take what they
+    /// do not know for `G1`.
+    pub carries: String,
+    /// In which order the blocks may hold transactions: `free`, `priority-fee`, `fcfs` or `top-of-block`.
+    pub ordering: String,
+    /// Gas of the free lane; 0 for every ordering but `top-of-block`.
+    pub lane_gas: u64,
+    /// When the pending public transactions came in that the sequencer has seen, oldest first. It judges lists by these.
+    pub arrivals: Vec<ArrivalWire>,
+    /// EIP-2718 bytes of the transactions that a list of this slot may not leave out, unless they are invalid after it or
+    /// have no room in any of its blocks.
+    pub inclusion: Vec<Bytes>,
+}
+
+/// When a transaction came in at a sequencer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ArrivalWire {
+    /// The transaction's hash.
+    pub hash: B256,
+    /// Unix milliseconds.
+    pub at_ms: u64,
 }
 
 /// A block that a sequencer is about to make.
@@ -43,6 +65,18 @@ pub struct BlockPlanWire {
     pub extra_data: Bytes,
     /// EIP-2718 bytes of the forced prefix.
     pub forced: Vec<Bytes>,
+    /// How much data the sequencer takes.
+    pub data_limits: DataLimitsWire,
+}
+
+/// How much data a sequencer takes for now, in estimated compressed bytes (OP stack, `miner_setMaxDASize`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DataLimitsWire {
+    /// Of one transaction; null for no limit.
+    pub tx: Option<u64>,
+    /// Of a block's transactions, forced ones apart; null for no limit.
+    pub block: Option<u64>,
 }
 
 /// A block of a list.

@@ -1,7 +1,7 @@
 //! Registrations, bids and allocations as JSON.
 
 use alloy_primitives::{Address, B256, Bytes, U64};
-use lockstep_primitives::{Allocation, Bid, Grant, Registration};
+use lockstep_primitives::{Allocation, Bid, Grant, InvalidOrdering, OrderingPolicy, Registration};
 use serde::{Deserialize, Serialize};
 
 use super::{Decimal, chains};
@@ -24,6 +24,10 @@ pub struct RegistrationWire {
     pub holds: bool,
     /// The proposer's share of protocol fees, in basis points.
     pub fee_share_bps: u64,
+    /// In which order its blocks may hold transactions: `free`, `priority-fee`, `fcfs` or `top-of-block`.
+    pub ordering: String,
+    /// Gas of the free lane; 0 for every ordering but `top-of-block`.
+    pub lane_gas: u64,
     /// Rises with each change.
     pub nonce: u64,
     /// 65 bytes r || s || v.
@@ -41,14 +45,19 @@ impl RegistrationWire {
             block_time: registration.block_time,
             holds: registration.holds,
             fee_share_bps: registration.fee_share_bps,
+            ordering: registration.ordering.name().to_owned(),
+            lane_gas: registration.ordering.lane_gas(),
             nonce: registration.nonce,
             signature,
         }
     }
 
     /// What is signed.
-    pub fn registration(&self) -> Registration {
-        Registration {
+    ///
+    /// # Errors
+    /// When its ordering is none.
+    pub fn registration(&self) -> Result<Registration, InvalidOrdering> {
+        Ok(Registration {
             chain: self.chain_id.to(),
             reserve: self.reserve.0,
             sequencer: self.sequencer,
@@ -56,8 +65,9 @@ impl RegistrationWire {
             block_time: self.block_time,
             holds: self.holds,
             fee_share_bps: self.fee_share_bps,
+            ordering: OrderingPolicy::parse(&self.ordering, self.lane_gas)?,
             nonce: self.nonce,
-        }
+        })
     }
 }
 
@@ -145,6 +155,20 @@ pub struct Sale {
     pub holds: bool,
     /// The proposer's share of protocol fees, in basis points.
     pub fee_share_bps: u64,
+    /// In which order its blocks may hold transactions: `free`, `priority-fee`, `fcfs` or `top-of-block`.
+    pub ordering: String,
+    /// Gas of the free lane; 0 for every ordering but `top-of-block`.
+    pub lane_gas: u64,
+}
+
+impl Sale {
+    /// In which order its blocks may hold transactions.
+    ///
+    /// # Errors
+    /// When the market names an ordering that is none.
+    pub fn policy(&self) -> Result<OrderingPolicy, InvalidOrdering> {
+        OrderingPolicy::parse(&self.ordering, self.lane_gas)
+    }
 }
 
 impl From<&Registration> for Sale {
@@ -157,6 +181,8 @@ impl From<&Registration> for Sale {
             block_time: registration.block_time,
             holds: registration.holds,
             fee_share_bps: registration.fee_share_bps,
+            ordering: registration.ordering.name().to_owned(),
+            lane_gas: registration.ordering.lane_gas(),
         }
     }
 }

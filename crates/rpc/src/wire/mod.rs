@@ -10,8 +10,8 @@ pub use bundle::{
     BundleParams, CancelParams, LegParams, RangeParams, RelayParams, RequirementParams, SentBundle, SubscribeParams, decode_tx,
 };
 pub use delivery::{
-    BlockPlanWire, DecisionWire, ExpectedBlockWire, ListBlockWire, ListWire, PrepareWire, PreparedListWire,
-    RequirementResultWire, SignedPrepare, SlotOffer, VoteRefusalWire, VoteWire,
+    ArrivalWire, BlockPlanWire, DataLimitsWire, DecisionWire, ExpectedBlockWire, ListBlockWire, ListWire, PrepareWire,
+    PreparedListWire, RequirementResultWire, SignedPrepare, SlotOffer, VoteRefusalWire, VoteWire,
 };
 pub use eth_bundle::{
     CallBundleParams, CallBundleResult, CallTxResult, EthBundleParams, EthCancelParams, EthSentBundle, PrivateTxParams,
