@@ -58,7 +58,7 @@ impl LockstepRpc {
             let state = served.node.state_at(parent.hash).await.map_err(|error| error.to_string())?;
             let slot = Arc::new(SlotRollup { chain: *chain, forks: served.forks.clone(), parent, state, blocks });
             let (price, fee_share_bps) = self.builder.terms(*chain);
-            views.insert(*chain, lockstep_building::RollupView { slot, price, fee_share_bps });
+            views.insert(*chain, lockstep_building::RollupView::free(slot, price, fee_share_bps));
         }
         Ok(SlotView { slot: 0, rollups: views, proposer: self.builder.address(), policy: self.policy.clone() })
     }

@@ -2,6 +2,8 @@
 
 mod bundle;
 mod dev;
+mod engine;
+mod record;
 mod replay;
 mod roles;
 
@@ -26,7 +28,9 @@ pub struct Cli {
 enum Command {
     /// Start rollups in this process, with funded accounts and contracts, and every role.
     Dev(dev::DevArgs),
-    /// Execute recorded blocks and compare gas used, receipts root and logs bloom with their headers.
+    /// Take a block and the state that it reads from a node, for replaying it.
+    Record(record::RecordArgs),
+    /// Execute recorded blocks and compare them with their headers; build recorded slots again and compare every list.
     Replay(replay::ReplayArgs),
     /// Build, bid and deliver, against real nodes.
     Builder(roles::RoleArgs),
@@ -36,6 +40,8 @@ enum Command {
     Sequencer(roles::RoleArgs),
     /// Play builder, market and sequencers in one process.
     Run(roles::RoleArgs),
+    /// Stand between op-node and its execution client, and put lists into the blocks that were sold.
+    EngineProxy(engine::EngineArgs),
     /// Send, simulate and follow bundles.
     Bundle(bundle::BundleArgs),
     /// Check or print a configuration.
@@ -49,11 +55,13 @@ impl Cli {
         init_logs(self.log_json);
         let done = match self.command {
             Command::Dev(args) => runtime().and_then(|runtime| runtime.block_on(args.run())),
+            Command::Record(args) => runtime().and_then(|runtime| runtime.block_on(args.run())),
             Command::Replay(args) => args.run(),
             Command::Builder(args) => role(args, Roles { builder: true, ..Roles::default() }),
             Command::Market(args) => role(args, Roles { market: true, ..Roles::default() }),
             Command::Sequencer(args) => role(args, Roles { sequencer: true, ..Roles::default() }),
             Command::Run(args) => role(args, Roles { builder: true, market: true, sequencer: true }),
+            Command::EngineProxy(args) => runtime().and_then(|runtime| runtime.block_on(args.run())),
             Command::Bundle(args) => runtime().and_then(|runtime| runtime.block_on(args.run())),
             Command::Config(command) => command.run(),
         };

@@ -1,5 +1,7 @@
 //! Configuration: flag over environment over file over default. Unknown fields are errors.
 
+mod remote;
+
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -8,15 +10,18 @@ use std::{
 
 use alloy_primitives::{Address, ChainId, U256};
 use lockstep_messaging::CctpV1Deployment;
-use lockstep_primitives::{Price, RollupSet};
-use lockstep_provider::{RemoteLimits, RemoteNode};
-use lockstep_simulation::{EthereumFork, ForkSchedule, OpFork, Rules, known_forks};
+use lockstep_primitives::{Guarantee, InvalidOrdering, MAX_INCLUSION, OrderingPolicy, Price, RollupSet};
+use lockstep_provider::{DeliverySettings, RemoteNode, RemoteSettings, RollupNode};
+use lockstep_simulation::{DataLimits, EthereumFork, ForkSchedule, OpFork, Rules, known_forks};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     keys::Key,
     process::{BuilderSetup, MarketSetup, Node, RollupSetup, SequencerSetup, Setup},
+    record::{DEFAULT_RECORD_SLOTS, SlotRecords},
 };
+
+pub use self::remote::{DeliveryConfig, DeliveryKind, LimitsConfig, NodeUrls};
 
 /// A configuration file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -92,6 +97,13 @@ pub struct BuilderConfig {
     /// Bundles of one sender that the pool holds.
     #[serde(default = "default_pool_sender")]
     pub pool_bundles_per_sender: usize,
+    /// Folder to record every slot in, for `lockstep replay`: order flow in the clear, states, lists and decisions. Nothing is
+    /// recorded without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record_dir: Option<PathBuf>,
+    /// Recorded slots that are kept; the oldest goes first.
+    #[serde(default = "default_record_slots")]
+    pub record_slots: usize,
 }
 
 /// A rollup.
@@ -100,8 +112,8 @@ pub struct BuilderConfig {
 pub struct RollupConfig {
     /// The chain id.
     pub chain_id: ChainId,
-    /// Its node's JSON-RPC.
-    pub node: String,
+    /// Its node's JSON-RPC: one address, or those of several nodes.
+    pub node: NodeUrls,
     /// `shanghai`, `cancun`, `prague`, `osaka`, `bpo1`, `bpo2`, `isthmus` or `jovian`; by the chain id when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rules: Option<String>,
@@ -110,12 +122,25 @@ pub struct RollupConfig {
     /// The price of one whole native asset in the numeraire's smallest unit, as a decimal string.
     #[serde(default = "default_price")]
     pub price: String,
+    /// How many blocks deep a landed bundle is taken to be safe from reorgs: until then it is looked after, and comes back when
+    /// it is gone.
+    #[serde(default = "default_finality_blocks")]
+    pub finality_blocks: u64,
+    /// Whether the builder takes the public transactions that the node comes to know. They fill what bundles leave free.
+    #[serde(default)]
+    pub public_flow: bool,
     /// CCTP v1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cctp_v1: Option<CctpConfig>,
     /// The sequencer, when this process may play it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequencer: Option<SequencerConfig>,
+    /// How the sequencer's lists get onto the chain.
+    #[serde(default, skip_serializing_if = "DeliveryConfig::is_default")]
+    pub delivery: DeliveryConfig,
+    /// Bounds of the connection to the node.
+    #[serde(default)]
+    pub limits: LimitsConfig,
 }
 
 /// CCTP v1 on a rollup.
@@ -147,6 +172,32 @@ pub struct SequencerConfig {
     /// The proposer's share of protocol fees, in basis points.
     #[serde(default)]
     pub fee_share_bps: u64,
+    /// In which order blocks may hold transactions: `free`, `priority-fee`, `fcfs` or `top-of-block`.
+    #[serde(default = "default_ordering")]
+    pub ordering: String,
+    /// Gas of the free lane of `top-of-block`; 0 with any other ordering.
+    #[serde(default)]
+    pub lane_gas: u64,
+    /// How many of its oldest public transactions no list may leave out. Needs a builder in the same process, which sees them.
+    #[serde(default)]
+    pub inclusion: usize,
+    /// The most data that one transaction may have, in estimated compressed bytes, until the batcher says otherwise; 0 for no
+    /// limit. OP stack only.
+    #[serde(default)]
+    pub max_tx_da: u64,
+    /// The same of all transactions of a block.
+    #[serde(default)]
+    pub max_block_da: u64,
+    /// Whether `miner_setMaxDASize` is taken at `/rollup/<chainId>`, from anyone who reaches the port: batchers sign nothing.
+    #[serde(default)]
+    pub batcher_api: bool,
+}
+
+impl SequencerConfig {
+    /// In which order blocks may hold transactions.
+    fn policy(&self) -> Result<OrderingPolicy, InvalidOrdering> {
+        OrderingPolicy::parse(&self.ordering, self.lane_gas)
+    }
 }
 
 fn default_listen() -> SocketAddr {
@@ -165,12 +216,24 @@ fn default_pool_sender() -> usize {
     lockstep_pool::Limits::default().bundles_per_sender
 }
 
+const fn default_record_slots() -> usize {
+    DEFAULT_RECORD_SLOTS
+}
+
 fn default_price() -> String {
     Price::PAR.0.to_string()
 }
 
 fn default_reserve() -> String {
     "0".to_owned()
+}
+
+fn default_ordering() -> String {
+    OrderingPolicy::Free.name().to_owned()
+}
+
+const fn default_finality_blocks() -> u64 {
+    64
 }
 
 const fn default_holds() -> bool {
@@ -225,6 +288,9 @@ impl Config {
             (Some(_), None, None) | (None, Some(_), Some(_)) | (Some(_), Some(_), Some(_)) => {}
             _ => return Err(wrong("market", "give key_file to play the market, or url and address of one elsewhere")),
         }
+        if self.builder.as_ref().is_some_and(|builder| builder.record_slots == 0) {
+            return Err(wrong("builder.record_slots", "at least 1 slot is kept: leave record_dir out to record none"));
+        }
         let mut seen = RollupSet::new();
         for (index, rollup) in self.rollups.iter().enumerate() {
             let place = |field: &str| format!("rollup[{index}].{field}");
@@ -234,12 +300,29 @@ impl Config {
             if rollup.block_time == 0 {
                 return Err(wrong(place("block_time"), "a block time is at least 1 second"));
             }
-            forks(rollup).map_err(|problem| wrong(place("rules"), problem))?;
+            let op_stack = matches!(forks(rollup).map_err(|problem| wrong(place("rules"), problem))?, ForkSchedule::OpStack(_));
+            rollup.node.check().map_err(|problem| wrong(place("node"), problem))?;
+            let field_of = |part: &str, (field, problem): (&str, String)| wrong(place(&format!("{part}.{field}")), problem);
+            rollup.delivery.check(op_stack).map_err(|problem| field_of("delivery", problem))?;
+            rollup.limits.check().map_err(|problem| field_of("limits", problem))?;
             amount(&rollup.price).map_err(|problem| wrong(place("price"), problem))?;
             if let Some(sequencer) = &rollup.sequencer {
                 amount(&sequencer.reserve).map_err(|problem| wrong(place("sequencer.reserve"), problem))?;
                 if sequencer.fee_share_bps > 10_000 {
                     return Err(wrong(place("sequencer.fee_share_bps"), "is more than 10000 basis points"));
+                }
+                if sequencer.holds && !rollup.delivery.kind.can_hold() {
+                    let kind = rollup.delivery.kind.name();
+                    return Err(wrong(place("sequencer.holds"), format!("delivery {kind:?} cannot keep it: set holds = false")));
+                }
+                sequencer.policy().map_err(|error| wrong(place("sequencer.ordering"), error))?;
+                let throttled = sequencer.batcher_api || sequencer.max_tx_da > 0 || sequencer.max_block_da > 0;
+                if throttled && !op_stack {
+                    let problem = "batcher_api, max_tx_da and max_block_da are for rollups under OP-stack rules";
+                    return Err(wrong(place("sequencer"), problem));
+                }
+                if sequencer.inclusion > MAX_INCLUSION {
+                    return Err(wrong(place("sequencer.inclusion"), format!("is more than {MAX_INCLUSION}")));
                 }
             }
             if let Some(cctp) = &rollup.cctp_v1
@@ -310,21 +393,43 @@ fn builder_setup(builder: &BuilderConfig) -> Result<BuilderSetup, ConfigError> {
         attesters: builder.attester_key_files.iter().map(|file| key(file)).collect::<Result<_, _>>()?,
         trusted: builder.trusted.iter().copied().collect(),
         pool,
+        record: builder.record_dir.clone().map(|folder| SlotRecords { folder, slots: builder.record_slots }),
     })
 }
 
 async fn rollup_setup(rollup: &RollupConfig, roles: Roles) -> Result<RollupSetup, ConfigError> {
     let place = format!("rollup {}", rollup.chain_id);
     let forks = forks(rollup).map_err(|problem| wrong(&place, problem))?;
-    let node = RemoteNode::connect(rollup.chain_id, &rollup.node, forks.clone(), RemoteLimits::default())
-        .await
-        .map_err(|error| wrong(format!("{place}.node"), error))?;
+    let played = rollup.sequencer.as_ref().filter(|_| roles.sequencer);
+    // Nobody else publishes, nor has the files that delivery needs.
+    let delivery = if played.is_some() { rollup.delivery.settings(&place)? } else { DeliverySettings::Auto };
+    let settings = RemoteSettings {
+        chain: rollup.chain_id,
+        forks: forks.clone(),
+        urls: rollup.node.urls().to_vec(),
+        limits: rollup.limits.limits(),
+        delivery,
+    };
+    let node = RemoteNode::open(settings).await.map_err(|error| wrong(format!("{place}.node"), error))?;
+    // Not known before it was asked what it is.
+    if played.is_some_and(|sequencer| sequencer.holds) && node.carries() < Guarantee::G3 {
+        let problem = format!("{} cannot be told which block to make: choose a delivery, or set holds = false", node.client());
+        return Err(wrong(format!("{place}.sequencer.holds"), problem));
+    }
     let sequencer = match &rollup.sequencer {
+        Some(sequencer) if roles.sequencer && sequencer.inclusion > 0 && !roles.builder => {
+            let problem = "needs a builder in the same process, which sees public transactions";
+            return Err(wrong(format!("{place}.sequencer.inclusion"), problem));
+        }
         Some(sequencer) if roles.sequencer => Some(SequencerSetup {
             key: key(&sequencer.key_file)?,
             reserve: amount(&sequencer.reserve).map_err(|problem| wrong(&place, problem))?,
             holds: sequencer.holds,
             fee_share_bps: sequencer.fee_share_bps,
+            ordering: sequencer.policy().map_err(|error| wrong(&place, error))?,
+            inclusion: sequencer.inclusion,
+            data: DataLimits::from_wire(sequencer.max_tx_da, sequencer.max_block_da),
+            batcher_api: sequencer.batcher_api,
         }),
         _ => None,
     };
@@ -341,6 +446,8 @@ async fn rollup_setup(rollup: &RollupConfig, roles: Roles) -> Result<RollupSetup
             threshold: cctp.threshold,
         }),
         sequencer,
+        finality_blocks: rollup.finality_blocks,
+        public_flow: rollup.public_flow,
     })
 }
 

@@ -9,14 +9,15 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use alloy_primitives::{ChainId, U256};
 use lockstep_messaging::CctpV1Deployment;
-use lockstep_primitives::{Price, RollupSet};
+use lockstep_primitives::{OrderingPolicy, Price, RollupSet};
 use lockstep_provider::{EmbeddedGenesis, EmbeddedRollup};
-use lockstep_simulation::{EthereumFork, ForkSchedule, OpFork, Rules};
+use lockstep_simulation::{DataLimits, EthereumFork, ForkSchedule, OpFork, Rules};
 
 use crate::{
     clock::now_ms,
     keys::Key,
     process::{BuilderSetup, MarketSetup, Node, Process, RollupSetup, SequencerSetup, Setup, StartError},
+    record::SlotRecords,
 };
 
 pub use contracts::{Contracts, DOMAIN_BASE};
@@ -49,6 +50,12 @@ pub struct DevOptions {
     pub data: Option<PathBuf>,
     /// The rollups' reserve price, in wei.
     pub reserve: U256,
+    /// Where the builder records its slots, if it does.
+    pub record: Option<SlotRecords>,
+    /// In which order the rollups' blocks may hold transactions.
+    pub ordering: OrderingPolicy,
+    /// How many of its oldest public transactions no list of a rollup may leave out.
+    pub inclusion: usize,
 }
 
 impl Default for DevOptions {
@@ -60,6 +67,9 @@ impl Default for DevOptions {
             block_times: vec![2],
             data: None,
             reserve: U256::from(1_000_000_000_u64),
+            record: None,
+            ordering: OrderingPolicy::Free,
+            inclusion: 0,
         }
     }
 }
@@ -162,7 +172,14 @@ impl Dev {
                     reserve: options.reserve,
                     holds: true,
                     fee_share_bps: 10_000,
+                    ordering: options.ordering,
+                    inclusion: options.inclusion,
+                    data: DataLimits::default(),
+                    batcher_api: false,
                 }),
+                // An embedded chain goes one way.
+                finality_blocks: 0,
+                public_flow: false,
             });
             rollups.push(DevRollup { chain, domain, rollup });
         }
@@ -181,6 +198,7 @@ impl Dev {
                 // One process plays every sequencer, so there is nobody to distrust.
                 trusted: rollups.iter().map(|rollup| rollup.chain).collect::<RollupSet>(),
                 pool: lockstep_pool::Limits::default(),
+                record: options.record,
             }),
             market: MarketSetup::Own(Key::of_name("market"), rollups.iter().map(|rollup| rollup.chain).collect()),
         };

@@ -1,7 +1,7 @@
 //! Intake: a bundle is checked, made durable, and only then acknowledged.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -10,8 +10,9 @@ use std::{
 
 use alloy_primitives::{Address, B256};
 use jsonrpsee::types::ErrorObjectOwned;
+use lockstep_building::Candidate;
 use lockstep_pool::{AccountView, Entry, Head, Heads, Kind, Pool, TxAccount, accounts_of, check, check_accounts};
-use lockstep_primitives::{Bundle, BundleState, ChainId, Place, Reason, Rejection};
+use lockstep_primitives::{Bundle, BundleState, ChainId, Place, Reason, Rejection, SignedTx};
 use lockstep_provider::RollupNode;
 use lockstep_rpc::{
     from_rejection, unavailable,
@@ -21,11 +22,20 @@ use lockstep_simulation::{ForkSchedule, ParentBlock, StateError};
 use lockstep_store::{Op, Store, StoreError, Table};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 
-use crate::{clock::now_ms, tracker::Tracker};
+use crate::{
+    arrivals::Arrivals,
+    clock::now_ms,
+    landed::{Finality, LandedBundle, LandedBundles},
+    roles::sequencer::PublicTx,
+    tracker::Tracker,
+};
 
 /// How often a state read may come back with something missing before the state counts as unreachable.
 const MAX_FETCHES: usize = 64;
+/// How many bundles may have their state fetched ahead at a time.
+const MAX_PREFETCHES: usize = 64;
 
 /// A rollup that the builder serves.
 #[derive(Clone, Debug)]
@@ -34,9 +44,11 @@ pub struct ServedRollup {
     pub node: Arc<dyn RollupNode>,
     /// When which rules hold.
     pub forks: ForkSchedule,
+    /// How many blocks deep a landed bundle is taken to be safe from reorgs; zero on a chain that has none.
+    pub finality_blocks: u64,
 }
 
-/// The durable record of a pending bundle.
+/// The durable record of a pending bundle, or of one that landed and could still be reorged.
 #[derive(Serialize, Deserialize)]
 struct PendingRecord {
     bundle: BundleParams,
@@ -44,6 +56,12 @@ struct PendingRecord {
     signer: Option<Address>,
     sequence: u64,
     received_s: u64,
+    /// Absent in records of earlier versions.
+    #[serde(default)]
+    received_ms: Option<u64>,
+    /// Whether it landed: then it is pending no more, and its status is among the finished ones.
+    #[serde(default)]
+    landed: bool,
 }
 
 /// The durable record of a finished bundle.
@@ -59,9 +77,15 @@ pub struct Intake {
     rollups: BTreeMap<ChainId, ServedRollup>,
     pool: RwLock<Pool>,
     tracker: Tracker,
-    store: Store,
-    sequence: AtomicU64,
+    pub(crate) store: Store,
+    pub(crate) sequence: AtomicU64,
     kinds: Mutex<BTreeMap<B256, String>>,
+    arrivals: Mutex<Arrivals>,
+    /// What landed and is not yet safe from reorgs.
+    pub(crate) landed: Mutex<LandedBundles>,
+    /// What is in the pool by public flow only: neither on disk nor tracked, because nobody was promised anything.
+    pub(crate) by_flow: Mutex<BTreeSet<B256>>,
+    prefetches: Arc<Semaphore>,
 }
 
 impl Intake {
@@ -74,6 +98,10 @@ impl Intake {
             store,
             sequence: AtomicU64::new(0),
             kinds: Mutex::default(),
+            arrivals: Mutex::default(),
+            landed: Mutex::default(),
+            by_flow: Mutex::default(),
+            prefetches: Arc::new(Semaphore::new(MAX_PREFETCHES)),
         }
     }
 
@@ -92,7 +120,8 @@ impl Intake {
         &self.tracker
     }
 
-    /// Puts back what was acknowledged before a restart. Returns how many bundles are pending.
+    /// Puts back what was acknowledged before a restart, and what landed and could have been reorged meanwhile. Returns how many
+    /// bundles are pending.
     ///
     /// # Errors
     /// When the store cannot be read: nothing is skipped silently.
@@ -117,14 +146,34 @@ impl Intake {
         for record in records {
             self.sequence.fetch_max(record.sequence + 1, Ordering::Relaxed);
             let kind = kind_of(&record.kind);
+            let received_ms = record.received_ms.unwrap_or_else(|| record.received_s.saturating_mul(1000));
             match record.bundle.into_bundle(record.signer) {
                 Ok(bundle) => {
                     let bundle = Arc::new(bundle);
+                    // One that landed before is looked for on its chains. Without a status nobody knows where it was: then it
+                    // is pending like any other, and found there when it is built.
+                    let status = if record.landed { self.tracker.own(bundle.hash()) } else { None };
+                    if let Some((.., status)) = status {
+                        let landed = LandedBundle {
+                            bundle,
+                            kind,
+                            sequence: record.sequence,
+                            received_s: record.received_s,
+                            received_ms: record.received_ms,
+                            legs: status.legs,
+                        };
+                        let mut book = self.landed.lock();
+                        // Nothing is forgotten here: the store never holds more than are looked after.
+                        let _ = book.insert(status.bundle_hash, landed, status.state != BundleState::Landed.as_str());
+                        book.suspect(status.bundle_hash);
+                        continue;
+                    }
                     let inserted = self.pool.write().insert(Arc::clone(&bundle), kind, record.sequence, record.received_s);
                     if let Err(error) = &inserted {
                         tracing::error!(hash = %bundle.hash(), %error, "a stored bundle does not go back into the pool");
                     }
                     if let Ok(inserted) = inserted {
+                        self.note_arrival(&bundle, kind, received_ms);
                         // Nothing is forgotten here: the store never holds more than is tracked.
                         let _ = self.tracker.begin(inserted.hash, &bundle, now_ms());
                         restored += 1;
@@ -138,7 +187,8 @@ impl Intake {
 
     /// The newest block of every rollup.
     pub fn heads(&self) -> Heads {
-        self.rollups.iter().map(|(chain, rollup)| (*chain, head_of(rollup, &rollup.node.heads().borrow()))).collect()
+        let head = |rollup: &ServedRollup| head_of(rollup, &rollup.node.heads().borrow());
+        self.rollups.iter().filter_map(|(chain, rollup)| Some((*chain, head(rollup)?))).collect()
     }
 
     /// Checks a bundle, makes it durable, and puts it into the pool. Returns its Lockstep hash.
@@ -150,25 +200,25 @@ impl Intake {
             metrics::counter!("lockstep_bundles_refused_total", "reason" => rejection.reason.code()).increment(1);
             from_rejection(&rejection)
         };
-        let limits = self.pool.read().limits().clone();
-        check(&bundle, &self.heads(), now_ms() / 1000, &limits).map_err(refused)?;
-        let accounts = self.accounts(&bundle).await?;
-        let (admission, sequence) = {
-            let pool = self.pool.read();
-            check_accounts(&bundle, &accounts, &pool).map_err(refused)?;
-            (pool.admit(&bundle, kind).map_err(refused)?, self.sequence.fetch_add(1, Ordering::Relaxed))
-        };
+        self.admissible(&bundle).await?.map_err(refused)?;
+        let admission = self.pool.read().admit(&bundle, kind).map_err(refused)?;
+        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
         let hash = admission.hash;
-        if admission.known {
+        // What is there by public flow is on no disk yet; whoever sends it here is promised that it is.
+        let by_flow = admission.known && self.is_by_flow(hash);
+        if (admission.known && !by_flow) || self.landed.lock().contains(hash) {
             return Ok(hash);
         }
-        let received_s = now_ms() / 1000;
+        let received_ms = now_ms();
+        let received_s = received_ms / 1000;
         let record = PendingRecord {
             bundle: BundleParams::from(&bundle),
             kind: kind_name(kind).to_owned(),
             signer: bundle.signer,
             sequence,
             received_s,
+            received_ms: Some(received_ms),
+            landed: false,
         };
         let value = serde_json::to_vec(&record).map_err(|error| unavailable("store", error.to_string()))?;
         self.store.put(Table::Bundles, hash.to_vec(), value).await.map_err(|error| store_error(&error))?;
@@ -182,8 +232,12 @@ impl Intake {
                 return Err(refused(rejection));
             }
         };
-        if inserted.known {
+        if inserted.known && !by_flow {
             return Ok(hash);
+        }
+        self.by_flow.lock().remove(&hash);
+        if !inserted.known {
+            self.note_arrival(&bundle, kind, received_ms);
         }
         let now = now_ms();
         self.forget(self.tracker.begin(hash, &bundle, now)).await;
@@ -191,7 +245,69 @@ impl Intake {
             let why = Rejection::new(Place::BUNDLE, Reason::Replaced(hash));
             self.finish(replaced, BundleState::Replaced, None, Some(&why)).await;
         }
+        self.prefetch(bundle.legs.iter().map(|leg| (leg.chain(), leg.txs().iter().map(|tx| Arc::clone(&tx.tx)).collect())));
         Ok(hash)
+    }
+
+    /// Whether a bundle may come in as the chains are now; the outer error says that they cannot be asked.
+    ///
+    /// # Errors
+    /// When a node cannot be reached.
+    pub(crate) async fn admissible(&self, bundle: &Bundle) -> Result<Result<(), Rejection>, ErrorObjectOwned> {
+        let limits = self.pool.read().limits().clone();
+        if let Err(rejection) = check(bundle, &self.heads(), now_ms() / 1000, &limits) {
+            return Ok(Err(rejection));
+        }
+        let accounts = self.accounts(bundle).await?;
+        let checked = check_accounts(bundle, &accounts, &self.pool.read());
+        Ok(checked)
+    }
+
+    /// Has fetched, in the background, what transactions are likely to touch. When too much of that is under way it is left
+    /// out: it only saves time.
+    pub(crate) fn prefetch(&self, txs: impl IntoIterator<Item = (ChainId, Vec<Arc<SignedTx>>)>) {
+        for (chain, txs) in txs {
+            let Some(rollup) = self.rollups.get(&chain).filter(|_| !txs.is_empty()) else { continue };
+            let Ok(permit) = Arc::clone(&self.prefetches).try_acquire_owned() else {
+                metrics::counter!("lockstep_prefetches_skipped_total", "chain" => chain.to_string()).increment(1);
+                continue;
+            };
+            let node = Arc::clone(&rollup.node);
+            tokio::spawn(async move {
+                let values = node.prefetch(&txs).await;
+                metrics::counter!("lockstep_prefetched_values_total", "chain" => chain.to_string()).increment(values as u64);
+                drop(permit);
+            });
+        }
+    }
+
+    /// Whether a bundle is in the pool by public flow only.
+    pub(crate) fn is_by_flow(&self, hash: B256) -> bool {
+        self.by_flow.lock().contains(&hash)
+    }
+
+    pub(crate) fn note_arrival(&self, bundle: &Bundle, kind: Kind, at_ms: u64) {
+        if kind == Kind::Transaction
+            && let Some(tx) = bundle.txs().next()
+        {
+            self.arrivals.lock().note(tx.tx.hash(), at_ms);
+        }
+    }
+
+    /// The pending public transactions of a rollup, in the order of admission.
+    pub(crate) fn public(&self, chain: ChainId) -> Vec<PublicTx> {
+        let pool = self.pool.read();
+        let arrivals = self.arrivals.lock();
+        let public = pool.pending().into_iter().filter(|entry| entry.kind == Kind::Transaction);
+        public
+            .filter_map(|entry| {
+                let leg = entry.bundle.legs.first().filter(|leg| leg.chain() == chain)?;
+                let tx = Arc::clone(&leg.txs().first()?.tx);
+                let arrival_ms = arrivals.of(tx.hash()).unwrap_or_else(|| entry.received_s.saturating_mul(1000));
+                let candidate = Candidate { hash: entry.hash, bundle: Arc::clone(&entry.bundle), sequence: entry.sequence };
+                Some(PublicTx { candidate, tx, arrival_ms, free: !entry.frozen })
+            })
+            .collect()
     }
 
     /// Takes a bundle of `signer` back. Whether there was one.
@@ -218,18 +334,59 @@ impl Intake {
         Ok(true)
     }
 
-    /// Ends a bundle: out of the pool, its fate on disk.
+    /// Ends a bundle: out of the pool, its fate on disk. One that landed is looked after, on disk too, until no reorg can take it
+    /// off its chains any more.
     pub async fn finish(&self, hash: B256, state: BundleState, slot: Option<u64>, why: Option<&Rejection>) {
-        self.pool.write().remove(hash);
-        let signer = self.tracker.signer(hash);
+        let entry = self.pool.write().remove(hash);
+        self.by_flow.lock().remove(&hash);
         self.tracker.step(hash, state, slot, why, now_ms());
-        let Some((_, _, status)) = self.tracker.own(hash) else { return };
-        let record = FinishedRecord { signer, status };
-        let Ok(value) = serde_json::to_vec(&record) else { return };
-        let batch = vec![Op::delete(Table::Bundles, hash.to_vec()), Op::put(Table::Events, hash.to_vec(), value)];
+        if state == BundleState::Reorged {
+            self.tracker.end(hash);
+        }
+        if state == BundleState::Landed && entry.is_none() && self.landed.lock().contains(hash) {
+            return;
+        }
+        let Some((.., status)) = self.tracker.own(hash) else { return };
+        let landed = entry.filter(|_| state == BundleState::Landed && status.state == state.as_str());
+        let kept = landed.map(|entry| self.look_after(entry, status.clone())).unwrap_or_default();
+        let Some(fate) = self.fate(hash, status) else { return };
+        let mut batch = vec![kept.record.unwrap_or_else(|| Op::delete(Table::Bundles, hash.to_vec())), fate];
+        batch.extend(kept.forgotten.into_iter().map(|hash| Op::delete(Table::Bundles, hash.to_vec())));
         if let Err(error) = self.store.write(batch).await {
             tracing::error!(%hash, %error, "the end of a bundle is not on disk");
         }
+    }
+
+    /// Writes down where a bundle stands, that ended or landed.
+    pub(crate) fn fate(&self, hash: B256, status: BundleStatus) -> Option<Op> {
+        let record = FinishedRecord { signer: self.tracker.signer(hash), status };
+        serde_json::to_vec(&record).ok().map(|value| Op::put(Table::Events, hash.to_vec(), value))
+    }
+
+    /// Takes a bundle that landed under watch, unless it is safe already.
+    fn look_after(&self, entry: Entry, status: BundleStatus) -> Kept {
+        let received_ms = entry.bundle.txs().next().and_then(|tx| self.arrivals.lock().of(tx.tx.hash()));
+        let landed = LandedBundle {
+            bundle: entry.bundle,
+            kind: entry.kind,
+            sequence: entry.sequence,
+            received_s: entry.received_s,
+            received_ms,
+            legs: status.legs,
+        };
+        if self.finality().covers(&landed.legs) {
+            return Kept::default();
+        }
+        let Some(record) = record(&landed, true) else { return Kept::default() };
+        let forgotten = self.landed.lock().insert(entry.hash, landed, false);
+        metrics::counter!("lockstep_landed_forgotten_total").increment(forgotten.len() as u64);
+        Kept { record: Some(Op::put(Table::Bundles, entry.hash.to_vec(), record)), forgotten }
+    }
+
+    /// How deep every rollup's blocks are.
+    pub(crate) fn finality(&self) -> Finality {
+        let depth = |rollup: &ServedRollup| rollup.node.heads().borrow().number.checked_sub(rollup.finality_blocks);
+        Finality(self.rollups.iter().map(|(chain, rollup)| (*chain, depth(rollup))).collect())
     }
 
     /// Takes off the disk what is not tracked any more.
@@ -237,7 +394,12 @@ impl Intake {
         if hashes.is_empty() {
             return;
         }
-        let batch = hashes.iter().map(|hash| Op::delete(Table::Events, hash.to_vec())).collect();
+        let mut batch: Vec<Op> = hashes.iter().map(|hash| Op::delete(Table::Events, hash.to_vec())).collect();
+        {
+            let mut landed = self.landed.lock();
+            let looked_after = hashes.iter().filter(|hash| landed.remove(**hash).is_some());
+            batch.extend(looked_after.map(|hash| Op::delete(Table::Bundles, hash.to_vec())));
+        }
         if let Err(error) = self.store.write(batch).await {
             tracing::warn!(%error, "finished bundles stay on disk longer than they are tracked");
         }
@@ -287,30 +449,74 @@ impl Intake {
 pub(crate) async fn account_view(node: &dyn RollupNode, account: Address) -> Result<AccountView, ErrorObjectOwned> {
     let failed = |error: &dyn std::fmt::Display| unavailable("node_unavailable", error.to_string());
     let head = node.head().await.map_err(|error| failed(&error))?;
-    let state = node.state_at(head.hash).await.map_err(|error| failed(&error))?;
+    let views = views_at(node, head.hash, &BTreeSet::from([account])).await?;
+    Ok(views.get(&account).copied().unwrap_or_default())
+}
+
+/// Nonces and balances of accounts after a block. What is missing of any of them is fetched together.
+pub(crate) async fn views_at(
+    node: &dyn RollupNode,
+    block: B256,
+    accounts: &BTreeSet<Address>,
+) -> Result<BTreeMap<Address, AccountView>, ErrorObjectOwned> {
+    let failed = |error: &dyn std::fmt::Display| unavailable("node_unavailable", error.to_string());
+    let state = node.state_at(block).await.map_err(|error| failed(&error))?;
+    let mut views = BTreeMap::new();
     for _ in 0..MAX_FETCHES {
-        match state.account(account) {
-            Ok(found) => {
-                let found = found.unwrap_or_default();
-                return Ok(AccountView { nonce: found.nonce, balance: found.balance });
+        for account in accounts {
+            if views.contains_key(account) {
+                continue;
             }
-            Err(StateError::Missing(_)) => {
-                node.fetch_missing(head.hash).await.map_err(|error| failed(&error))?;
+            match state.account(*account) {
+                Ok(found) => {
+                    let found = found.unwrap_or_default();
+                    views.insert(*account, AccountView { nonce: found.nonce, balance: found.balance });
+                }
+                Err(StateError::Missing(_)) => {}
+                Err(error) => return Err(failed(&error)),
             }
-            Err(error) => return Err(failed(&error)),
         }
+        if views.len() == accounts.len() {
+            return Ok(views);
+        }
+        node.fetch_missing(block).await.map_err(|error| failed(&error))?;
     }
     Err(unavailable("node_unavailable", "the state does not come"))
 }
 
-fn head_of(rollup: &ServedRollup, parent: &ParentBlock) -> Head {
-    let cap = rollup.forks.rules_at(parent.timestamp).ok().and_then(lockstep_simulation::Rules::tx_gas_cap);
-    Head {
+/// What admission knows of a rollup; `None` before the first fork that is supported, when nothing can be built on it.
+/// What is kept of a bundle that landed.
+#[derive(Default)]
+struct Kept {
+    /// Its record, when it is looked after.
+    record: Option<Op>,
+    /// The bundles that are looked after no more to make room for it.
+    forgotten: Vec<B256>,
+}
+
+/// The durable record of a bundle that had landed: looked after, or pending again.
+pub(crate) fn record(bundle: &LandedBundle, landed: bool) -> Option<Vec<u8>> {
+    let record = PendingRecord {
+        bundle: BundleParams::from(bundle.bundle.as_ref()),
+        kind: kind_name(bundle.kind).to_owned(),
+        signer: bundle.bundle.signer,
+        sequence: bundle.sequence,
+        received_s: bundle.received_s,
+        received_ms: bundle.received_ms,
+        landed,
+    };
+    serde_json::to_vec(&record).ok()
+}
+
+fn head_of(rollup: &ServedRollup, parent: &ParentBlock) -> Option<Head> {
+    let rules = rollup.forks.rules_at(parent.timestamp).ok()?.tx_rules();
+    Some(Head {
         number: parent.number,
         timestamp: parent.timestamp,
-        tx_gas_limit: cap.map_or(parent.gas_limit, |cap| cap.min(parent.gas_limit)),
+        tx_gas_limit: rules.gas_cap.map_or(parent.gas_limit, |cap| cap.min(parent.gas_limit)),
         base_fee: parent.base_fee,
-    }
+        rules,
+    })
 }
 
 fn store_error(error: &StoreError) -> ErrorObjectOwned {

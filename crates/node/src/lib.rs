@@ -4,16 +4,24 @@
 //! other by JSON-RPC even inside one process, so there is one way, and `lockstep dev` walks it.
 
 mod api;
+mod arrivals;
+mod batcher;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod dev;
 mod dialect;
 mod eth;
+#[cfg(test)]
+mod fake_node;
+mod flow;
 mod forward;
 pub mod intake;
 pub mod keys;
+mod landed;
 pub mod process;
+pub mod record;
+mod reorg;
 pub mod replay;
 mod roles;
 pub mod telemetry;

@@ -3,34 +3,35 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use alloy_primitives::Address;
-use async_trait::async_trait;
 use jsonrpsee::RpcModule;
-use lockstep_building::{Candidate, Policy, RollupView, SlotView, build, simulate_all};
+use lockstep_building::Policy;
 use lockstep_messaging::{CctpV1, CctpV1Deployment, Protocols};
-use lockstep_pool::Kind;
-use lockstep_primitives::{BlockList, ChainId, ListBlock, Price, Registration, RollupSet};
+use lockstep_primitives::{ChainId, OrderingPolicy, Price, Registration, RollupSet};
 use lockstep_provider::{EmbeddedRollup, LocalAttester, RemoteNode, RollupNode};
 use lockstep_rpc::{
     Limits as RpcLimits, Routes, Server, ServerError,
     api::{DecisionApiServer, LockstepApiServer, MarketApiClient, MarketApiServer, SequencerApiServer},
     bind, serve,
 };
-use lockstep_simulation::{ForkSchedule, SlotRollup};
+use lockstep_simulation::{DataLimits, ForkSchedule};
 use lockstep_store::{Store, StoreError};
 use tokio::task::JoinHandle;
 
 use crate::{
     api::LockstepRpc,
+    batcher::batcher_methods,
     clock::{now_ms, sleep_until},
-    dialect, eth,
+    dialect, eth, flow,
     intake::{Intake, ServedRollup},
     keys::Key,
+    record::SlotRecords,
+    reorg,
     roles::{
         ClientError, Timings,
-        builder::{BuilderRole, BuilderSettings},
+        builder::{BuilderRole, BuilderSettings, Recorder},
         client,
         market::{MarketRole, MarketRpc},
-        sequencer::{DefaultList, SequencerRole, SequencerSettings, Sequencers, empty_list},
+        sequencer::{Mempool, PublicTx, SequencerRole, SequencerSettings, Sequencers},
     },
     telemetry::{NodePages, init_metrics},
 };
@@ -50,7 +51,7 @@ pub enum Node {
 }
 
 impl Node {
-    fn rollup_node(&self) -> Arc<dyn RollupNode> {
+    pub(crate) fn rollup_node(&self) -> Arc<dyn RollupNode> {
         match self {
             Self::Embedded(rollup) => Arc::clone(rollup) as _,
             Self::Remote(node) => Arc::clone(node) as _,
@@ -69,6 +70,15 @@ pub struct SequencerSetup {
     pub holds: bool,
     /// The proposer's share of protocol fees, in basis points.
     pub fee_share_bps: u64,
+    /// In which order its blocks may hold transactions.
+    pub ordering: OrderingPolicy,
+    /// How many of its public transactions an inclusion list has at the most, oldest first. Without a builder in the process
+    /// it sees none.
+    pub inclusion: usize,
+    /// How much data it takes until its batcher says otherwise (OP stack).
+    pub data: DataLimits,
+    /// Whether its batcher may say so, by `miner_setMaxDASize`. Batchers sign no requests, so the port has to be private.
+    pub batcher_api: bool,
 }
 
 /// A rollup that the process has to do with.
@@ -88,6 +98,10 @@ pub struct RollupSetup {
     pub cctp_v1: Option<CctpV1Deployment>,
     /// Its sequencer.
     pub sequencer: Option<SequencerSetup>,
+    /// How many blocks deep a landed bundle is taken to be safe from reorgs; zero on a chain that has none.
+    pub finality_blocks: u64,
+    /// Whether the builder takes the public transactions that the rollup's node comes to know. An embedded rollup has none.
+    pub public_flow: bool,
 }
 
 /// A builder.
@@ -103,6 +117,8 @@ pub struct BuilderSetup {
     pub trusted: RollupSet,
     /// Bounds of its pool.
     pub pool: lockstep_pool::Limits,
+    /// Where it records its slots, if it does.
+    pub record: Option<SlotRecords>,
 }
 
 /// Where the market is.
@@ -193,6 +209,7 @@ impl Process {
             None => Store::in_memory()?,
         };
         let mut root = RpcModule::new(());
+        let mut on_rollup: BTreeMap<ChainId, RpcModule<()>> = BTreeMap::new();
         let mut routes = Routes::default();
         let (market_url, market_address, market) = match &setup.market {
             MarketSetup::Own(key, sellers) => {
@@ -204,10 +221,11 @@ impl Process {
             MarketSetup::At(url, address) => (url.clone(), *address, None),
         };
         let intake = setup.builder.as_ref().map(|builder| {
-            let served = setup
-                .rollups
-                .iter()
-                .map(|rollup| (rollup.chain, ServedRollup { node: rollup.node.rollup_node(), forks: rollup.forks.clone() }));
+            let served = setup.rollups.iter().map(|rollup| {
+                let node = rollup.node.rollup_node();
+                let (forks, finality_blocks) = (rollup.forks.clone(), rollup.finality_blocks);
+                (rollup.chain, ServedRollup { node, forks, finality_blocks })
+            });
             Arc::new(Intake::new(served.collect(), builder.pool.clone(), store.clone()))
         });
         let policy = policy(&setup);
@@ -225,6 +243,7 @@ impl Process {
                     policy: policy.clone(),
                     prices: setup.rollups.iter().map(|rollup| (rollup.chain, rollup.price)).collect(),
                     bid_bps: builder.bid_bps,
+                    recorder: builder.record.clone().map(|records| Arc::new(Recorder::new(records, deployments(&setup)))),
                 };
                 let role = Arc::new(BuilderRole::new(
                     settings,
@@ -238,7 +257,7 @@ impl Process {
                 for rollup in &setup.rollups {
                     let mut methods = read_methods(&rollup.node, intake)?;
                     methods.merge(dialect::bundle_methods(rollup.chain, rpc.clone())?)?;
-                    routes.rollups.insert(rollup.chain, methods.into());
+                    on_rollup.insert(rollup.chain, methods);
                 }
                 Some(role)
             }
@@ -256,14 +275,22 @@ impl Process {
         if !sequencers.0.is_empty() {
             root.merge(SequencerApiServer::into_rpc(sequencers.clone()))?;
         }
+        for (chain, role) in &sequencers.0 {
+            on_rollup.entry(*chain).or_insert_with(|| RpcModule::new(())).merge(batcher_methods(Arc::clone(role))?)?;
+        }
+        routes.rollups = on_rollup.into_iter().map(|(chain, methods)| (chain, methods.into())).collect();
         root.register_method("rpc.discover", |_, (), _| serde_json::from_str::<serde_json::Value>(OPENRPC).ok())?;
         let mut methods: Vec<&'static str> = root.method_names().collect();
         methods.sort_unstable();
         routes.root = root.into();
-        let block_times = setup.rollups.iter().map(|rollup| (rollup.chain, rollup.block_time)).collect();
-        let pages = Arc::new(NodePages::new(metrics, intake, block_times, store));
+        let nodes = setup.rollups.iter().map(|rollup| (rollup.chain, (rollup.node.clone(), rollup.block_time))).collect();
+        let pages = Arc::new(NodePages::new(metrics, nodes, store));
         let server = serve(bound, routes, pages, RpcLimits::default());
         let mut process = Self { server: Some(server), tasks: Vec::new(), builder, timings, methods };
+        if let Some(intake) = &intake {
+            process.tasks.extend(reorg::followers(intake));
+            process.tasks.extend(setup.rollups.iter().filter_map(|rollup| public_flow(rollup, intake)));
+        }
         process.run(market, sequencers, &market_url).await?;
         Ok(process)
     }
@@ -340,13 +367,26 @@ impl Process {
     }
 }
 
+/// Where CCTP v1 is.
+fn deployments(setup: &Setup) -> BTreeMap<ChainId, CctpV1Deployment> {
+    setup.rollups.iter().filter_map(|rollup| Some((rollup.chain, rollup.cctp_v1.clone()?))).collect()
+}
+
 /// How to build: the protocols of every rollup, and whom the attester trusts.
 fn policy(setup: &Setup) -> Policy {
-    let deployments: BTreeMap<ChainId, CctpV1Deployment> =
-        setup.rollups.iter().filter_map(|rollup| Some((rollup.chain, rollup.cctp_v1.clone()?))).collect();
-    let protocols = Protocols::new(vec![Arc::new(CctpV1::new(deployments))]);
+    let protocols = Protocols::new(vec![Arc::new(CctpV1::new(deployments(setup)))]);
     let trusted = setup.builder.as_ref().map(|builder| builder.trusted.clone()).unwrap_or_default();
     Policy { protocols, trusted, ..Policy::default() }
+}
+
+/// The task that takes a rollup's public transactions into the pool, where that is configured.
+fn public_flow(rollup: &RollupSetup, intake: &Arc<Intake>) -> Option<JoinHandle<()>> {
+    match &rollup.node {
+        Node::Remote(node) if rollup.public_flow => {
+            Some(tokio::spawn(flow::follow(Arc::clone(intake), rollup.chain, node.public_flow())))
+        }
+        _ => None,
+    }
 }
 
 fn read_methods(node: &Node, intake: &Arc<Intake>) -> Result<RpcModule<()>, jsonrpsee::core::RegisterMethodError> {
@@ -382,61 +422,34 @@ fn sequencers(
             block_time: rollup.block_time,
             holds: sequencer.holds,
             fee_share_bps: sequencer.fee_share_bps,
+            ordering: sequencer.ordering,
             // Terms that are stated later count.
             nonce: now_ms(),
         };
-        let settings = SequencerSettings { key: sequencer.key.clone(), registration, forks: rollup.forks.clone(), timings };
-        let default_list =
-            intake.map(|intake| Arc::new(PublicTransactions { intake: Arc::clone(intake) }) as Arc<dyn DefaultList>);
+        let settings = SequencerSettings {
+            key: sequencer.key.clone(),
+            registration,
+            forks: rollup.forks.clone(),
+            timings,
+            inclusion: sequencer.inclusion,
+            data: sequencer.data,
+            batcher_api: sequencer.batcher_api,
+        };
+        let mempool = intake.map(|intake| Arc::clone(intake) as Arc<dyn Mempool>);
+        let by_arrival = matches!(sequencer.ordering, OrderingPolicy::FirstComeFirstServed | OrderingPolicy::TopOfBlock { .. });
+        if mempool.is_none() && by_arrival {
+            let ordering = sequencer.ordering.name();
+            tracing::warn!(chain = rollup.chain, ordering, "no builder shares this process: no transaction has an arrival");
+        }
         let node = rollup.node.rollup_node();
-        let role = SequencerRole::new(settings, node, client(market_url)?, market_address, store.clone(), default_list);
+        let role = SequencerRole::new(settings, node, client(market_url)?, market_address, store.clone(), mempool);
         sequencers.0.insert(rollup.chain, Arc::new(role));
     }
     Ok(sequencers)
 }
 
-/// The default list of a sequencer that shares its process with a builder: the public transactions of its rollup, which any
-/// sequencer would have in its mempool. Bundles and private transactions are not for it to see.
-#[derive(Debug)]
-struct PublicTransactions {
-    intake: Arc<Intake>,
-}
-
-#[async_trait]
-impl DefaultList for PublicTransactions {
-    async fn default_list(&self, rollup: &Arc<SlotRollup>, sequencer: Address) -> BlockList {
-        let candidates: Vec<Candidate> = {
-            let pool = self.intake.pool().read();
-            pool.pending()
-                .into_iter()
-                .filter(|entry| entry.kind == Kind::Transaction && !entry.frozen)
-                .filter(|entry| entry.bundle.rollups().contains(&rollup.chain))
-                .map(|entry| Candidate { hash: entry.hash, bundle: Arc::clone(&entry.bundle), sequence: entry.sequence })
-                .collect()
-        };
-        let view = RollupView { slot: Arc::clone(rollup), price: Price::PAR, fee_share_bps: 10_000 };
-        let view = SlotView { slot: 0, rollups: [(rollup.chain, view)].into(), proposer: sequencer, policy: Policy::default() };
-        let chain = rollup.chain;
-        let built = crate::roles::builder::blocking_with_state(&self.intake, Arc::new(view), move |view| {
-            let simulated = simulate_all(view, &candidates)?;
-            build(view, &simulated, &RollupSet::from([chain]))
-        })
-        .await;
-        let draft = match built {
-            Ok(draft) => draft,
-            Err(error) => {
-                tracing::warn!(chain, %error, "the default list is empty");
-                return empty_list(rollup);
-            }
-        };
-        let blocks = draft.lanes.get(&chain).map(|lane| &lane.blocks).into_iter().flatten();
-        let blocks = blocks
-            .map(|block| ListBlock {
-                number: block.block.context().number,
-                timestamp: block.block.context().timestamp,
-                transactions: block.listed().iter().map(|executed| executed.tx.raw().clone()).collect(),
-            })
-            .collect();
-        BlockList { chain, blocks }
+impl Mempool for Intake {
+    fn public(&self, chain: ChainId) -> Vec<PublicTx> {
+        Self::public(self, chain)
     }
 }

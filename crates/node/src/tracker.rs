@@ -106,6 +106,23 @@ impl Tracker {
 
     /// Moves a bundle on. A step that its state machine has no arrow for is refused and logged: it would be a fault of ours.
     pub fn step(&self, hash: B256, state: BundleState, slot: Option<u64>, why: Option<&Rejection>, now_ms: u64) {
+        let event = Event {
+            at_ms: now_ms,
+            state: state.to_string(),
+            slot,
+            reason: why.map(|why| why.reason.code().to_owned()),
+            text: why.map(ToString::to_string),
+        };
+        self.advance(hash, state, event);
+    }
+
+    /// Moves a reorged bundle back to landed; `text` says where it is now.
+    pub fn landed_again(&self, hash: B256, text: String, now_ms: u64) {
+        let state = BundleState::Landed;
+        self.advance(hash, state, Event { at_ms: now_ms, state: state.to_string(), slot: None, reason: None, text: Some(text) });
+    }
+
+    fn advance(&self, hash: B256, state: BundleState, event: Event) {
         let mut inner = self.inner.lock();
         let Some(tracked) = inner.bundles.get_mut(&hash) else { return };
         if tracked.state == state {
@@ -115,24 +132,22 @@ impl Tracker {
             tracing::error!(%hash, from = %tracked.state, to = %state, "a bundle may not go from this state to that");
             return;
         }
+        let ended = tracked.state.is_final() || tracked.state == BundleState::Reorged;
         tracked.state = state;
-        let event = Event {
-            at_ms: now_ms,
-            state: state.to_string(),
-            slot,
-            reason: why.map(|why| why.reason.code().to_owned()),
-            text: why.map(ToString::to_string),
-        };
         if tracked.status.history.len() >= MAX_HISTORY {
             tracked.status.history.remove(1);
         }
         tracked.status.history.push(event.clone());
         match state {
-            BundleState::Pending | BundleState::Simulated => tracked.level = Guarantee::G0,
+            BundleState::Pending | BundleState::Simulated | BundleState::Reorged => tracked.level = Guarantee::G0,
             BundleState::Landed => tracked.status.blocked = None,
             _ => {}
         }
         let signer = tracked.signer;
+        // A reorg can take a bundle back from its end: then it is none of those that may be forgotten.
+        if ended {
+            inner.finished.retain(|finished| *finished != hash);
+        }
         if state.is_final() {
             inner.finished.push_back(hash);
             let reason = event.reason.clone().unwrap_or_default();
@@ -140,6 +155,19 @@ impl Tracker {
         }
         drop(inner);
         self.tell(Step { hash, signer, event, state });
+    }
+
+    /// Nothing more will happen to a bundle that is in no final state: a reorged one that stays so. It may be forgotten.
+    pub fn end(&self, hash: B256) {
+        let mut inner = self.inner.lock();
+        let Some(tracked) = inner.bundles.get(&hash) else { return };
+        if tracked.state.is_final() || inner.finished.contains(&hash) {
+            return;
+        }
+        let state = tracked.state;
+        inner.finished.push_back(hash);
+        drop(inner);
+        metrics::counter!("lockstep_bundles_total", "state" => state.as_str(), "reason" => state.as_str()).increment(1);
     }
 
     fn tell(&self, step: Step) {
@@ -168,6 +196,13 @@ impl Tracker {
         }
     }
 
+    /// Remembers where the transactions of all legs are.
+    pub fn set_legs(&self, hash: B256, legs: &[LegStatus]) {
+        if let Some(tracked) = self.inner.lock().bundles.get_mut(&hash) {
+            tracked.status.legs = legs.to_vec();
+        }
+    }
+
     /// Where a bundle stands, if the asker may know: its sender, or anyone who knows the hash of an unsigned one.
     pub fn status(&self, hash: B256, asker: Option<Address>) -> Option<BundleStatus> {
         let inner = self.inner.lock();
@@ -186,7 +221,7 @@ impl Tracker {
         inner.bundles.get(&hash).map(|tracked| (tracked.state, tracked.level, complete(tracked)))
     }
 
-    /// Puts back what is known of a finished bundle from before a restart.
+    /// Puts back what is known of a bundle that had ended, or landed, before a restart.
     pub fn restore(&self, signer: Option<Address>, status: BundleStatus) {
         let state = BundleState::ALL.into_iter().find(|state| state.as_str() == status.state);
         let Some(state) = state else { return };
@@ -194,9 +229,8 @@ impl Tracker {
         let mut inner = self.inner.lock();
         let hash = status.bundle_hash;
         inner.bundles.insert(hash, Tracked { signer, state, level, status });
-        if state.is_final() {
-            inner.finished.push_back(hash);
-        }
+        // A reorged bundle is on disk as an end only when it stays so; one that comes back is taken out again.
+        inner.finished.push_back(hash);
     }
 
     /// The bundles with a step in a slot, in the order in which they came in.

@@ -8,7 +8,10 @@ use lockstep_rpc::wire::SlotReport;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::line;
-use crate::dev::{Demo, Dev, DevOptions, MAX_ROLLUPS, USERS, builder, example_request, user};
+use crate::{
+    dev::{Demo, Dev, DevOptions, MAX_ROLLUPS, USERS, builder, example_request, user},
+    record::{DEFAULT_RECORD_SLOTS, SlotRecords},
+};
 
 /// The arguments of `lockstep dev`.
 #[derive(Debug, Args)]
@@ -40,6 +43,9 @@ pub(super) struct DevArgs {
     /// The rollups' reserve price in wei.
     #[arg(long, default_value = "1000000000")]
     reserve: U256,
+    /// Folder to record slots in, for `lockstep replay`; the newest 100 stay.
+    #[arg(long)]
+    record: Option<PathBuf>,
 }
 
 impl DevArgs {
@@ -54,6 +60,8 @@ impl DevArgs {
             block_times: self.block_times.clone(),
             data: self.data.clone(),
             reserve: self.reserve,
+            record: self.record.clone().map(|folder| SlotRecords { folder, slots: DEFAULT_RECORD_SLOTS }),
+            ..DevOptions::default()
         };
         let dev = Dev::start(options).await.map_err(|error| error.to_string())?;
         let mut reports = dev.process.reports().ok_or("dev has no builder")?;

@@ -3,47 +3,50 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
-use lockstep_simulation::ForkSchedule;
+use lockstep_simulation::{ForkSchedule, Rules};
 
 use super::line;
-use crate::{config::named_rules, replay::replay};
+use crate::replay::{Row, recordings, replay, summary, table};
 
 /// The arguments of `lockstep replay`.
 #[derive(Debug, Args)]
 pub(super) struct ReplayArgs {
-    /// Folders with block.json (eth_getBlockByHash with full transactions) and prestate.json (account map).
+    /// Recordings, or folders of recordings: of a block (block.json, prestate.json) or of a slot (slot.json).
     #[arg(required = true)]
     folders: Vec<PathBuf>,
-    /// Chain id, when the transactions do not tell it or tell another.
+    /// Chain id, when a block's transactions do not tell it or tell another.
     #[arg(long)]
     chain_id: Option<u64>,
-    /// Rules, when the chain is not known by its id.
-    #[arg(long, value_parser = ["shanghai", "cancun", "prague", "osaka", "bpo1", "bpo2", "isthmus", "jovian"])]
-    rules: Option<String>,
+    /// Rules of the blocks, when neither their folder's name begins with them nor their chain is known by its id.
+    #[arg(long, value_parser = rules)]
+    rules: Option<Rules>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Reads the name of rules.
+pub(super) fn rules(name: &str) -> Result<Rules, String> {
+    Rules::named(name).ok_or_else(|| format!("there are no rules {name:?}: osaka and jovian are some"))
 }
 
 impl ReplayArgs {
     pub(super) fn run(self) -> Result<ExitCode, String> {
-        let forks = self.rules.as_deref().and_then(named_rules).map(ForkSchedule::always);
-        let mut failed = 0;
+        let forks = self.rules.map(ForkSchedule::always);
+        let mut rows = Vec::new();
         for folder in &self.folders {
-            let name = folder.display();
-            match replay(folder, self.chain_id, forks.as_ref()) {
-                Ok(replayed) if replayed.differences.is_empty() => line(&format!("ok   {name}: {}", replayed.text.trim_end()))?,
-                Ok(replayed) => {
-                    failed += 1;
-                    line(&format!("FAIL {name}: {}", replayed.text.trim_end()))?;
-                    for difference in replayed.differences {
-                        line(&format!("  differs: {difference}"))?;
-                    }
-                }
-                Err(error) => {
-                    failed += 1;
-                    line(&format!("FAIL {name}: {error}"))?;
-                }
+            for folder in recordings(folder).map_err(|error| error.to_string())? {
+                let replayed = replay(&folder, self.chain_id, forks.as_ref());
+                rows.push(Row { folder, replayed });
             }
         }
-        line(&format!("{} of {} blocks match their headers", self.folders.len() - failed, self.folders.len()))?;
-        Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        if self.json {
+            let rows: Vec<serde_json::Value> = rows.iter().map(Row::json).collect();
+            line(&serde_json::to_string_pretty(&rows).map_err(|error| error.to_string())?)?;
+        } else {
+            line(&table(&rows))?;
+            line(&summary(&rows))?;
+        }
+        Ok(if rows.iter().all(Row::matches) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }

@@ -78,6 +78,8 @@ pub(super) fn state(
         parent_beacon_block_root: None,
         excess_blob_gas: rules.blobs().map(|_| 0),
         extra_data: Bytes::new(),
+        data: Default::default(),
+        deposits_only: false,
     };
     let broken = |index: usize, cause: String| GenesisError { index, cause };
     let mut block = PendingBlock::open(context, Arc::new(state.clone())).map_err(|error| broken(0, error.to_string()))?;

@@ -2,22 +2,24 @@
 
 mod confirm;
 mod deliver;
+mod record;
 mod report;
 mod view;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use alloy_primitives::{Address, I256, U256};
+use alloy_primitives::{Address, B256, I256, U64, U256};
 use jsonrpsee::http_client::HttpClient;
-use lockstep_building::{Draft, Simulated, SlotView, build, proposals, simulate_all};
+use lockstep_building::{Candidate, Draft, Simulated, SlotView, build, proposals, simulate_all};
 use lockstep_primitives::{
     Allocation, Bid, Bundle, BundleState, ChainId, Price, Reason, RollupSet, SlotNumber, Validity, recover,
 };
 use lockstep_provider::EvidenceSource;
 use lockstep_rpc::{
     api::MarketApiClient,
-    wire::{BidWire, MarketSlot, SlotReport},
+    wire::{BidWire, LegStatus, MarketSlot, SlotReport},
 };
+use lockstep_simulation::TracedView;
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
@@ -26,8 +28,14 @@ use crate::{
     clock::{now_ms, sleep_until},
     intake::Intake,
     keys::Key,
+    reorg::located,
 };
 
+use confirm::Watched;
+use record::Outcome;
+use view::DeliveryTerms;
+
+pub(crate) use record::Recorder;
 pub(crate) use view::blocking_with_state;
 
 /// Reports that a slow subscriber may lag behind.
@@ -48,6 +56,8 @@ pub(crate) struct BuilderSettings {
     pub(crate) prices: BTreeMap<ChainId, Price>,
     /// Which part of a proposal's value is bid, in basis points.
     pub(crate) bid_bps: u64,
+    /// Where slots are recorded, if they are.
+    pub(crate) recorder: Option<Arc<Recorder>>,
 }
 
 /// The builder of a process.
@@ -69,7 +79,10 @@ struct Built {
     market: MarketSlot,
     view: Arc<SlotView>,
     simulated: Arc<Vec<Simulated>>,
-    drafts: Vec<Draft>,
+    drafts: Arc<Vec<Draft>>,
+    deliveries: BTreeMap<ChainId, DeliveryTerms>,
+    /// What was read of each rollup's state, when the slot is recorded.
+    traces: BTreeMap<ChainId, Arc<TracedView>>,
 }
 
 impl BuilderRole {
@@ -161,21 +174,29 @@ impl BuilderRole {
                 return;
             }
         };
-        self.bid(&built).await;
+        let bids = self.bid(&built).await;
         let won = self.won(slot).await;
         let Some((allocation, rollups)) = won else {
+            self.record_slot(&built, Outcome { bids, allocation: None, decision: None });
             self.watch_foreign(slot);
             return;
         };
         if rollups.is_empty() {
+            self.record_slot(&built, Outcome { bids, allocation: Some(&allocation), decision: None });
             self.finish_slot(built.market, allocation, None);
             return;
         }
         let delivered = self.deliver(&built, &allocation, &rollups).await;
+        let decision = delivered.as_ref().ok().map(|delivered| &delivered.decision);
+        self.record_slot(&built, Outcome { bids, allocation: Some(&allocation), decision });
         match delivered {
-            Ok(delivered) => self.finish_slot(built.market, allocation, Some(delivered)),
+            Ok(delivered) => {
+                let parents = built.view.rollups.iter().map(|(chain, rollup)| (*chain, rollup.slot.parent.hash)).collect();
+                self.finish_slot(built.market, allocation, Some(Watched { delivered, parents }));
+            }
             Err(error) => {
                 tracing::warn!(slot, %error, "nothing was delivered");
+                self.thaw(built.simulated.iter().map(|entry| entry.candidate.hash), slot, "nothing was delivered");
                 self.finish_slot(built.market, allocation, None);
             }
         }
@@ -184,23 +205,40 @@ impl BuilderRole {
     async fn build(&self, slot: SlotNumber) -> Result<Built, String> {
         let market = self.market.get_market_slot(Some(slot)).await.map_err(|error| format!("market: {error}"))?;
         *self.fee_shares.lock() = market.on_sale.iter().map(|sale| (sale.chain_id.to(), sale.fee_share_bps)).collect();
-        let view = Arc::new(self.slot_view(slot, &market).await?);
-        let candidates = self.candidates();
+        let (mut view, deliveries) = self.slot_view(slot, &market).await?;
+        let traces = if self.settings.recorder.is_some() { record::trace(&mut view) } else { BTreeMap::new() };
+        let mut view = Arc::new(view);
+        let candidates = Arc::new(self.candidates());
+        let (simulated, drafts) = loop {
+            match self.build_on(&view, &candidates).await {
+                Ok(built) => break built,
+                // A reorg, or a node that fails: the other rollups are built for all the same.
+                Err(error) => view = Arc::new(self.without_failed(&view, error).await?),
+            }
+        };
+        Ok(Built { market, view, simulated, drafts: Arc::new(drafts), deliveries, traces })
+    }
+
+    async fn build_on(
+        &self,
+        view: &Arc<SlotView>,
+        candidates: &Arc<Vec<Candidate>>,
+    ) -> Result<(Arc<Vec<Simulated>>, Vec<Draft>), String> {
         let started = std::time::Instant::now();
         let simulated = {
-            let view = Arc::clone(&view);
+            let candidates = Arc::clone(candidates);
             let results =
-                blocking_with_state(&self.intake, Arc::clone(&view), move |view| simulate_all(view, &candidates)).await?;
+                blocking_with_state(&self.intake, Arc::clone(view), move |view| simulate_all(view, &candidates)).await?;
             Arc::new(results)
         };
         metrics::histogram!("lockstep_simulation_seconds").record(started.elapsed().as_secs_f64());
-        self.judge(&simulated, slot).await;
+        self.judge(&simulated, view.slot).await;
         let drafts = {
             let simulated = Arc::clone(&simulated);
-            blocking_with_state(&self.intake, Arc::clone(&view), move |view| proposals(view, &simulated)).await?
+            blocking_with_state(&self.intake, Arc::clone(view), move |view| proposals(view, &simulated)).await?
         };
         metrics::histogram!("lockstep_build_seconds").record(started.elapsed().as_secs_f64());
-        Ok(Built { market, view, simulated, drafts })
+        Ok((simulated, drafts))
     }
 
     /// Notes what each simulation says, and ends bundles that can never be valid.
@@ -209,7 +247,8 @@ impl BuilderRole {
             let hash = entry.candidate.hash;
             let tracker = self.intake.tracker();
             match &entry.attempt.blocked {
-                Some(_) if self.landed_elsewhere(&entry.candidate.bundle).await => {
+                // Of what only the public flow brought nobody asks whether it landed, and there is too much of it to look.
+                Some(_) if !self.intake.is_by_flow(hash) && self.landed_elsewhere(hash, &entry.candidate.bundle).await => {
                     self.intake.finish(hash, BundleState::Landed, Some(slot), None).await;
                 }
                 // What kept it from landing before is more worth knowing than that its time is over.
@@ -231,36 +270,46 @@ impl BuilderRole {
         }
     }
 
-    /// Whether every transaction of a bundle without relays is on its chain already, by somebody else's list.
-    async fn landed_elsewhere(&self, bundle: &Bundle) -> bool {
+    /// Whether every transaction of a bundle without relays is on its chain already, by somebody else's list. Notes where they
+    /// are when they are.
+    async fn landed_elsewhere(&self, hash: B256, bundle: &Bundle) -> bool {
+        let mut legs = Vec::with_capacity(bundle.legs.len());
         for leg in &bundle.legs {
             let Some(served) = self.intake.rollups().get(&leg.chain()) else { return false };
             if leg.txs().is_empty() {
                 return false;
             }
+            let mut transactions = Vec::with_capacity(leg.txs().len());
             for tx in leg.txs() {
-                if !served.node.landed(tx.tx.hash()).await.is_ok_and(|landed| landed.is_some()) {
-                    return false;
-                }
+                let Ok(Some(landed)) = served.node.landed(tx.tx.hash()).await else { return false };
+                transactions.push(located(tx.tx.hash(), Some(landed)));
             }
+            legs.push(LegStatus { chain_id: U64::from(leg.chain()), transactions });
         }
+        self.intake.tracker().set_legs(hash, &legs);
         true
     }
 
-    /// Bids for every set of rollups that is worth its reserve, each at most what its own proposal is worth.
-    async fn bid(&self, built: &Built) {
-        for draft in &built.drafts {
+    /// Bids for every set of rollups that is worth its reserve, each at most what its own proposal is worth. Returns the bids
+    /// that the market took.
+    async fn bid(&self, built: &Built) -> Vec<BidWire> {
+        let mut taken = Vec::new();
+        for draft in built.drafts.iter() {
             let Some(amount) = self.amount(built, draft) else { continue };
             let bid = Bid { slot: draft.slot, rollups: draft.rollups.clone(), amount, exclusive: None, nonce: now_ms() };
             let wire = BidWire::new(&bid, self.settings.key.sign_bytes(bid.digest()));
-            match self.market.submit_bid(wire).await {
-                Ok(_) => metrics::counter!("lockstep_bids_total", "result" => "taken").increment(1),
+            match self.market.submit_bid(wire.clone()).await {
+                Ok(_) => {
+                    metrics::counter!("lockstep_bids_total", "result" => "taken").increment(1);
+                    taken.push(wire);
+                }
                 Err(error) => {
                     metrics::counter!("lockstep_bids_total", "result" => "refused").increment(1);
                     tracing::warn!(slot = draft.slot, rollups = ?draft.rollups, %error, "a bid was refused");
                 }
             }
         }
+        taken
     }
 
     fn amount(&self, built: &Built, draft: &Draft) -> Option<U256> {

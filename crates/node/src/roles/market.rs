@@ -73,7 +73,14 @@ impl MarketRole {
         let role = Self { key, timings, sellers, store, inner: Mutex::default() };
         for (_, value) in role.store.scan(Table::Registrations)? {
             let Ok(wire) = serde_json::from_slice::<RegistrationWire>(&value) else { continue };
-            if let Err(error) = role.inner.lock().registry.register(wire.registration(), &wire.signature) {
+            let registration = match wire.registration() {
+                Ok(registration) => registration,
+                Err(error) => {
+                    tracing::error!(%error, "a stored registration cannot be read");
+                    continue;
+                }
+            };
+            if let Err(error) = role.inner.lock().registry.register(registration, &wire.signature) {
                 tracing::error!(%error, "a stored registration does not hold any more");
             }
         }
@@ -232,17 +239,17 @@ impl MarketApiServer for MarketRpc {
             let text = format!("this market does not sell slots of rollup {chain}");
             return Err(invalid_params("unknown_rollup", text, "ask the market's operator to admit the rollup"));
         }
+        let terms = registration.registration().map_err(|error| {
+            let hint = "name free, priority-fee or fcfs with laneGas 0, or top-of-block with the gas of its lane";
+            invalid_params(error.code(), error.to_string(), hint)
+        })?;
         // Checked on a copy first: what is not on disk is not registered.
         let mut registry = self.inner.lock().registry.clone();
-        registry.register(registration.registration(), &registration.signature).map_err(|error| market_error(&error))?;
+        registry.register(terms.clone(), &registration.signature).map_err(|error| market_error(&error))?;
         let key = registration.chain_id.to::<u64>().to_be_bytes().to_vec();
         let value = serde_json::to_vec(&registration).map_err(|error| unavailable("store", error.to_string()))?;
         self.store.put(Table::Registrations, key, value).await.map_err(|error| unavailable(error.code(), error.to_string()))?;
-        self.inner
-            .lock()
-            .registry
-            .register(registration.registration(), &registration.signature)
-            .map_err(|error| market_error(&error))?;
+        self.inner.lock().registry.register(terms, &registration.signature).map_err(|error| market_error(&error))?;
         Ok(true)
     }
 

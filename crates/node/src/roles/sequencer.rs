@@ -1,26 +1,39 @@
 //! A rollup's sequencer: it executes what is prepared, votes, and publishes what was decided.
 
+mod check;
+mod data;
+mod mempool;
+mod own;
+mod rpc;
+mod rules;
+
 use std::{collections::BTreeMap, sync::Arc};
 
-use alloy_primitives::{Address, U64};
-use async_trait::async_trait;
-use jsonrpsee::{core::RpcResult, http_client::HttpClient, types::ErrorObjectOwned};
-use lockstep_building::{Promise, RequirementRun, SealError, measure};
+use alloy_primitives::Address;
+use jsonrpsee::{http_client::HttpClient, types::ErrorObjectOwned};
 use lockstep_delivery::{
-    Decision, DecisionKey, Prepare, PreparedList, SequencerEffect, SequencerEvent, SequencerPhase, SequencerSlot, SequencerTerms,
-    Vote, VoteRefusal, Which, proposer_of_attempt,
+    Decision, DecisionKey, Prepare, SequencerEffect, SequencerEvent, SequencerPhase, SequencerSlot, SequencerTerms, Vote,
+    VoteRefusal, Which, proposer_of_attempt,
 };
-use lockstep_primitives::{Allocation, BlockList, ChainId, ListBlock, Registration, Requirement, SlotNumber, recover};
+use lockstep_primitives::{Allocation, ChainId, Registration, SignedTx, SlotNumber, recover};
 use lockstep_provider::{NodeError, RollupNode};
 use lockstep_rpc::{
-    api::{DecisionApiClient, MarketApiClient, SequencerApiServer},
+    api::{DecisionApiClient, MarketApiClient},
     invalid_params, not_found, unavailable,
-    wire::{BlockPlanWire, DecisionWire, PrepareWire, RegistrationWire, SignedPrepare, SlotOffer, VoteWire},
+    wire::{DecisionWire, PrepareWire, RegistrationWire, VoteWire},
 };
-use lockstep_simulation::{ForkSchedule, LaneError, SimulationError, SlotRollup, StateError, execute_list};
+use lockstep_simulation::{DataLimits, ForkSchedule, SlotRollup};
 use lockstep_store::{Op, Store, Table};
 use tokio::sync::Mutex;
 
+pub(crate) use mempool::{Mempool, PublicTx};
+pub(crate) use rpc::Sequencers;
+
+use self::{
+    check::{Unfit, check},
+    data::DataThrottle,
+    rules::ListRules,
+};
 use super::Timings;
 use crate::{
     clock::{now_ms, sleep_until},
@@ -34,13 +47,6 @@ const MAX_KEPT: u64 = 10_000;
 /// Slots that are kept in memory after they are published.
 const MAX_SLOTS: usize = 64;
 
-/// Makes the list of a sequencer that nobody prepared anything for.
-#[async_trait]
-pub(crate) trait DefaultList: Send + Sync + std::fmt::Debug {
-    /// The default list for a slot.
-    async fn default_list(&self, rollup: &Arc<SlotRollup>, sequencer: Address) -> BlockList;
-}
-
 /// What a sequencer is configured with.
 #[derive(Clone, Debug)]
 pub(crate) struct SequencerSettings {
@@ -52,6 +58,12 @@ pub(crate) struct SequencerSettings {
     pub(crate) forks: ForkSchedule,
     /// The slots.
     pub(crate) timings: Timings,
+    /// How many of its public transactions an inclusion list has at the most, oldest first.
+    pub(crate) inclusion: usize,
+    /// How much data it takes until its batcher says otherwise.
+    pub(crate) data: DataLimits,
+    /// Whether its batcher may say so.
+    pub(crate) batcher_api: bool,
 }
 
 /// A vote on disk, with what it was given on.
@@ -78,8 +90,15 @@ pub(crate) struct SequencerRole {
     market: HttpClient,
     market_address: Address,
     store: Store,
-    default_list: Option<Arc<dyn DefaultList>>,
+    /// Where it sees public transactions, if it sees any.
+    mempool: Option<Arc<dyn Mempool>>,
     slots: parking_lot::Mutex<BTreeMap<SlotNumber, Arc<Mutex<Running>>>>,
+    /// What the lists of a slot are judged by, once its building has begun.
+    fixed: parking_lot::Mutex<BTreeMap<SlotNumber, Arc<ListRules>>>,
+    /// Inclusion lists that the operator has set.
+    inclusion_lists: parking_lot::Mutex<BTreeMap<SlotNumber, Vec<Arc<SignedTx>>>>,
+    /// How much data it takes.
+    data: parking_lot::Mutex<DataThrottle>,
 }
 
 impl SequencerRole {
@@ -89,9 +108,21 @@ impl SequencerRole {
         market: HttpClient,
         market_address: Address,
         store: Store,
-        default_list: Option<Arc<dyn DefaultList>>,
+        mempool: Option<Arc<dyn Mempool>>,
     ) -> Self {
-        Self { settings, node, market, market_address, store, default_list, slots: parking_lot::Mutex::default() }
+        let data = parking_lot::Mutex::new(DataThrottle::new(settings.data));
+        Self {
+            settings,
+            node,
+            market,
+            market_address,
+            store,
+            mempool,
+            slots: parking_lot::Mutex::default(),
+            fixed: parking_lot::Mutex::default(),
+            inclusion_lists: parking_lot::Mutex::default(),
+            data,
+        }
     }
 
     pub(crate) const fn chain(&self) -> ChainId {
@@ -158,7 +189,7 @@ impl SequencerRole {
             sleep_until(self.settings.timings.build_ms(slot)).await;
             if let Some(first) = self.timestamps(slot).await.first() {
                 let running = self.running(slot, *first);
-                sleep_until(first * 1000).await;
+                sleep_until(self.publish_ms(*first)).await;
                 self.publish_slot(&running, slot).await;
             } else {
                 sleep_until(clock.start_ms(slot)).await;
@@ -194,13 +225,20 @@ impl SequencerRole {
         }
     }
 
+    /// When a block with that timestamp, in seconds, is published: then, or earlier where its node decides on it earlier. The
+    /// decision about a slot's first block is known just as long before.
+    fn publish_ms(&self, timestamp: u64) -> u64 {
+        let lead_ms = if self.node.hands_in_early() { self.settings.timings.decide_before_ms } else { 0 };
+        (timestamp * 1000).saturating_sub(lead_ms)
+    }
+
     fn running(&self, slot: SlotNumber, first_timestamp: u64) -> Arc<Mutex<Running>> {
         let mut slots = self.slots.lock();
         let terms = SequencerTerms {
             chain: self.chain(),
             slot,
             holds: self.settings.registration.holds,
-            t_publish_ms: first_timestamp * 1000,
+            t_publish_ms: self.publish_ms(first_timestamp),
         };
         let running = Arc::clone(
             slots
@@ -224,10 +262,22 @@ impl SequencerRole {
 
     /// The rollup as the slot finds it, for a proposer.
     async fn slot_rollup(&self, slot: SlotNumber, proposer: Address) -> Result<Arc<SlotRollup>, NodeError> {
+        self.slot_rollup_within(slot, proposer, self.data_limits(slot)).await
+    }
+
+    async fn slot_rollup_within(
+        &self,
+        slot: SlotNumber,
+        proposer: Address,
+        data: DataLimits,
+    ) -> Result<Arc<SlotRollup>, NodeError> {
         let parent = self.node.head().await?;
         let clock = self.settings.timings.clock;
         let timestamps = clock.block_timestamps(slot, self.settings.registration.block_time, parent.timestamp);
-        let blocks = self.node.plan(&parent, &timestamps, proposer).await?;
+        let mut blocks = self.node.plan(&parent, &timestamps, proposer).await?;
+        for plan in &mut blocks {
+            plan.next.data = data;
+        }
         let state = self.node.state_at(parent.hash).await?;
         Ok(Arc::new(SlotRollup { chain: self.chain(), forks: self.settings.forks.clone(), parent, state, blocks }))
     }
@@ -282,12 +332,13 @@ impl SequencerRole {
         if rollup.forced_prefix() != prepare.forced_prefix {
             return Err(refuse("other_forced_prefix", "the forced transactions are others".to_owned()));
         }
+        let rules = self.rules(prepare.slot, &rollup).await.map_err(|error| refuse("node_unavailable", error))?;
         running.rollup = Some(Arc::clone(&rollup));
         for prepared in [&prepare.with_cross, &prepare.without_cross] {
             // A missing value is fetched and the list is run again, on a thread that may take its time.
             loop {
-                let (rollup, prepared) = (Arc::clone(&rollup), prepared.clone());
-                let checked = tokio::task::spawn_blocking(move || check(&rollup, &prepared))
+                let (rollup, prepared, rules) = (Arc::clone(&rollup), prepared.clone(), Arc::clone(&rules));
+                let checked = tokio::task::spawn_blocking(move || check(&rollup, &prepared, &rules))
                     .await
                     .map_err(|error| refuse("execution_failed", error.to_string()))?;
                 match checked {
@@ -403,7 +454,7 @@ impl SequencerRole {
         // The own list is made anew from the head, so what is out already is not in it.
         let done = if which == Which::Own { 0 } else { running.out };
         for (index, plan) in rollup.blocks.iter().enumerate().skip(done) {
-            sleep_until(plan.next.timestamp * 1000).await;
+            sleep_until(self.publish_ms(plan.next.timestamp)).await;
             let block = self.node.publish(&rollup, &list, index).await?;
             running.out = index + 1;
             metrics::counter!("lockstep_blocks_total", "chain" => self.chain().to_string(), "list" => which_name(which))
@@ -416,28 +467,13 @@ impl SequencerRole {
     async fn prepared_rollup(&self, running: &Running, prepare: &Prepare) -> Result<Arc<SlotRollup>, NodeError> {
         match &running.rollup {
             Some(rollup) => Ok(Arc::clone(rollup)),
-            None => self.slot_rollup(prepare.slot, prepare.beneficiary.unwrap_or_default()).await,
+            // After a restart: how much data was taken when the vote was given is not known any more, and the vote binds.
+            None => {
+                let proposer = prepare.beneficiary.unwrap_or_default();
+                self.slot_rollup_within(prepare.slot, proposer, DataLimits::default()).await
+            }
         }
     }
-
-    async fn own_list(&self, slot: SlotNumber) -> Result<(Arc<SlotRollup>, BlockList), NodeError> {
-        let own = self.settings.key.address();
-        let rollup = self.slot_rollup(slot, own).await?;
-        let list = match &self.default_list {
-            Some(source) => source.default_list(&rollup, own).await,
-            None => empty_list(&rollup),
-        };
-        Ok((rollup, list))
-    }
-}
-
-/// A list with nothing after the forced prefix.
-pub(crate) fn empty_list(rollup: &SlotRollup) -> BlockList {
-    let blocks = (rollup.parent.number + 1..)
-        .zip(&rollup.blocks)
-        .map(|(number, plan)| ListBlock { number, timestamp: plan.next.timestamp, transactions: Vec::new() })
-        .collect();
-    BlockList { chain: rollup.chain, blocks }
 }
 
 const fn which_name(which: Which) -> &'static str {
@@ -445,151 +481,5 @@ const fn which_name(which: Which) -> &'static str {
         Which::WithCross => "with_cross",
         Which::WithoutCross => "without_cross",
         Which::Own => "own",
-    }
-}
-
-/// Why a list was not found to keep its promise.
-enum Unfit {
-    /// It does not.
-    Refused(VoteRefusal),
-    /// A value of the state has to be fetched first.
-    Missing,
-}
-
-/// Executes a list and compares it with what it promises. Any difference means no.
-fn check(rollup: &Arc<SlotRollup>, prepared: &PreparedList) -> Result<(), Unfit> {
-    let refuse = |code: &str, block: Option<u32>, position: Option<u32>, text: String| {
-        Unfit::Refused(VoteRefusal { code: code.to_owned(), block, position, text })
-    };
-    let blocks = execute_list(rollup, &prepared.list).map_err(|error| match error {
-        LaneError::Simulation(SimulationError::State(StateError::Missing(_))) => Unfit::Missing,
-        error => refuse("list_does_not_execute", None, None, error.to_string()),
-    })?;
-    for (index, (block, expected)) in (0_u32..).zip(blocks.iter().zip(&prepared.expected)) {
-        for position in &expected.must_succeed {
-            let succeeded = block.listed().get(*position as usize).is_some_and(|tx| tx.outcome.succeeded());
-            if !succeeded {
-                let text = "a transaction that must succeed does not".to_owned();
-                return Err(refuse("must_succeed", Some(index), Some(*position), text));
-            }
-        }
-        if block.summary.gas_used != expected.gas_used {
-            let text = format!("executed {}, promised {}", block.summary.gas_used, expected.gas_used);
-            return Err(refuse("gas_used_differs", Some(index), None, text));
-        }
-        if block.summary.receipts_root != expected.receipts_root {
-            let text = format!("executed {}, promised {}", block.summary.receipts_root, expected.receipts_root);
-            return Err(refuse("receipts_root_differs", Some(index), None, text));
-        }
-    }
-    for promised in &prepared.requirements {
-        let requirement = Requirement {
-            chain: rollup.chain,
-            account: promised.account,
-            asset: promised.asset,
-            min_increase: Default::default(),
-        };
-        let requirement = RequirementRun { requirement, increase: promised.increase };
-        let promise = Promise { requirement, first: promised.first, last: promised.last };
-        let (block, position) = (Some(promised.first.0), Some(promised.first.1));
-        let increase = measure(rollup, &prepared.list, &promise).map_err(|error| match error {
-            SealError::Engine(error) if error.missing().is_some() => Unfit::Missing,
-            error => refuse("requirement_unreadable", block, position, error.to_string()),
-        })?;
-        if increase != promised.increase {
-            let text = format!("the balance rises by {increase}, promised {}", promised.increase);
-            return Err(refuse("requirement_differs", block, position, text));
-        }
-    }
-    Ok(())
-}
-
-/// The sequencers of a process, by rollup.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Sequencers(pub(crate) BTreeMap<ChainId, Arc<SequencerRole>>);
-
-impl Sequencers {
-    fn of(&self, chain: U64) -> Result<&Arc<SequencerRole>, ErrorObjectOwned> {
-        self.0.get(&chain.to()).ok_or_else(|| not_found(format!("this process is not the sequencer of rollup {chain}")))
-    }
-}
-
-#[async_trait]
-impl SequencerApiServer for Sequencers {
-    async fn get_slot_offer(&self, chain_id: U64, slot: u64, proposer: Address) -> RpcResult<SlotOffer> {
-        let role = self.of(chain_id)?;
-        let clock = role.settings.timings.clock;
-        if slot > clock.slot_at(now_ms()).map_or(0, |now| now + 1) {
-            return Err(not_found(format!("the state before slot {slot} is not there yet")));
-        }
-        if role.is_behind(slot) {
-            return Err(unavailable(
-                "not_ready",
-                format!("rollup {} has still to publish a block before slot {slot}", role.chain()),
-            ));
-        }
-        let rollup =
-            role.slot_rollup(slot, proposer).await.map_err(|error| unavailable("node_unavailable", error.to_string()))?;
-        let first = rollup.blocks.first().map_or(clock.start_ms(slot), |plan| plan.next.timestamp * 1000);
-        Ok(SlotOffer {
-            chain_id,
-            slot,
-            parent_hash: rollup.parent.hash,
-            blocks: rollup
-                .blocks
-                .iter()
-                .map(|plan| BlockPlanWire {
-                    timestamp: plan.next.timestamp,
-                    gas_limit: plan.next.gas_limit,
-                    beneficiary: plan.next.beneficiary,
-                    prev_randao: plan.next.prev_randao,
-                    parent_beacon_block_root: plan.next.parent_beacon_block_root,
-                    extra_data: plan.next.extra_data.clone(),
-                    forced: plan.forced.iter().map(|tx| tx.raw().clone()).collect(),
-                })
-                .collect(),
-            publish_ms: first,
-        })
-    }
-
-    async fn prepare(&self, signed: SignedPrepare) -> RpcResult<VoteWire> {
-        let prepare = Prepare::from(signed.prepare);
-        let role = self.of(U64::from(prepare.chain))?;
-        let allocation = role.allocation(prepare.slot).await?;
-        let proposer = allocation.proposer_of(prepare.chain);
-        let signer = recover(prepare.digest(), &signed.signature).ok();
-        if signer.is_none() || signer != proposer || proposer_of_attempt(&allocation, prepare.attempt) != proposer {
-            return Err(invalid_params(
-                "wrong_proposer",
-                "the prepare is not signed by the proposer of this slot and attempt",
-                "market_getAllocation tells who proposes",
-            ));
-        }
-        let first = role.timestamps(prepare.slot).await.first().copied();
-        let Some(first) = first else {
-            return Err(not_found(format!("slot {} has no block of rollup {}", prepare.slot, prepare.chain)));
-        };
-        let running = role.running(prepare.slot, first);
-        let mut held = running.lock().await;
-        let votes = role.drive(&mut held, SequencerEvent::PrepareReceived(Box::new(prepare))).await;
-        drop(held);
-        let vote = votes.first().ok_or_else(|| unavailable("no_vote", "the sequencer gives no vote on this prepare"))?;
-        metrics::counter!("lockstep_votes_total", "vote" => if vote.yes { "yes" } else { "no" }).increment(1);
-        Ok(VoteWire::new(vote, role.settings.key.sign_bytes(vote.digest())))
-    }
-
-    async fn decided(&self, chain_id: U64, slot: u64, attempt: u32) -> RpcResult<bool> {
-        let role = self.of(chain_id)?;
-        let known = role.slots.lock().get(&slot).cloned();
-        let Some(running) = known else { return Ok(false) };
-        let event = role.read_decision(DecisionKey { slot, attempt }).await;
-        // The record is read now so that nothing has to be read at t_publish; publishing waits for its time.
-        let mut held = running.lock().await;
-        if now_ms() < held.machine.terms().t_publish_ms && matches!(event, SequencerEvent::DecisionRead(Some(_))) {
-            drop(held);
-            return Ok(true);
-        }
-        role.drive(&mut held, event).await;
-        Ok(true)
     }
 }

@@ -2,19 +2,28 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use alloy_primitives::{B256, I256, U64};
+use alloy_primitives::{B256, I256};
 use lockstep_building::{Placed, SealedList};
 use lockstep_delivery::Verdict;
 use lockstep_primitives::{Allocation, BundleState, ChainId, Place, Reason, Rejection, SlotNumber};
 use lockstep_rpc::wire::{LandedTx, MarketSlot};
 
 use super::{BuilderRole, deliver::Delivered};
-use crate::clock::{now_ms, sleep_until};
+use crate::{
+    clock::{now_ms, sleep_until},
+    reorg::located,
+};
 
 /// How often a chain is looked at.
 const POLL_MS: u64 = 40;
 /// How long after its slot a list may still appear before its bundles are given up, in slots.
 const GRACE_SLOTS: u64 = 2;
+
+/// What was delivered for a slot, and the heads that it was built on.
+pub(super) struct Watched {
+    pub(super) delivered: Delivered,
+    pub(super) parents: BTreeMap<ChainId, B256>,
+}
 
 impl BuilderRole {
     /// Watches a slot that this builder has no part in, for the report.
@@ -28,12 +37,12 @@ impl BuilderRole {
     }
 
     /// Watches what was delivered, in the background, and reports the slot when it is over.
-    pub(super) fn finish_slot(self: &Arc<Self>, market: MarketSlot, allocation: Allocation, delivered: Option<Delivered>) {
+    pub(super) fn finish_slot(self: &Arc<Self>, market: MarketSlot, allocation: Allocation, watched: Option<Watched>) {
         let role = Arc::clone(self);
         tokio::spawn(async move {
-            let watching = delivered.map(|delivered| {
+            let watching = watched.map(|watched| {
                 let (role, market) = (Arc::clone(&role), market.clone());
-                tokio::spawn(async move { role.confirm(&market, &delivered).await })
+                tokio::spawn(async move { role.confirm(&market, &watched).await })
             });
             // Reports come in the order of slots: what has not landed by the end of its slot is reported as it stands.
             sleep_until(market.end_ms).await;
@@ -48,8 +57,8 @@ impl BuilderRole {
         });
     }
 
-    async fn confirm(&self, market: &MarketSlot, delivered: &Delivered) -> I256 {
-        let slot = market.slot;
+    async fn confirm(&self, market: &MarketSlot, watched: &Watched) -> I256 {
+        let (slot, delivered) = (market.slot, &watched.delivered);
         let commit = delivered.decision.verdict == Verdict::Commit;
         let mut value = I256::ZERO;
         let placed: Vec<(&Placed, &BTreeMap<ChainId, SealedList>)> = if commit {
@@ -61,7 +70,7 @@ impl BuilderRole {
         let mut settled: Vec<B256> = Vec::new();
         for (placed, sealed) in placed {
             settled.push(placed.hash);
-            if self.confirm_bundle(placed, sealed, slot, deadline).await {
+            if self.confirm_bundle(placed, sealed, &watched.parents, slot, deadline).await {
                 value = value.checked_add(placed.run.value).unwrap_or(I256::MAX);
             }
         }
@@ -72,15 +81,33 @@ impl BuilderRole {
         value
     }
 
-    /// Waits until every transaction of a bundle is on its chain. Whether all of them are.
+    /// Sets bundles free that were handed out for a slot whose delivery failed: nobody watches their lists, and should one of
+    /// them land all the same, the next simulation finds it on its chain.
+    pub(super) fn thaw(&self, hashes: impl IntoIterator<Item = B256>, slot: SlotNumber, cause: &str) {
+        let hashes: Vec<B256> = hashes.into_iter().collect();
+        self.intake.pool().write().set_frozen(hashes.iter().copied(), false);
+        let why = Rejection::new(Place::BUNDLE, Reason::DecisionAbort(cause.to_owned()));
+        for hash in hashes {
+            let tracker = self.intake.tracker();
+            if tracker.own(hash).is_some_and(|(state, ..)| state == BundleState::Proposed) {
+                tracker.step(hash, BundleState::Pending, Some(slot), Some(&why), now_ms());
+            }
+        }
+    }
+
+    /// Waits until every transaction of a bundle is on its chain. Whether all of them are. Once the heads that its lists build
+    /// on have all been reorged there is nothing to wait for: it is free at once.
     async fn confirm_bundle(
         &self,
         placed: &Placed,
         sealed: &BTreeMap<ChainId, SealedList>,
+        parents: &BTreeMap<ChainId, B256>,
         slot: SlotNumber,
         deadline: u64,
     ) -> bool {
         let legs = legs_of(placed, sealed);
+        // A rollup without a known head counts as one that can still publish.
+        let heads: Vec<B256> = legs.iter().map(|(_, chain, _)| parents.get(chain).copied().unwrap_or_default()).collect();
         let expected: usize = legs.iter().map(|(_, _, hashes)| hashes.len()).sum();
         loop {
             let mut landed = 0;
@@ -101,13 +128,22 @@ impl BuilderRole {
                 self.intake.finish(placed.hash, BundleState::Landed, Some(slot), None).await;
                 return true;
             }
-            if now_ms() > deadline {
+            let impossible = landed == 0 && self.intake.all_dropped(heads.iter().copied());
+            if now_ms() > deadline || impossible {
                 if landed > 0 {
                     let why = Rejection::new(Place::BUNDLE, Reason::Partial);
                     tracing::error!(hash = %placed.hash, slot, landed, expected, "a bundle landed in part");
                     self.intake.finish(placed.hash, BundleState::Breached, Some(slot), Some(&why)).await;
                 } else {
-                    let why = Rejection::new(Place::BUNDLE, Reason::DecisionAbort("the lists were not published".to_owned()));
+                    let cause = if impossible {
+                        "a reorg took the blocks that the lists build on"
+                    } else {
+                        "the lists were not published"
+                    };
+                    let why = Rejection::new(Place::BUNDLE, Reason::DecisionAbort(cause.to_owned()));
+                    if impossible {
+                        self.intake.pool().write().set_frozen([placed.hash], false);
+                    }
                     tracker.step(placed.hash, BundleState::Pending, Some(slot), Some(&why), now_ms());
                 }
                 return false;
@@ -126,13 +162,7 @@ impl BuilderRole {
                 }),
                 None => None,
             };
-            found.push(LandedTx {
-                transaction_hash: *hash,
-                block_number: landed.map(|landed| U64::from(landed.number)),
-                block_hash: landed.map(|landed| landed.hash),
-                index: landed.map(|landed| U64::from(landed.index)),
-                success: landed.map(|landed| landed.success),
-            });
+            found.push(located(*hash, landed));
         }
         found
     }

@@ -12,13 +12,13 @@ use lockstep_delivery::{
     Coordinator, CoordinatorEffect, CoordinatorEvent, CoordinatorPlan, Decision, DecisionKey, DeliveryStage, ExpectedBlock,
     Prepare, PreparedList, RequirementResult, Verdict, attempt_number, level, prepare_stages,
 };
-use lockstep_primitives::{Allocation, BundleState, ChainId, Place, Reason, Rejection, RollupSet, recover};
+use lockstep_primitives::{Allocation, BundleState, ChainId, Guarantee, Place, Reason, Rejection, RollupSet, recover};
 use lockstep_rpc::{
     api::{DecisionApiClient, SequencerApiClient},
     wire::{DecisionWire, MarketSlot, PrepareWire, Sale, SignedPrepare},
 };
 
-use super::{BuilderRole, Built, blocking_with_state};
+use super::{BuilderRole, Built, blocking_with_state, view::DeliveryTerms};
 use crate::{
     clock::{now_ms, sleep_until},
     roles::client,
@@ -39,6 +39,7 @@ pub(super) struct Delivered {
 struct Work<'a> {
     view: Arc<SlotView>,
     market: &'a MarketSlot,
+    deliveries: &'a BTreeMap<ChainId, DeliveryTerms>,
     rollups: &'a RollupSet,
     key: DecisionKey,
     draft: Arc<Draft>,
@@ -58,7 +59,7 @@ impl BuilderRole {
         for chain in rollups {
             without.insert(*chain, Arc::new(self.draft_for(built, &RollupSet::from([*chain])).await?));
         }
-        self.freeze(&draft, &without, slot);
+        self.freeze(&draft, &without, &built.deliveries, slot);
         let attempt = attempt_number(allocation, self.address(), 0).ok_or("the allocation has no attempt for this builder")?;
         let key = DecisionKey { slot, attempt };
         let trusted = self.settings.policy.trusted.clone();
@@ -68,6 +69,7 @@ impl BuilderRole {
         let mut work = Work {
             view: Arc::clone(&built.view),
             market: &built.market,
+            deliveries: &built.deliveries,
             rollups,
             key,
             draft,
@@ -89,7 +91,13 @@ impl BuilderRole {
     }
 
     /// Everything that is in a list that is handed out.
-    fn freeze(&self, draft: &Draft, without: &BTreeMap<ChainId, Arc<Draft>>, slot: u64) {
+    fn freeze(
+        &self,
+        draft: &Draft,
+        without: &BTreeMap<ChainId, Arc<Draft>>,
+        deliveries: &BTreeMap<ChainId, DeliveryTerms>,
+        slot: u64,
+    ) {
         let placed = draft.placed.iter().chain(without.values().flat_map(|draft| &draft.placed));
         let hashes: Vec<_> = placed.map(|placed| placed.hash).collect();
         self.intake.pool().write().set_frozen(hashes, true);
@@ -98,7 +106,8 @@ impl BuilderRole {
             tracker.set_obstacle(placed.hash, None);
             tracker.step(placed.hash, BundleState::Proposed, Some(slot), None, now_ms());
             let rollups = placed.bundle.rollups();
-            tracker.set_level(placed.hash, level(&rollups, DeliveryStage::Proposed, |_| false, false));
+            let level = level(&rollups, DeliveryStage::Proposed, |_| false, |chain| carried(deliveries, chain), false);
+            tracker.set_level(placed.hash, level);
         }
         for (hash, why) in &draft.left_out {
             self.intake.tracker().set_obstacle(*hash, Some(why));
@@ -163,7 +172,7 @@ impl BuilderRole {
         let without = self.seal_list(&work.view, single, chain, EvidenceMap::new()).await?;
         let rollup = work.view.rollups.get(&chain).ok_or("the rollup is not in the slot's view")?;
         let sale = sale_of(work.market, chain)?;
-        let first = rollup.slot.blocks.first().ok_or("the slot has no block of the rollup")?;
+        let delivery = work.deliveries.get(&chain).ok_or("the rollup's sequencer made no offer")?;
         let prepare = Prepare {
             chain,
             slot: work.key.slot,
@@ -176,7 +185,7 @@ impl BuilderRole {
             holds: sale.holds,
             beneficiary: Some(self.address()),
             t_decide_ms: work.market.decide_ms,
-            t_publish_ms: first.next.timestamp * 1000,
+            t_publish_ms: delivery.publish_ms,
         };
         let digest = prepare.digest();
         work.clients.insert(chain, client(&sale.sequencer_url).map_err(|error| error.to_string())?);
@@ -269,7 +278,8 @@ impl BuilderRole {
             let rollups = placed.bundle.rollups();
             if commit {
                 let durable = work.market.durable_record;
-                tracker.set_level(placed.hash, level(&rollups, DeliveryStage::Committed, holds, durable));
+                let carries = |chain| carried(work.deliveries, chain);
+                tracker.set_level(placed.hash, level(&rollups, DeliveryStage::Committed, holds, carries, durable));
                 tracker.step(placed.hash, BundleState::Committed, slot, None, now_ms());
             } else {
                 let why = Rejection::new(Place::BUNDLE, Reason::DecisionAbort(decision.reason.clone()));
@@ -280,6 +290,11 @@ impl BuilderRole {
         let verdict = if commit { "commit" } else { "abort" };
         metrics::counter!("lockstep_delivery_total", "verdict" => verdict).increment(1);
     }
+}
+
+/// What a rollup's delivery carries. A rollup that is not known of carries no more than a proposal does.
+fn carried(deliveries: &BTreeMap<ChainId, DeliveryTerms>, chain: ChainId) -> Guarantee {
+    deliveries.get(&chain).map_or(Guarantee::G1, |delivery| delivery.carries)
 }
 
 fn sale_of(market: &MarketSlot, chain: ChainId) -> Result<&Sale, String> {

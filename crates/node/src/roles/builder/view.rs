@@ -1,16 +1,16 @@
 //! A slot as the builder sees it, and work on states that may have to be fetched.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use alloy_primitives::Bytes;
+use alloy_primitives::{B256, Bytes};
 use jsonrpsee::core::ClientError;
 use lockstep_building::{BuildError, Candidate, RollupView, SlotView};
-use lockstep_primitives::{ChainId, Price, SlotNumber};
+use lockstep_primitives::{ChainId, Guarantee, MAX_ARRIVALS, MAX_INCLUSION, Price, SignedTx, SlotNumber};
 use lockstep_rpc::{
     api::SequencerApiClient,
     wire::{MarketSlot, Sale, SlotOffer},
 };
-use lockstep_simulation::{BlockPlan, BlockTx, NextBlock, SlotRollup};
+use lockstep_simulation::{BlockPlan, BlockTx, DataLimits, NextBlock, SlotRollup};
 
 use super::BuilderRole;
 use crate::{
@@ -21,19 +21,40 @@ use crate::{
 
 /// How often work is run again after fetching what it missed.
 const MAX_ROUNDS: usize = 256;
+/// Which part of the time until bidding ends rollups have to answer in, in percent: the rest is for building those that did.
+const ANSWER_PERCENT: u64 = 75;
 /// How long is waited before a sequencer that is not ready is asked again.
 const RETRY_MS: u64 = 20;
 
+/// How a rollup's lists of a slot are delivered, as its sequencer says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DeliveryTerms {
+    /// The highest level that it carries.
+    pub(super) carries: Guarantee,
+    /// When the first block is published, in Unix milliseconds.
+    pub(super) publish_ms: u64,
+}
+
 impl BuilderRole {
     /// Asks every sequencer on sale for its blocks, and puts its own node's state under them. A rollup that does not answer
-    /// in time, or whose node sees another head, is left out: it degrades nobody else.
-    pub(super) async fn slot_view(&self, slot: SlotNumber, market: &MarketSlot) -> Result<SlotView, String> {
-        let asked = market.on_sale.iter().map(|sale| self.rollup_view(slot, market, sale));
-        let mut rollups = BTreeMap::new();
+    /// in time, or whose node sees another head, is left out: it degrades nobody else. With the view comes how each rollup's
+    /// lists are delivered.
+    pub(super) async fn slot_view(
+        &self,
+        slot: SlotNumber,
+        market: &MarketSlot,
+    ) -> Result<(SlotView, BTreeMap<ChainId, DeliveryTerms>), String> {
+        let patience = Duration::from_millis(market.close_ms.saturating_sub(now_ms()) * ANSWER_PERCENT / 100);
+        let asked = market.on_sale.iter().map(|sale| async move {
+            let answer = tokio::time::timeout(patience, self.rollup_view(slot, market, sale)).await;
+            answer.unwrap_or_else(|_| Err("its sequencer or its node did not answer in time".to_owned()))
+        });
+        let (mut rollups, mut deliveries) = (BTreeMap::new(), BTreeMap::new());
         for (sale, answer) in market.on_sale.iter().zip(futures_util::future::join_all(asked).await) {
             match answer {
-                Ok(Some(view)) => {
+                Ok(Some((view, delivery))) => {
                     rollups.insert(sale.chain_id.to::<ChainId>(), view);
+                    deliveries.insert(sale.chain_id.to::<ChainId>(), delivery);
                 }
                 Ok(None) => {}
                 Err(error) => tracing::warn!(slot, chain = %sale.chain_id, %error, "the rollup is left out of the slot"),
@@ -42,10 +63,15 @@ impl BuilderRole {
         if rollups.is_empty() {
             return Err("no rollup of the slot can be built for".to_owned());
         }
-        Ok(SlotView { slot, rollups, proposer: self.address(), policy: self.settings.policy.clone() })
+        Ok((SlotView { slot, rollups, proposer: self.address(), policy: self.settings.policy.clone() }, deliveries))
     }
 
-    async fn rollup_view(&self, slot: SlotNumber, market: &MarketSlot, sale: &Sale) -> Result<Option<RollupView>, String> {
+    async fn rollup_view(
+        &self,
+        slot: SlotNumber,
+        market: &MarketSlot,
+        sale: &Sale,
+    ) -> Result<Option<(RollupView, DeliveryTerms)>, String> {
         let chain: ChainId = sale.chain_id.to();
         let Some(served) = self.intake.rollups().get(&chain) else { return Ok(None) };
         let sequencer = client(&sale.sequencer_url).map_err(|error| error.to_string())?;
@@ -68,9 +94,38 @@ impl BuilderRole {
             return Err(format!("the sequencer builds on {}, our node's head is {}", offer.parent_hash, head.hash));
         }
         let state = served.node.state_at(head.hash).await.map_err(|error| error.to_string())?;
+        let ordering = sale.policy().map_err(|error| error.to_string())?;
+        if (offer.ordering.as_str(), offer.lane_gas) != (ordering.name(), ordering.lane_gas()) {
+            return Err(format!("the rollup sells order {}, its sequencer offers {}", ordering.name(), offer.ordering));
+        }
+        let delivery = DeliveryTerms { carries: carried(&offer.carries), publish_ms: offer.publish_ms };
+        let arrivals = arrivals(&offer)?;
+        let inclusion = inclusion(&offer, chain)?;
         let slot = SlotRollup { chain, forks: served.forks.clone(), parent: head, state, blocks: plans(offer)? };
         let price = self.settings.prices.get(&chain).copied().unwrap_or(Price::PAR);
-        Ok(Some(RollupView { slot: Arc::new(slot), price, fee_share_bps: sale.fee_share_bps }))
+        let fee_share_bps = sale.fee_share_bps;
+        Ok(Some((RollupView { slot: Arc::new(slot), price, fee_share_bps, ordering, arrivals, inclusion }, delivery)))
+    }
+
+    /// The rest of a view once work on it has failed: without the rollups whose nodes do not answer, or whose heads have moved on.
+    ///
+    /// # Errors
+    /// The failure itself, when no rollup is to blame or none is left.
+    pub(super) async fn without_failed(&self, view: &SlotView, cause: String) -> Result<SlotView, String> {
+        let asked = view.rollups.iter().map(|(chain, rollup)| async move {
+            let served = self.intake.rollups().get(chain)?;
+            let head = served.node.head().await;
+            let failed = !head.is_ok_and(|head| head.hash == rollup.slot.parent.hash);
+            failed.then_some(*chain)
+        });
+        let failed: Vec<ChainId> = futures_util::future::join_all(asked).await.into_iter().flatten().collect();
+        let mut rest = view.clone();
+        rest.rollups.retain(|chain, _| !failed.contains(chain));
+        if failed.is_empty() || rest.rollups.is_empty() {
+            return Err(cause);
+        }
+        tracing::warn!(slot = view.slot, ?failed, %cause, "rollups are left out of the slot after all");
+        Ok(rest)
     }
 
     /// The pending bundles that are free to be built.
@@ -82,6 +137,37 @@ impl BuilderRole {
             .map(|entry| Candidate { hash: entry.hash, bundle: Arc::clone(&entry.bundle), sequence: entry.sequence })
             .collect()
     }
+}
+
+/// The level that a sequencer says its delivery carries. What is not known is not believed.
+fn carried(level: &str) -> Guarantee {
+    Guarantee::ALL.into_iter().find(|known| known.as_str() == level).unwrap_or(Guarantee::G1)
+}
+
+/// When the sequencer saw which transaction.
+fn arrivals(offer: &SlotOffer) -> Result<BTreeMap<B256, u64>, String> {
+    let count = offer.arrivals.len();
+    if count > MAX_ARRIVALS {
+        return Err(format!("the sequencer tells of {count} arrivals, {MAX_ARRIVALS} are expected at the most"));
+    }
+    Ok(offer.arrivals.iter().map(|arrival| (arrival.hash, arrival.at_ms)).collect())
+}
+
+/// What the sequencer does not let its lists leave out.
+fn inclusion(offer: &SlotOffer, chain: ChainId) -> Result<Vec<Arc<SignedTx>>, String> {
+    let count = offer.inclusion.len();
+    if count > MAX_INCLUSION {
+        return Err(format!("the inclusion list has {count} transactions, {MAX_INCLUSION} are expected at the most"));
+    }
+    let decode = |(index, raw): (usize, &Bytes)| {
+        let wrong = |cause: String| format!("transaction {index} of the inclusion list: {cause}");
+        let tx = SignedTx::decode(raw.clone()).map_err(|error| wrong(error.to_string()))?;
+        match tx.chain_id() {
+            Some(signed) if signed == chain => Ok(Arc::new(tx)),
+            signed => Err(wrong(format!("it is signed for chain {signed:?}"))),
+        }
+    };
+    offer.inclusion.iter().enumerate().map(decode).collect()
 }
 
 fn plans(offer: SlotOffer) -> Result<Vec<BlockPlan>, String> {
@@ -101,6 +187,7 @@ fn plans(offer: SlotOffer) -> Result<Vec<BlockPlan>, String> {
                 prev_randao: block.prev_randao,
                 parent_beacon_block_root: block.parent_beacon_block_root,
                 extra_data: block.extra_data,
+                data: DataLimits { tx: block.data_limits.tx, block: block.data_limits.block },
             };
             Ok(BlockPlan { next, forced })
         })

@@ -1,0 +1,469 @@
+//! A slot as files: what the builder saw, what it built of it, and what became of that.
+//!
+//! `slot.json` and one folder a rollup (`<chain>/prestate.json`, `<chain>/block_hashes.json`) are everything that building
+//! reads, `decisions.json` is what it gave. Building is pure, so the first give the second again, to the last bit.
+
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+
+use alloy_primitives::{Address, B256, Bytes, ChainId, U64};
+use lockstep_building::{BuildError, Candidate, Policy, RollupView, SlotView};
+use lockstep_messaging::{CctpV1, CctpV1Deployment, Protocols};
+use lockstep_primitives::{OrderingPolicy, Price, SignedTx};
+use lockstep_provider::{Prestate, RecordedError};
+use lockstep_rpc::wire::{ArrivalWire, BundleParams, Decimal};
+use lockstep_simulation::{BlockPlan, BlockTx, DataLimits, ForkSchedule, MemoryState, NextBlock, ParentBlock, Rules, SlotRollup};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{
+    decisions::{DECISIONS_FILE, DecisionsFile},
+    rules_name,
+};
+
+/// The file of what the builder saw.
+pub const SLOT_FILE: &str = "slot.json";
+/// The form of the files; another one is refused.
+const VERSION: u32 = 1;
+
+/// Why a recorded slot cannot be built again.
+#[derive(Debug, thiserror::Error)]
+pub enum SlotFileError {
+    /// A file cannot be read, or not be written.
+    #[error("{file}: {cause}")]
+    File {
+        /// Which one.
+        file: String,
+        /// Why.
+        cause: String,
+    },
+    /// It was recorded in another form.
+    #[error("it was recorded in version {0}, this program reads {VERSION}: replay it with the program that recorded it")]
+    Version(u32),
+    /// A field makes no sense.
+    #[error("{place}: {cause}")]
+    Field {
+        /// Which one.
+        place: String,
+        /// Why.
+        cause: String,
+    },
+    /// The recorded state of a rollup.
+    #[error("rollup {chain}: {cause}")]
+    State {
+        /// The rollup.
+        chain: ChainId,
+        /// Why.
+        cause: RecordedError,
+    },
+    /// Building failed.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+}
+
+impl SlotFileError {
+    /// A stable name of the error.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::File { .. } => "unreadable_file",
+            Self::Version(_) => "other_version",
+            Self::Field { .. } => "invalid_field",
+            Self::State { cause, .. } => cause.code(),
+            Self::Build(_) => "engine_failed",
+        }
+    }
+}
+
+fn wrong(place: impl Into<String>, cause: impl std::fmt::Display) -> SlotFileError {
+    SlotFileError::Field { place: place.into(), cause: cause.to_string() }
+}
+
+/// Everything that building reads, but for the states.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct SlotFile {
+    version: u32,
+    slot: u64,
+    proposer: Address,
+    policy: PolicyFile,
+    rollups: Vec<RollupFile>,
+    bundles: Vec<CandidateFile>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct PolicyFile {
+    relay_gas_limit: u64,
+    trusted: Vec<U64>,
+    max_passes: usize,
+    cctp_v1: Vec<CctpFile>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct CctpFile {
+    chain_id: U64,
+    domain: u32,
+    message_transmitter: Address,
+    attesters: Vec<Address>,
+    threshold: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct RollupFile {
+    chain_id: U64,
+    forks: Vec<ForkFile>,
+    parent: ParentFile,
+    blocks: Vec<PlanFile>,
+    price: Decimal,
+    fee_share_bps: u64,
+    ordering: String,
+    lane_gas: u64,
+    arrivals: Vec<ArrivalWire>,
+    inclusion: Vec<Bytes>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ForkFile {
+    from: u64,
+    rules: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ParentFile {
+    hash: B256,
+    number: u64,
+    timestamp: u64,
+    gas_limit: u64,
+    gas_used: u64,
+    base_fee: u64,
+    blob_gas_used: Option<u64>,
+    excess_blob_gas: Option<u64>,
+    extra_data: Bytes,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct PlanFile {
+    timestamp: u64,
+    gas_limit: u64,
+    beneficiary: Address,
+    prev_randao: B256,
+    parent_beacon_block_root: Option<B256>,
+    extra_data: Bytes,
+    max_tx_data: Option<u64>,
+    max_block_data: Option<u64>,
+    forced: Vec<Bytes>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct CandidateFile {
+    hash: B256,
+    sequence: u64,
+    signer: Option<Address>,
+    /// When it was received, in Unix milliseconds; `None` when that is not known any more.
+    received_ms: Option<u64>,
+    bundle: BundleParams,
+}
+
+impl SlotFile {
+    /// What the builder saw: the slot, the candidates in the order in which they were simulated, and where CCTP v1 is.
+    pub(crate) fn new<'a>(
+        view: &SlotView,
+        candidates: impl Iterator<Item = &'a Candidate>,
+        cctp_v1: &BTreeMap<ChainId, CctpV1Deployment>,
+        received_ms: impl Fn(B256) -> Option<u64>,
+    ) -> Self {
+        let policy = PolicyFile {
+            relay_gas_limit: view.policy.relay_gas_limit,
+            trusted: view.policy.trusted.iter().map(|chain| U64::from(*chain)).collect(),
+            max_passes: view.policy.max_passes,
+            cctp_v1: cctp_v1
+                .iter()
+                .map(|(chain, deployment)| CctpFile {
+                    chain_id: U64::from(*chain),
+                    domain: deployment.domain,
+                    message_transmitter: deployment.message_transmitter,
+                    attesters: deployment.attesters.clone(),
+                    threshold: deployment.threshold,
+                })
+                .collect(),
+        };
+        let bundles = candidates
+            .map(|candidate| CandidateFile {
+                hash: candidate.hash,
+                sequence: candidate.sequence,
+                signer: candidate.bundle.signer,
+                received_ms: received_ms(candidate.hash),
+                bundle: BundleParams::from(&*candidate.bundle),
+            })
+            .collect();
+        Self {
+            version: VERSION,
+            slot: view.slot,
+            proposer: view.proposer,
+            policy,
+            rollups: view.rollups.values().map(RollupFile::new).collect(),
+            bundles,
+        }
+    }
+
+    /// Reads `slot.json`.
+    ///
+    /// # Errors
+    /// When it is absent, malformed, or of another version.
+    pub(crate) fn read(folder: &Path) -> Result<Self, SlotFileError> {
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        let Version { version } = read(folder, SLOT_FILE)?;
+        if version != VERSION {
+            return Err(SlotFileError::Version(version));
+        }
+        read(folder, SLOT_FILE)
+    }
+
+    /// The slot's number.
+    pub(crate) const fn slot(&self) -> u64 {
+        self.slot
+    }
+
+    /// (chain id, rules of its first block) of every rollup.
+    pub(crate) fn rules(&self) -> Vec<(ChainId, String)> {
+        let rules = |rollup: &RollupFile| {
+            let first = rollup.blocks.first().map_or(rollup.parent.timestamp, |block| block.timestamp);
+            let fork = rollup.forks.iter().rev().find(|fork| fork.from <= first);
+            fork.map_or_else(|| "unknown".to_owned(), |fork| fork.rules.clone())
+        };
+        self.rollups.iter().map(|rollup| (rollup.chain_id.to(), rules(rollup))).collect()
+    }
+
+    /// The slot and its candidates, ready to build again, on the states that are recorded in `folder`.
+    ///
+    /// # Errors
+    /// When a field makes no sense, a bundle is another than its hash says, or a state cannot be read.
+    pub(crate) fn view(&self, folder: &Path) -> Result<(SlotView, Vec<Candidate>), SlotFileError> {
+        let mut rollups = BTreeMap::new();
+        for (index, rollup) in self.rollups.iter().enumerate() {
+            let chain: ChainId = rollup.chain_id.to();
+            let state = Prestate::read(&folder.join(chain.to_string())).and_then(|prestate| prestate.state());
+            let state = state.map_err(|cause| SlotFileError::State { chain, cause })?;
+            rollups.insert(chain, rollup.view(&format!("rollups[{index}]"), Arc::new(state))?);
+        }
+        let deployments = self.policy.cctp_v1.iter().map(|cctp| {
+            let deployment = CctpV1Deployment {
+                domain: cctp.domain,
+                message_transmitter: cctp.message_transmitter,
+                attesters: cctp.attesters.clone(),
+                threshold: cctp.threshold,
+            };
+            (cctp.chain_id.to(), deployment)
+        });
+        let policy = Policy {
+            protocols: Protocols::new(vec![Arc::new(CctpV1::new(deployments.collect()))]),
+            relay_gas_limit: self.policy.relay_gas_limit,
+            trusted: self.policy.trusted.iter().map(|chain| chain.to()).collect(),
+            max_passes: self.policy.max_passes,
+        };
+        let candidates =
+            self.bundles.iter().enumerate().map(|(index, file)| file.candidate(index)).collect::<Result<Vec<_>, _>>()?;
+        Ok((SlotView { slot: self.slot, rollups, proposer: self.proposer, policy }, candidates))
+    }
+}
+
+impl CandidateFile {
+    fn candidate(&self, index: usize) -> Result<Candidate, SlotFileError> {
+        let place = format!("bundles[{index}]");
+        let bundle = self.bundle.clone().into_bundle(self.signer).map_err(|error| wrong(&place, error))?;
+        let hash = bundle.hash();
+        if hash != self.hash {
+            return Err(wrong(place, format!("its hash is {hash}, recorded is {}", self.hash)));
+        }
+        Ok(Candidate { hash, bundle: Arc::new(bundle), sequence: self.sequence })
+    }
+}
+
+impl RollupFile {
+    fn new(view: &RollupView) -> Self {
+        let SlotRollup { chain, forks, parent, blocks, state: _ } = &*view.slot;
+        Self {
+            chain_id: U64::from(*chain),
+            forks: fork_files(forks),
+            parent: ParentFile {
+                hash: parent.hash,
+                number: parent.number,
+                timestamp: parent.timestamp,
+                gas_limit: parent.gas_limit,
+                gas_used: parent.gas_used,
+                base_fee: parent.base_fee,
+                blob_gas_used: parent.blob_gas_used,
+                excess_blob_gas: parent.excess_blob_gas,
+                extra_data: parent.extra_data.clone(),
+            },
+            blocks: blocks.iter().map(PlanFile::new).collect(),
+            price: Decimal(view.price.0),
+            fee_share_bps: view.fee_share_bps,
+            ordering: view.ordering.name().to_owned(),
+            lane_gas: view.ordering.lane_gas(),
+            arrivals: view.arrivals.iter().map(|(hash, at_ms)| ArrivalWire { hash: *hash, at_ms: *at_ms }).collect(),
+            inclusion: view.inclusion.iter().map(|tx| tx.raw().clone()).collect(),
+        }
+    }
+
+    fn view(&self, place: &str, state: Arc<MemoryState>) -> Result<RollupView, SlotFileError> {
+        let blocks = self.blocks.iter().enumerate();
+        let blocks = blocks.map(|(index, block)| block.plan(&format!("{place}.blocks[{index}]"))).collect::<Result<_, _>>()?;
+        let parent = &self.parent;
+        let slot = SlotRollup {
+            chain: self.chain_id.to(),
+            forks: fork_schedule(&self.forks).map_err(|cause| wrong(format!("{place}.forks"), cause))?,
+            parent: ParentBlock {
+                hash: parent.hash,
+                number: parent.number,
+                timestamp: parent.timestamp,
+                gas_limit: parent.gas_limit,
+                gas_used: parent.gas_used,
+                base_fee: parent.base_fee,
+                blob_gas_used: parent.blob_gas_used,
+                excess_blob_gas: parent.excess_blob_gas,
+                extra_data: parent.extra_data.clone(),
+            },
+            state,
+            blocks,
+        };
+        let ordering = OrderingPolicy::parse(&self.ordering, self.lane_gas);
+        let inclusion = self.inclusion.iter().map(|raw| SignedTx::decode_any(raw.clone()).map(Arc::new));
+        let inclusion = inclusion.collect::<Result<Vec<_>, _>>();
+        Ok(RollupView {
+            slot: Arc::new(slot),
+            price: Price(self.price.0),
+            fee_share_bps: self.fee_share_bps,
+            ordering: ordering.map_err(|error| wrong(format!("{place}.ordering"), error))?,
+            arrivals: self.arrivals.iter().map(|arrival| (arrival.hash, arrival.at_ms)).collect(),
+            inclusion: inclusion.map_err(|error| wrong(format!("{place}.inclusion"), error))?,
+        })
+    }
+}
+
+impl PlanFile {
+    fn new(plan: &BlockPlan) -> Self {
+        let next = &plan.next;
+        Self {
+            timestamp: next.timestamp,
+            gas_limit: next.gas_limit,
+            beneficiary: next.beneficiary,
+            prev_randao: next.prev_randao,
+            parent_beacon_block_root: next.parent_beacon_block_root,
+            extra_data: next.extra_data.clone(),
+            max_tx_data: next.data.tx,
+            max_block_data: next.data.block,
+            forced: plan.forced.iter().map(|tx| tx.raw().clone()).collect(),
+        }
+    }
+
+    fn plan(&self, place: &str) -> Result<BlockPlan, SlotFileError> {
+        let next = NextBlock {
+            timestamp: self.timestamp,
+            gas_limit: self.gas_limit,
+            beneficiary: self.beneficiary,
+            prev_randao: self.prev_randao,
+            parent_beacon_block_root: self.parent_beacon_block_root,
+            extra_data: self.extra_data.clone(),
+            data: DataLimits { tx: self.max_tx_data, block: self.max_block_data },
+        };
+        let forced = self
+            .forced
+            .iter()
+            .enumerate()
+            .map(|(index, raw)| BlockTx::decode(raw.clone()).map_err(|error| wrong(format!("{place}.forced[{index}]"), error)))
+            .collect::<Result<_, _>>()?;
+        Ok(BlockPlan { next, forced })
+    }
+}
+
+fn fork_files(forks: &ForkSchedule) -> Vec<ForkFile> {
+    let file = |from: u64, rules: Rules| ForkFile { from, rules: rules_name(rules) };
+    match forks {
+        ForkSchedule::Ethereum(forks) => forks.iter().map(|(from, fork)| file(*from, Rules::Ethereum(*fork))).collect(),
+        ForkSchedule::OpStack(forks) => forks.iter().map(|(from, fork)| file(*from, Rules::OpStack(*fork))).collect(),
+    }
+}
+
+fn fork_schedule(files: &[ForkFile]) -> Result<ForkSchedule, String> {
+    let (mut ethereum, mut op_stack) = (Vec::new(), Vec::new());
+    for file in files {
+        match Rules::named(&file.rules) {
+            Some(Rules::Ethereum(fork)) => ethereum.push((file.from, fork)),
+            Some(Rules::OpStack(fork)) => op_stack.push((file.from, fork)),
+            None => return Err(format!("there are no rules {:?}", file.rules)),
+        }
+    }
+    match (ethereum.is_empty(), op_stack.is_empty()) {
+        (false, true) => Ok(ForkSchedule::Ethereum(ethereum)),
+        (true, false) => Ok(ForkSchedule::OpStack(op_stack)),
+        _ => Err("the rules are to be of one kind of rollup".to_owned()),
+    }
+}
+
+/// A whole recording.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Recording {
+    /// What the builder saw.
+    pub(crate) slot: SlotFile,
+    /// The states that it read.
+    pub(crate) states: BTreeMap<ChainId, Prestate>,
+    /// What it made of that.
+    pub(crate) decisions: DecisionsFile,
+}
+
+impl Recording {
+    /// The files of the recording's folder, by their paths in it.
+    ///
+    /// # Errors
+    /// When something cannot be written as JSON.
+    pub(crate) fn files(&self) -> Result<Vec<(String, Vec<u8>)>, SlotFileError> {
+        let mut files = vec![json(SLOT_FILE, &self.slot)?, json(DECISIONS_FILE, &self.decisions)?];
+        for (chain, state) in &self.states {
+            let state = state.files().map_err(|cause| SlotFileError::State { chain: *chain, cause })?;
+            files.extend(state.into_iter().map(|(name, bytes)| (format!("{chain}/{name}"), bytes)));
+        }
+        Ok(files)
+    }
+}
+
+fn json<T: Serialize>(file: &str, value: &T) -> Result<(String, Vec<u8>), SlotFileError> {
+    let mut bytes = serde_json::to_vec_pretty(value).map_err(|error| failed(file, &error))?;
+    bytes.push(b'\n');
+    Ok((file.to_owned(), bytes))
+}
+
+pub(super) fn read<T: DeserializeOwned>(folder: &Path, file: &str) -> Result<T, SlotFileError> {
+    let text = fs::read(folder.join(file)).map_err(|error| failed(file, &error))?;
+    serde_json::from_slice(&text).map_err(|error| failed(file, &error))
+}
+
+fn failed(file: &str, error: &dyn std::error::Error) -> SlotFileError {
+    SlotFileError::File { file: file.to_owned(), cause: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lockstep_simulation::{EthereumFork, OpFork, known_forks};
+
+    #[test]
+    fn schedules_are_read_as_they_were_written() {
+        let karst = ForkSchedule::OpStack(vec![(0, OpFork::Jovian), (7, OpFork::Karst)]);
+        for forks in [known_forks(1).unwrap(), known_forks(10).unwrap(), karst] {
+            assert_eq!(fork_schedule(&fork_files(&forks)), Ok(forks));
+        }
+        let file = |rules: Rules| ForkFile { from: 0, rules: rules_name(rules) };
+        let mixed = [file(Rules::Ethereum(EthereumFork::Osaka)), file(Rules::OpStack(OpFork::Jovian))];
+        assert!(fork_schedule(&mixed).is_err());
+        assert!(fork_schedule(&[]).is_err());
+        assert!(fork_schedule(&[ForkFile { from: 0, rules: "frontier".to_owned() }]).is_err());
+    }
+}

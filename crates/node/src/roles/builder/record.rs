@@ -1,0 +1,170 @@
+//! Slots as files: what the builder saw and made of it, so that it can be built again elsewhere.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use alloy_primitives::B256;
+use lockstep_building::{BuildError, SlotView};
+use lockstep_delivery::Decision;
+use lockstep_messaging::CctpV1Deployment;
+use lockstep_primitives::{Allocation, ChainId};
+use lockstep_provider::{Prestate, write_folder};
+use lockstep_rpc::wire::{AllocationWire, BidWire};
+use lockstep_simulation::TracedView;
+use parking_lot::Mutex;
+
+use super::{BuilderRole, Built, blocking_with_state};
+use crate::record::{
+    SlotRecords,
+    decisions::{DecisionFile, DecisionsFile, DraftFile, unreadable},
+    slot::{Recording, SlotFile},
+};
+
+/// What the folder of a recorded slot is called, before the slot's number.
+const PREFIX: &str = "slot-";
+
+/// Where slots are recorded, and how many.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    records: SlotRecords,
+    /// Where CCTP v1 is: a policy does not say it any more.
+    cctp_v1: BTreeMap<ChainId, CctpV1Deployment>,
+    /// Held while a recording is written, so that no two of them sweep at once.
+    turn: Mutex<()>,
+}
+
+impl Recorder {
+    /// Records in the given folder, over rollups with these deployments of CCTP v1.
+    pub(crate) fn new(records: SlotRecords, cctp_v1: BTreeMap<ChainId, CctpV1Deployment>) -> Self {
+        Self { records, cctp_v1, turn: Mutex::new(()) }
+    }
+
+    fn write(&self, recording: &Recording) -> Result<(), String> {
+        let files = recording.files().map_err(|error| error.to_string())?;
+        let _turn = self.turn.lock();
+        let name = format!("{PREFIX}{}", recording.slot.slot());
+        let SlotRecords { folder, slots } = &self.records;
+        write_folder(folder, &name, &files, true).map_err(|error| error.to_string())?;
+        let swept = sweep(folder, (*slots).max(1)).map_err(|error| format!("{}: {error}", folder.display()))?;
+        metrics::counter!("lockstep_slot_recordings_total", "result" => "written").increment(1);
+        metrics::counter!("lockstep_slot_recordings_total", "result" => "swept").increment(swept);
+        Ok(())
+    }
+}
+
+/// Removes the recordings that were written before the newest `keep`. Returns how many.
+fn sweep(folder: &Path, keep: usize) -> io::Result<u64> {
+    let mut recordings: Vec<(SystemTime, u64, PathBuf)> = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(slot) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse::<u64>().ok()) else { continue };
+        recordings.push((entry.metadata()?.modified()?, slot, entry.path()));
+    }
+    recordings.sort();
+    recordings.truncate(recordings.len().saturating_sub(keep));
+    let swept = recordings.len() as u64;
+    for (_, _, path) in recordings {
+        fs::remove_dir_all(path)?;
+    }
+    Ok(swept)
+}
+
+/// Puts a tracer over every rollup's state of a slot.
+pub(super) fn trace(view: &mut SlotView) -> BTreeMap<ChainId, Arc<TracedView>> {
+    let mut traces = BTreeMap::new();
+    for (chain, rollup) in &mut view.rollups {
+        let slot = Arc::make_mut(&mut rollup.slot);
+        let traced = Arc::new(TracedView::new(Arc::clone(&slot.state)));
+        slot.state = Arc::clone(&traced) as _;
+        traces.insert(*chain, traced);
+    }
+    traces
+}
+
+/// What became of what was built.
+#[derive(Debug)]
+pub(super) struct Outcome<'a> {
+    /// The bids that the market took.
+    pub(super) bids: Vec<BidWire>,
+    /// Who proposes where.
+    pub(super) allocation: Option<&'a Allocation>,
+    /// What the record says of what was delivered.
+    pub(super) decision: Option<&'a Decision>,
+}
+
+impl BuilderRole {
+    /// Writes the slot down, in the background: nothing waits for it.
+    pub(super) fn record_slot(self: &Arc<Self>, built: &Built, outcome: Outcome<'_>) {
+        let Some(recorder) = &self.settings.recorder else { return };
+        let (role, recorder) = (Arc::clone(self), Arc::clone(recorder));
+        let (view, simulated, drafts) = (Arc::clone(&built.view), Arc::clone(&built.simulated), Arc::clone(&built.drafts));
+        let traces = built.traces.clone();
+        let received_ms = |hash: B256| {
+            let (.., status) = self.intake.tracker().own(hash)?;
+            status.history.first().map(|event| event.at_ms)
+        };
+        let slot = SlotFile::new(&view, simulated.iter().map(|entry| &entry.candidate), &recorder.cctp_v1, received_ms);
+        let bids = outcome.bids;
+        let allocation = outcome.allocation.map(|allocation| AllocationWire::new(allocation, Default::default()).grants);
+        let decision = outcome.decision.map(DecisionFile::from);
+        tokio::spawn(async move {
+            let number = view.slot;
+            let read = blocking_with_state(&role.intake, view, move |view| {
+                let drafts = drafts.iter().map(DraftFile::new).collect::<Result<Vec<_>, _>>()?;
+                Ok((drafts, states(view, &traces)?))
+            });
+            let written = match read.await {
+                Ok((drafts, states)) => {
+                    let decisions = DecisionsFile { drafts, bids, allocation, decision };
+                    let recording = Recording { slot, states, decisions };
+                    let write = tokio::task::spawn_blocking(move || recorder.write(&recording)).await;
+                    write.unwrap_or_else(|error| Err(error.to_string()))
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = written {
+                metrics::counter!("lockstep_slot_recordings_total", "result" => "failed").increment(1);
+                tracing::warn!(slot = number, %error, "the slot is not recorded");
+            }
+        });
+    }
+}
+
+/// What was read of every rollup's state.
+fn states(view: &SlotView, traces: &BTreeMap<ChainId, Arc<TracedView>>) -> Result<BTreeMap<ChainId, Prestate>, BuildError> {
+    let mut states = BTreeMap::new();
+    for (chain, rollup) in &view.rollups {
+        let keys = traces.get(chain).map(|traced| traced.keys()).unwrap_or_default();
+        let state = Prestate::of(&*rollup.slot.state, &keys).map_err(|error| unreadable(*chain, error))?;
+        states.insert(*chain, state);
+    }
+    Ok(states)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_recordings_are_swept_and_the_newest_stay() {
+        let folder = std::env::temp_dir().join(format!("lockstep-sweep-{}", std::process::id()));
+        for name in ["slot-9", "slot-10", "slot-11", "osaka-1-2", "slot-of-mine"] {
+            fs::create_dir_all(folder.join(name)).unwrap();
+        }
+        // Written last, whatever its number is.
+        let time = SystemTime::now() + std::time::Duration::from_secs(60);
+        fs::File::open(folder.join("slot-9")).unwrap().set_modified(time).unwrap();
+        let swept = sweep(&folder, 1);
+        let mut left: Vec<_> = fs::read_dir(&folder).unwrap().flatten().map(|entry| entry.file_name()).collect();
+        left.sort();
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(swept.unwrap(), 2);
+        assert_eq!(left, ["osaka-1-2", "slot-9", "slot-of-mine"]);
+    }
+}

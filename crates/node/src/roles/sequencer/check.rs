@@ -1,0 +1,77 @@
+//! Whether a list is fit to be published.
+
+use std::sync::Arc;
+
+use lockstep_building::{Promise, RequirementRun, SealError, check_order, measure, missing_inclusions};
+use lockstep_delivery::{PreparedList, VoteRefusal};
+use lockstep_primitives::Requirement;
+use lockstep_simulation::{LaneError, SimulationError, SlotRollup, StateError, execute_list};
+
+use super::rules::ListRules;
+
+/// Why a list was not found to keep its promise.
+pub(super) enum Unfit {
+    /// It does not.
+    Refused(VoteRefusal),
+    /// A value of the state has to be fetched first.
+    Missing,
+}
+
+/// Executes a list, looks whether it keeps the rollup's rules, and compares it with what it promises. Any difference means no.
+pub(super) fn check(rollup: &Arc<SlotRollup>, prepared: &PreparedList, rules: &ListRules) -> Result<(), Unfit> {
+    let refuse = |code: &str, block: Option<u32>, position: Option<u32>, text: String| {
+        Unfit::Refused(VoteRefusal { code: code.to_owned(), block, position, text })
+    };
+    let blocks = execute_list(rollup, &prepared.list).map_err(|error| match error {
+        LaneError::Simulation(SimulationError::State(StateError::Missing(_))) => Unfit::Missing,
+        error => refuse("list_does_not_execute", None, None, error.to_string()),
+    })?;
+    check_order(rules.ordering, &rules.arrivals, &blocks)
+        .map_err(|error| refuse("out_of_order", Some(error.block), Some(error.position), error.text))?;
+    let missing = missing_inclusions(&blocks, &rules.inclusion).map_err(|error| match error {
+        SimulationError::State(StateError::Missing(_)) => Unfit::Missing,
+        error => refuse("inclusion_unreadable", None, None, error.to_string()),
+    })?;
+    if let Some(first) = missing.first() {
+        let others = missing.len() - 1;
+        let text = format!("{first} of the inclusion list is left out, though valid and with room; so are {others} others");
+        return Err(refuse("inclusion_missing", None, None, text));
+    }
+    for (index, (block, expected)) in (0_u32..).zip(blocks.iter().zip(&prepared.expected)) {
+        for position in &expected.must_succeed {
+            let succeeded = block.listed().get(*position as usize).is_some_and(|tx| tx.outcome.succeeded());
+            if !succeeded {
+                let text = "a transaction that must succeed does not".to_owned();
+                return Err(refuse("must_succeed", Some(index), Some(*position), text));
+            }
+        }
+        if block.summary.gas_used != expected.gas_used {
+            let text = format!("executed {}, promised {}", block.summary.gas_used, expected.gas_used);
+            return Err(refuse("gas_used_differs", Some(index), None, text));
+        }
+        if block.summary.receipts_root != expected.receipts_root {
+            let text = format!("executed {}, promised {}", block.summary.receipts_root, expected.receipts_root);
+            return Err(refuse("receipts_root_differs", Some(index), None, text));
+        }
+    }
+    for promised in &prepared.requirements {
+        let requirement = Requirement {
+            chain: rollup.chain,
+            account: promised.account,
+            asset: promised.asset,
+            min_increase: Default::default(),
+        };
+        let requirement = RequirementRun { requirement, increase: promised.increase };
+        let promise = Promise { requirement, first: promised.first, last: promised.last };
+        let (block, position) = (Some(promised.first.0), Some(promised.first.1));
+        let increase = measure(rollup, &prepared.list, &promise).map_err(|error| match error {
+            SealError::Engine(error) if error.missing().is_some() => Unfit::Missing,
+            error => refuse("requirement_unreadable", block, position, error.to_string()),
+        })?;
+        if increase != promised.increase {
+            let text = format!("the balance rises by {increase}, promised {}", promised.increase);
+            return Err(refuse("requirement_differs", block, position, text));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! The list of a sequencer that nobody prepared anything for: the public transactions that it sees, and its inclusion list.
+
+use std::sync::Arc;
+
+use lockstep_building::{Candidate, Policy, RollupView, SlotView, build, simulate_all};
+use lockstep_primitives::{BlockList, ListBlock, Price, RollupSet, SlotNumber};
+use lockstep_provider::NodeError;
+use lockstep_simulation::SlotRollup;
+
+use super::SequencerRole;
+
+/// All of the fees are the sequencer's own, in basis points.
+const WHOLE_SHARE_BPS: u64 = 10_000;
+
+impl SequencerRole {
+    /// Builds the list that the rollup publishes without a proposer. It keeps the rules that proposers are judged by.
+    pub(super) async fn own_list(&self, slot: SlotNumber) -> Result<(Arc<SlotRollup>, BlockList), NodeError> {
+        let rollup = self.slot_rollup(slot, self.settings.key.address()).await?;
+        let list = match self.build_own(slot, &rollup).await {
+            Ok(list) => list,
+            Err(error) => {
+                tracing::warn!(chain = self.chain(), slot, %error, "the default list is empty");
+                empty_list(&rollup)
+            }
+        };
+        Ok((rollup, list))
+    }
+
+    async fn build_own(&self, slot: SlotNumber, rollup: &Arc<SlotRollup>) -> Result<BlockList, String> {
+        let inclusion = self.rules(slot, rollup).await?.inclusion.clone();
+        let public = self.public();
+        let candidates: Vec<Candidate> = public.iter().filter(|seen| seen.free).map(|seen| seen.candidate.clone()).collect();
+        if candidates.is_empty() && inclusion.is_empty() {
+            return Ok(empty_list(rollup));
+        }
+        // What came in since the rules were fixed has a place by its arrival too: after all that they know.
+        let arrivals = public.iter().map(|seen| (seen.tx.hash(), seen.arrival_ms)).collect();
+        let view = RollupView {
+            ordering: self.settings.registration.ordering,
+            arrivals,
+            inclusion,
+            ..RollupView::free(Arc::clone(rollup), Price::PAR, WHOLE_SHARE_BPS)
+        };
+        let chain = rollup.chain;
+        let proposer = self.settings.key.address();
+        let view = SlotView { slot, rollups: [(chain, view)].into(), proposer, policy: Policy::default() };
+        let draft = self
+            .with_state(rollup, move |_| {
+                let simulated = simulate_all(&view, &candidates)?;
+                build(&view, &simulated, &RollupSet::from([chain]))
+            })
+            .await?;
+        let blocks = draft.lanes.get(&chain).map(|lane| &lane.blocks).into_iter().flatten();
+        let blocks = blocks
+            .map(|block| ListBlock {
+                number: block.block.context().number,
+                timestamp: block.block.context().timestamp,
+                transactions: block.listed().iter().map(|executed| executed.tx.raw().clone()).collect(),
+            })
+            .collect();
+        Ok(BlockList { chain, blocks })
+    }
+}
+
+/// A list with nothing after the forced prefix.
+fn empty_list(rollup: &SlotRollup) -> BlockList {
+    let blocks = (rollup.parent.number + 1..)
+        .zip(&rollup.blocks)
+        .map(|(number, plan)| ListBlock { number, timestamp: plan.next.timestamp, transactions: Vec::new() })
+        .collect();
+    BlockList { chain: rollup.chain, blocks }
+}

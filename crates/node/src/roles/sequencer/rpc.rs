@@ -1,0 +1,128 @@
+//! `sequencer_*`.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use alloy_primitives::{Address, Bytes, U64};
+use async_trait::async_trait;
+use jsonrpsee::{Extensions, core::RpcResult, types::ErrorObjectOwned};
+use lockstep_delivery::{DecisionKey, Prepare, SequencerEvent, proposer_of_attempt};
+use lockstep_primitives::{ChainId, recover};
+use lockstep_rpc::{
+    api::SequencerApiServer,
+    invalid_params, not_found, unauthorized, unavailable,
+    wire::{ArrivalWire, BlockPlanWire, DataLimitsWire, SignedPrepare, SlotOffer, VoteWire},
+};
+
+use super::SequencerRole;
+use crate::{api::signer, clock::now_ms};
+
+/// The sequencers of a process, by rollup.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sequencers(pub(crate) BTreeMap<ChainId, Arc<SequencerRole>>);
+
+impl Sequencers {
+    fn of(&self, chain: U64) -> Result<&Arc<SequencerRole>, ErrorObjectOwned> {
+        self.0.get(&chain.to()).ok_or_else(|| not_found(format!("this process is not the sequencer of rollup {chain}")))
+    }
+}
+
+#[async_trait]
+impl SequencerApiServer for Sequencers {
+    async fn get_slot_offer(&self, chain_id: U64, slot: u64, proposer: Address) -> RpcResult<SlotOffer> {
+        let role = self.of(chain_id)?;
+        let clock = role.settings.timings.clock;
+        if slot > clock.slot_at(now_ms()).map_or(0, |now| now + 1) {
+            return Err(not_found(format!("the state before slot {slot} is not there yet")));
+        }
+        if role.is_behind(slot) {
+            return Err(unavailable(
+                "not_ready",
+                format!("rollup {} has still to publish a block before slot {slot}", role.chain()),
+            ));
+        }
+        let rollup =
+            role.slot_rollup(slot, proposer).await.map_err(|error| unavailable("node_unavailable", error.to_string()))?;
+        let rules = role.rules(slot, &rollup).await.map_err(|error| unavailable("node_unavailable", error))?;
+        let first = rollup.blocks.first().map_or(clock.start_ms(slot), |plan| role.publish_ms(plan.next.timestamp));
+        Ok(SlotOffer {
+            chain_id,
+            slot,
+            parent_hash: rollup.parent.hash,
+            blocks: rollup
+                .blocks
+                .iter()
+                .map(|plan| BlockPlanWire {
+                    timestamp: plan.next.timestamp,
+                    gas_limit: plan.next.gas_limit,
+                    beneficiary: plan.next.beneficiary,
+                    prev_randao: plan.next.prev_randao,
+                    parent_beacon_block_root: plan.next.parent_beacon_block_root,
+                    extra_data: plan.next.extra_data.clone(),
+                    forced: plan.forced.iter().map(|tx| tx.raw().clone()).collect(),
+                    data_limits: DataLimitsWire { tx: plan.next.data.tx, block: plan.next.data.block },
+                })
+                .collect(),
+            publish_ms: first,
+            carries: role.node.carries().as_str().to_owned(),
+            ordering: rules.ordering.name().to_owned(),
+            lane_gas: rules.ordering.lane_gas(),
+            arrivals: rules.arrivals_by_age().into_iter().map(|(at_ms, hash)| ArrivalWire { hash, at_ms }).collect(),
+            inclusion: rules.inclusion.iter().map(|tx| tx.raw().clone()).collect(),
+        })
+    }
+
+    async fn set_inclusion_list(&self, ext: &Extensions, chain_id: U64, slot: u64, transactions: Vec<Bytes>) -> RpcResult<usize> {
+        let role = self.of(chain_id)?;
+        let key = role.settings.key.address();
+        if signer(ext) != Some(key) {
+            let text = format!("only {key}, the sequencer of rollup {}, sets its inclusion lists", role.chain());
+            return Err(unauthorized(
+                "wrong_sequencer",
+                text,
+                "sign the request with the sequencer's key: X-Flashbots-Signature",
+            ));
+        }
+        role.set_inclusion_list(slot, transactions)
+    }
+
+    async fn prepare(&self, signed: SignedPrepare) -> RpcResult<VoteWire> {
+        let prepare = Prepare::from(signed.prepare);
+        let role = self.of(U64::from(prepare.chain))?;
+        let allocation = role.allocation(prepare.slot).await?;
+        let proposer = allocation.proposer_of(prepare.chain);
+        let signer = recover(prepare.digest(), &signed.signature).ok();
+        if signer.is_none() || signer != proposer || proposer_of_attempt(&allocation, prepare.attempt) != proposer {
+            return Err(invalid_params(
+                "wrong_proposer",
+                "the prepare is not signed by the proposer of this slot and attempt",
+                "market_getAllocation tells who proposes",
+            ));
+        }
+        let first = role.timestamps(prepare.slot).await.first().copied();
+        let Some(first) = first else {
+            return Err(not_found(format!("slot {} has no block of rollup {}", prepare.slot, prepare.chain)));
+        };
+        let running = role.running(prepare.slot, first);
+        let mut held = running.lock().await;
+        let votes = role.drive(&mut held, SequencerEvent::PrepareReceived(Box::new(prepare))).await;
+        drop(held);
+        let vote = votes.first().ok_or_else(|| unavailable("no_vote", "the sequencer gives no vote on this prepare"))?;
+        metrics::counter!("lockstep_votes_total", "vote" => if vote.yes { "yes" } else { "no" }).increment(1);
+        Ok(VoteWire::new(vote, role.settings.key.sign_bytes(vote.digest())))
+    }
+
+    async fn decided(&self, chain_id: U64, slot: u64, attempt: u32) -> RpcResult<bool> {
+        let role = self.of(chain_id)?;
+        let known = role.slots.lock().get(&slot).cloned();
+        let Some(running) = known else { return Ok(false) };
+        let event = role.read_decision(DecisionKey { slot, attempt }).await;
+        // The record is read now so that nothing has to be read at t_publish; publishing waits for its time.
+        let mut held = running.lock().await;
+        if now_ms() < held.machine.terms().t_publish_ms && matches!(event, SequencerEvent::DecisionRead(Some(_))) {
+            drop(held);
+            return Ok(true);
+        }
+        role.drive(&mut held, event).await;
+        Ok(true)
+    }
+}
