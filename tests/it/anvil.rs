@@ -1,14 +1,8 @@
 //! The story on two real nodes: anvil, told by JSON-RPC which blocks to make, and asked itself what became of it.
 
-use std::{
-    env,
-    net::TcpListener,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
-use alloy_primitives::{Address, Bytes, ChainId, U64, U256};
+use alloy_primitives::{Address, B256, Bytes, ChainId, U256};
 use alloy_sol_types::{SolValue, sol};
 use lockstep_node::{
     clock::now_ms,
@@ -17,16 +11,20 @@ use lockstep_node::{
     process::{BuilderSetup, MarketSetup, Node, Process, RollupSetup, SequencerSetup, Setup},
 };
 use lockstep_pool::Limits;
-use lockstep_primitives::{Price, RollupSet, SignedTx};
+use lockstep_primitives::{OrderingPolicy, Price, RollupSet, SignedTx};
 use lockstep_provider::{RemoteLimits, RemoteNode};
-use lockstep_simulation::{EthereumFork, ForkSchedule, Rules};
+use lockstep_simulation::{DataLimits, EthereumFork, ForkSchedule, Rules};
+use lockstep_testkit::NodeProxy;
 use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::{
-    chain::{Chain, NONE},
     lockstep::{Lockstep, Placed, places},
+    node::{Anvil, binary},
     transactions::{Tx, input},
-    wait::until,
     world::{LOCAL, NFT_PRICE, logs},
 };
 
@@ -43,93 +41,11 @@ sol! {
     function approve(address spender, uint256 amount) external returns (bool);
 }
 
-/// The binary that `fixtures/nodes` installs.
-const INSTALLED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/nodes/node_modules/.bin/anvil");
 const ARTIFACTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/contracts/artifacts");
-/// The flags that make anvil a rollup's node, as [`RemoteNode`] documents them.
-const FLAGS: [&str; 8] = [
-    "--no-mining",
-    "--order",
-    "fifo",
-    "--disable-pool-balance-checks",
-    "--enable-tx-gas-limit",
-    "--hardfork",
-    "osaka",
-    "--quiet",
-];
 const CHAINS: [ChainId; 2] = [901, 902];
 const DOMAINS: [u32; 2] = [DOMAIN_BASE, DOMAIN_BASE + 1];
 /// How far in the past a node's chain begins, in seconds: the blocks of the set-up take their timestamps from there.
 const PAST: u64 = 1_000;
-
-/// The anvil to use; `None` when there is none, which is said by name.
-fn binary(test: &str) -> Option<PathBuf> {
-    let path = env::var_os("LOCKSTEP_ANVIL").map_or_else(|| PathBuf::from(INSTALLED), PathBuf::from);
-    if path.is_file() {
-        return Some(path);
-    }
-    eprintln!("skipped: {test}, because there is no anvil: run `npm ci` in fixtures/nodes, or name one in LOCKSTEP_ANVIL");
-    None
-}
-
-/// A node. Ends when it is dropped.
-#[derive(Debug)]
-struct Anvil {
-    process: Child,
-    url: String,
-    chain: Chain,
-}
-
-impl Drop for Anvil {
-    fn drop(&mut self) {
-        // Both fail only when it has ended already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-impl Anvil {
-    async fn start(binary: &Path, id: ChainId, timestamp: u64) -> Self {
-        // The system picks a free port; nobody else asks for it in the moment until anvil does.
-        let port = TcpListener::bind(LOCAL).and_then(|listener| listener.local_addr()).expect("a free port").port();
-        let process = Command::new(binary)
-            .args(FLAGS)
-            .args(["--port", &port.to_string(), "--chain-id", &id.to_string(), "--timestamp", &timestamp.to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("anvil starts");
-        let url = format!("http://127.0.0.1:{port}");
-        let anvil = Self { process, chain: Chain::at(id, &url), url };
-        until("anvil answers", async || anvil.chain.try_ask::<U64>("eth_chainId", NONE).await.ok()).await;
-        anvil
-    }
-
-    /// Puts transactions into one block, all of which succeed.
-    async fn run(&self, txs: &[SignedTx]) {
-        for tx in txs {
-            self.chain.send(tx).await;
-        }
-        let _: Value = self.chain.ask("evm_mine", NONE).await;
-        for (index, tx) in txs.iter().enumerate() {
-            let receipt = self.chain.receipt(tx.hash()).await;
-            assert!(receipt.is_some_and(|receipt| receipt.success()), "transaction {index} of the set-up: {}", tx.hash());
-        }
-    }
-
-    /// Makes an empty block with this timestamp, in seconds.
-    async fn advance_to(&self, timestamp: u64) {
-        let _: Value = self.chain.ask("evm_setNextBlockTimestamp", (U64::from(timestamp),)).await;
-        let _: Value = self.chain.ask("evm_mine", NONE).await;
-    }
-
-    async fn fund(&self, accounts: &[Address]) {
-        let amount = U256::from(1_000) * U256::from(1_000_000_000_000_000_000_u64);
-        for account in accounts {
-            let _: Value = self.chain.ask("anvil_setBalance", (account, amount)).await;
-        }
-    }
-}
 
 /// A contract's creation code with its constructor's arguments.
 fn creation(name: &str, arguments: &[u8]) -> Bytes {
@@ -140,12 +56,12 @@ fn creation(name: &str, arguments: &[u8]) -> Bytes {
 }
 
 /// The account whose first contracts are where [`Contracts`] says.
-fn deployer() -> Key {
+pub(crate) fn deployer() -> Key {
     Key::of_name("deployer")
 }
 
 /// The contracts of the story, deployed by ordinary transactions and wired to the other rollup.
-async fn deploy(anvil: &Anvil, contracts: &Contracts, domain: u32, remote: u32) {
+pub(crate) async fn deploy(anvil: &Anvil, contracts: &Contracts, domain: u32, remote: u32) {
     let (owner, attesters) = (deployer(), attesters());
     let supply = U256::from(1_000_000_000_000_000_u64);
     let [first, second] = attesters.as_slice() else { panic!("two attesters sign") };
@@ -181,19 +97,21 @@ async fn deploy(anvil: &Anvil, contracts: &Contracts, domain: u32, remote: u32) 
 }
 
 /// Two nodes, and a process that plays market, sequencers and builder over them.
-struct Rig {
+pub(crate) struct Rig {
     /// Before the nodes, so that it ends before them.
-    process: Process,
-    lockstep: Lockstep,
-    origin: Anvil,
-    destination: Anvil,
-    contracts: Contracts,
-    buyer: Key,
+    pub(crate) process: Process,
+    pub(crate) lockstep: Lockstep,
+    pub(crate) origin: Anvil,
+    pub(crate) destination: Anvil,
+    /// The process's way to the destination's node.
+    pub(crate) way: NodeProxy,
+    pub(crate) contracts: Contracts,
+    pub(crate) buyer: Key,
 }
 
 impl Rig {
     /// With slots of `slot_s` seconds and these seconds between blocks.
-    async fn start(binary: &Path, slot_s: u64, block_times: [u64; 2]) -> Self {
+    pub(crate) async fn start(binary: &Path, slot_s: u64, block_times: [u64; 2]) -> Self {
         logs();
         let (contracts, buyer) = (Contracts::new(), Key::of_name("a buyer"));
         let past = now_ms() / 1_000 - PAST;
@@ -215,12 +133,13 @@ impl Rig {
 
         // The slot clock begins where both chains are: from there on their blocks lie on its grid.
         let genesis = now_ms() / 1_000 - 2;
+        let way = NodeProxy::start(&destination.url, Duration::ZERO).await.expect("a proxy");
         let mut rollups = Vec::new();
-        for (index, anvil) in [&origin, &destination].into_iter().enumerate() {
+        for (index, (anvil, url)) in [(&origin, origin.url.clone()), (&destination, way.url())].into_iter().enumerate() {
             anvil.advance_to(genesis).await;
             let forks = ForkSchedule::always(Rules::Ethereum(EthereumFork::Osaka));
             let limits = RemoteLimits { poll_ms: 100, ..RemoteLimits::default() };
-            let node = RemoteNode::connect(anvil.chain.id, &anvil.url, forks.clone(), limits).await.expect("anvil is usable");
+            let node = RemoteNode::connect(anvil.chain.id, &url, forks.clone(), limits).await.expect("anvil is usable");
             rollups.push(RollupSetup {
                 chain: anvil.chain.id,
                 forks,
@@ -233,7 +152,13 @@ impl Rig {
                     reserve: U256::from(1_000_000_000_u64),
                     holds: true,
                     fee_share_bps: 10_000,
+                    ordering: OrderingPolicy::Free,
+                    inclusion: 0,
+                    data: DataLimits::default(),
+                    batcher_api: false,
                 }),
+                finality_blocks: 64,
+                public_flow: false,
             });
         }
         let setup = Setup {
@@ -251,16 +176,17 @@ impl Rig {
                 // Nobody: the attestation is given once the origin's sequencer has voted yes.
                 trusted: RollupSet::new(),
                 pool: Limits::default(),
+                record: None,
             }),
             market: MarketSetup::Own(Key::of_name("market"), RollupSet::from(CHAINS)),
         };
         let process = Process::start(setup).await.expect("the process starts");
         let lockstep = Lockstep::at(&process.url());
-        Self { process, lockstep, origin, destination, contracts, buyer }
+        Self { process, lockstep, origin, destination, way, contracts, buyer }
     }
 
-    /// Sends the story, waits until it has landed, and asks both nodes for it. Returns the slot.
-    async fn story(&self) -> u64 {
+    /// Sends the story, waits until it has landed, and asks both nodes for it. Returns the slot and the bundle's hash.
+    pub(crate) async fn story(&self) -> (u64, B256) {
         let (origin, destination, buyer) = (&self.origin.chain, &self.destination.chain, self.buyer.address());
         let from = (origin.id, origin.nonce(buyer).await);
         let to = (destination.id, DOMAINS[1], destination.nonce(buyer).await);
@@ -288,7 +214,18 @@ impl Rig {
         let clock = self.process.timings().clock;
         let slots = [&burned, &bought].map(|block| clock.slot_at(block.timestamp() * 1_000));
         assert_eq!(slots[0], slots[1]);
-        slots[0].expect("the blocks are made after genesis")
+        (slots[0].expect("the blocks are made after genesis"), hash)
+    }
+
+    /// A page of the process.
+    pub(crate) async fn page(&self, path: &str) -> String {
+        let address = self.process.address();
+        let mut stream = TcpStream::connect(address).await.expect("the process listens");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("the process reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("the process answers");
+        answer.split_once("\r\n\r\n").expect("an HTTP answer").1.to_owned()
     }
 }
 
@@ -303,7 +240,7 @@ async fn the_story_lands_on_two_real_nodes() {
 async fn the_story_lands_on_real_nodes_of_unequal_block_times() {
     let Some(binary) = binary("the_story_lands_on_real_nodes_of_unequal_block_times") else { return };
     let rig = Rig::start(&binary, 2, [1, 2]).await;
-    let slot = rig.story().await;
+    let (slot, _) = rig.story().await;
     let report = rig.lockstep.report(slot).await;
     let blocks: Vec<usize> = report.rollups.iter().map(|rollup| rollup.blocks.len()).collect();
     assert_eq!(blocks, [2, 1], "{report:?}");

@@ -7,14 +7,18 @@
 
 mod chain;
 mod lockstep;
+mod node;
 mod transactions;
 mod wait;
 mod world;
 
 mod anvil;
 mod delivery;
+mod faults;
+mod follow;
 mod market;
 mod openrpc;
+mod ordering;
 mod reasons;
 mod replay;
 mod story;

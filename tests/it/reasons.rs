@@ -24,8 +24,10 @@ empty_leg -32602
 empty_range -32602
 expired -32602
 fee_cap_too_low -32602
+gas_below_minimum -32602
 gas_limit_too_high -32602
 halted -32003
+init_code_too_large -32602
 insufficient_funds -32003
 invalid_asset -32602
 invalid_replacement -32602
@@ -35,6 +37,7 @@ malformed_message -32602
 message_delivered -32602
 mutual_messages -32602
 no_block_in_slot -32602
+no_byte_room -32602
 no_data_room -32602
 no_evidence -32602
 no_room -32602
@@ -44,6 +47,8 @@ nonce_too_high -32003
 nonce_too_low -32003
 not_yet -32602
 nothing_left -32602
+only_deposits -32602
+out_of_order -32602
 partial -32602
 past_block -32003
 past_timestamp -32003
@@ -52,6 +57,8 @@ relay_cycle -32602
 relay_same_rollup -32602
 relay_to_later_leg -32602
 relay_twice -32602
+reorged -32602
+reorged_in_part -32602
 replaced -32602
 replacement_needs_signer -32006
 replacement_nonce_too_low -32003
@@ -61,12 +68,15 @@ restricted_caller -32602
 reverted -32003
 rollup_not_won -32602
 sender_full -32005
+set_code_transaction -32602
 too_far_ahead -32602
 too_large -32005
 too_late -32003
+too_many_authorizations -32005
 too_many_legs -32005
 too_many_requirements -32005
 too_many_transactions -32005
+tx_data_too_large -32602
 undecodable_transaction -32602
 unknown_rollup -32602
 unknown_tx_hash -32602
@@ -87,6 +97,7 @@ fn every_reason() -> Vec<Reason> {
         Reason::UnprotectedTransaction,
         Reason::BlobTransaction,
         Reason::DepositTransaction,
+        Reason::SetCodeTransaction,
         Reason::EmptyBundle,
         Reason::EmptyLeg,
         Reason::AmbiguousLeg,
@@ -108,16 +119,22 @@ fn every_reason() -> Vec<Reason> {
         Reason::TooManyTransactions { count: 0, limit: 0 },
         Reason::TooManyRequirements { count: 0, limit: 0 },
         Reason::TooLarge { bytes: 0, limit: 0 },
+        Reason::TooManyAuthorizations { count: 0, limit: 0 },
         Reason::NonceTooLow { signer: account, nonce: 0, account: 0 },
         Reason::NonceTooHigh { signer: account, nonce: 0, account: 0 },
         Reason::InsufficientFunds { signer: account, balance: U256::ZERO, cost: U256::ZERO },
         Reason::FeeCapTooLow { cap: 0, base_fee: 0 },
         Reason::GasLimitTooHigh { gas: 0, limit: 0 },
+        Reason::GasBelowMinimum { gas: 0, minimum: 0 },
+        Reason::InitCodeTooLarge { bytes: 0, limit: 0 },
         Reason::InvalidTransaction(text()),
         Reason::Reverted { message: None, data: Bytes::new() },
         Reason::Halted(text()),
         Reason::NoRoom { gas: 0, left: 0 },
         Reason::NoDataRoom { footprint: 0, left: 0 },
+        Reason::TxDataTooLarge { bytes: 0, limit: 0 },
+        Reason::NoByteRoom { bytes: 0, left: 0 },
+        Reason::OnlyDeposits,
         Reason::NoSuchMessage { leg: 0, message: 0, count: 0 },
         Reason::WrongDestination { destination: text() },
         Reason::RestrictedCaller { caller: account, builder: account },
@@ -143,7 +160,10 @@ fn every_reason() -> Vec<Reason> {
         Reason::ReplacementUnderpriced(0),
         Reason::PoolFull { limit: 0 },
         Reason::SenderFull { limit: 0 },
+        Reason::OutOfOrder { position: 1, earlier_position: 0, text: text() },
         Reason::Partial,
+        Reason::Reorged,
+        Reason::ReorgedInPart { lost: Vec::new() },
     ]
 }
 

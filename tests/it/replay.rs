@@ -1,43 +1,36 @@
-//! Recorded blocks, executed again: each gives exactly what its header says, and a lie about its state is found out.
+//! What was recorded, executed and built again: blocks give exactly what their headers say, slots the lists that were built in
+//! them, and a lie about their state is found out.
 
 use std::{
     env, fs,
     path::{Path, PathBuf},
 };
 
-use alloy_primitives::{B256, U256};
-use lockstep_node::replay::replay;
-use lockstep_simulation::{EthereumFork, ForkSchedule, OpFork, Rules};
+use alloy_primitives::{Address, B256, U256};
+use lockstep_node::{
+    dev::{DevOptions, FIRST_CHAIN, rules, user},
+    record::{BlockChoice, RecordOptions, SlotRecords, record},
+    replay::{recordings, replay},
+};
 use serde_json::{Value, json};
+
+use crate::{
+    lockstep::{Placed, places},
+    wait::until,
+    world::{World, options},
+};
 
 /// Blocks of this repository, small ones.
 const OWN_BLOCKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/blocks");
 
-/// The folders that hold a block.
+/// The folders that hold a recording.
 fn recorded(root: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(root).map(|entries| entries.flatten().map(|entry| entry.path()).collect::<Vec<_>>());
-    let mut folders = entries.unwrap_or_default();
-    folders.retain(|folder| folder.join("block.json").is_file());
-    folders.sort();
-    folders
-}
-
-/// The rules of a chain that is not known by its id are the first part of the folder's name.
-fn forks(folder: &Path) -> Option<ForkSchedule> {
-    let name = folder.file_name()?.to_str()?;
-    let rules = match name.split('-').next()? {
-        "prague" => Rules::Ethereum(EthereumFork::Prague),
-        "osaka" => Rules::Ethereum(EthereumFork::Osaka),
-        "isthmus" => Rules::OpStack(OpFork::Isthmus),
-        "jovian" => Rules::OpStack(OpFork::Jovian),
-        _ => return None,
-    };
-    Some(ForkSchedule::always(rules))
+    recordings(root).unwrap_or_default()
 }
 
 /// In what a block differs from its header.
 fn differences(folder: &Path) -> Vec<String> {
-    match replay(folder, None, forks(folder).as_ref()) {
+    match replay(folder, None, None) {
         Ok(replayed) => replayed.differences,
         Err(error) => panic!("{}: {error}", folder.display()),
     }
@@ -67,6 +60,11 @@ fn our_own_blocks_give_what_their_headers_say() {
     }
 }
 
+fn prestate(folder: &Path) -> Value {
+    let text = fs::read(folder.join("prestate.json")).expect("the prestate is read");
+    serde_json::from_slice(&text).expect("the prestate is JSON")
+}
+
 /// Every (account, slot, value) of a prestate.
 fn slots(prestate: &Value) -> Vec<(String, String, U256)> {
     let mut slots = Vec::new();
@@ -79,18 +77,19 @@ fn slots(prestate: &Value) -> Vec<(String, String, U256)> {
     slots
 }
 
-/// Writes a copy of a block into `copy` in which one storage value is another by one, such that only logs can tell: the
-/// receipts are others and gas is the same. Whether there is such a value.
-fn lie_about_a_log(folder: &Path, copy: &Path) -> bool {
+/// Writes a copy of a block into a folder of its name in `copies`, in which one storage value is another by one, such that only
+/// logs can tell: the receipts are others and gas is the same. Whether there is such a value.
+fn lie_about_a_log(folder: &Path, copies: &Path) -> bool {
+    let copy = copies.join(folder.file_name().expect("a folder has a name"));
+    fs::create_dir_all(&copy).expect("the copy has a folder");
     fs::copy(folder.join("block.json"), copy.join("block.json")).expect("the block is copied");
-    let text = fs::read(folder.join("prestate.json")).expect("the prestate is read");
-    let prestate: Value = serde_json::from_slice(&text).expect("the prestate is JSON");
+    let prestate = prestate(folder);
     slots(&prestate).into_iter().any(|(account, slot, value)| {
         let mut changed = prestate.clone();
         changed[&account]["storage"][&slot] = json!(B256::from(value ^ U256::from(1)));
         fs::write(copy.join("prestate.json"), changed.to_string()).expect("the copy is written");
         // A change can also make a transaction invalid, which is another way to be found out.
-        let Ok(replayed) = replay(copy, None, forks(folder).as_ref()) else { return false };
+        let Ok(replayed) = replay(&copy, None, None) else { return false };
         let about = |what: &str| replayed.differences.iter().any(|difference| difference.starts_with(what));
         about("receipts root") && !about("gas used")
     })
@@ -104,7 +103,78 @@ fn a_storage_value_that_shows_in_a_log_is_not_changed_unnoticed() {
         eprintln!("skipped: a_storage_value_that_shows_in_a_log_is_not_changed_unnoticed, because there are no blocks");
         return;
     }
-    let copy = tempfile::tempdir().expect("a folder");
-    let found = folders.iter().any(|folder| lie_about_a_log(folder, copy.path()));
+    let copies = tempfile::tempdir().expect("a folder");
+    let found = folders.iter().any(|folder| lie_about_a_log(folder, copies.path()));
     assert!(found, "no block of these logs what is in its storage: {folders:?}");
+}
+
+/// A world that records its slots in a folder, with a story that has landed in it, and where.
+async fn told(folder: &Path) -> (World, Vec<Placed>) {
+    let record = Some(SlotRecords { folder: folder.to_owned(), slots: 100 });
+    let world = World::start(DevOptions { record, ..options() }).await;
+    let hash = world.lockstep.send(&world.story(&user(0), 1).await).await;
+    let placed = places(&world.lockstep.landed(hash).await);
+    (world, placed)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recorded_slot_is_built_again_to_the_last_bit_and_a_changed_balance_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (world, placed) = told(folder.path()).await;
+    let burn = placed.first().expect("the story has transactions");
+    let slot = world.slot_of(burn.chain, burn.block).await;
+    let recording = folder.path().join(format!("slot-{slot}"));
+    until("the slot is recorded", async || recording.is_dir().then_some(())).await;
+    drop(world);
+
+    let replayed = replay(&recording, None, None).expect("the slot is replayed");
+    assert_eq!(replayed.differences, Vec::<String>::new());
+    assert_eq!(replayed.chains, [FIRST_CHAIN, FIRST_CHAIN + 1]);
+    assert!(replayed.transactions >= placed.len(), "{replayed:?}");
+    assert!(recorded(folder.path()).contains(&recording), "it is found among the recordings of its folder");
+
+    let state = recording.join(burn.chain.to_string());
+    let mut changed = prestate(&state);
+    let accounts = changed.as_object_mut().expect("a prestate is an object");
+    let buyer =
+        accounts.iter_mut().find(|(address, _)| address.parse::<Address>().is_ok_and(|address| address == user(0).address()));
+    let (_, account) = buyer.expect("the buyer's account was read");
+    let balance: U256 = serde_json::from_value(account["balance"].clone()).expect("a balance is a number");
+    account["balance"] = json!(balance + U256::from(1));
+    fs::write(state.join("prestate.json"), changed.to_string()).expect("the lie is written");
+    let differences = replay(&recording, None, None).expect("the slot is replayed").differences;
+    let named = format!("rollup {}: state afterwards", burn.chain);
+    assert!(differences.iter().any(|difference| difference.contains(&named)), "{differences:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_block_of_a_node_is_recorded_with_what_it_reads_and_gives_its_header() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let world = World::start(options()).await;
+    let hash = world.lockstep.send(&world.story(&user(0), 1).await).await;
+    let placed = places(&world.lockstep.landed(hash).await);
+    for place in &placed {
+        let index = usize::try_from(place.chain - FIRST_CHAIN).expect("an index");
+        let options = RecordOptions {
+            url: format!("{}/rollup/{}", world.url(), place.chain),
+            block: BlockChoice::Number(place.block),
+            out: folder.path().to_owned(),
+            chain: Some(place.chain),
+            rules: Some(rules(index)),
+            // Two of the three are in one block.
+            force: true,
+        };
+        let recorded = record(&options).await.expect("the block is recorded");
+        let replayed = recorded.replayed.expect("the recording is replayed");
+        assert_eq!(replayed.differences, Vec::<String>::new(), "{}", recorded.source);
+        // Named after its rules, chain and number, so that it needs no more to be replayed.
+        assert_eq!(differences(&recorded.folder), Vec::<String>::new());
+
+        let refused = |options: RecordOptions| async move { record(&options).await.expect_err("it is refused").code() };
+        assert_eq!(refused(RecordOptions { force: false, ..options.clone() }).await, "folder_exists");
+        assert_eq!(refused(RecordOptions { chain: Some(1), ..options.clone() }).await, "wrong_chain");
+        assert_eq!(refused(RecordOptions { rules: None, ..options.clone() }).await, "unknown_chain");
+        let far = BlockChoice::Number(place.block + 1_000_000);
+        assert_eq!(refused(RecordOptions { block: far, ..options }).await, "unknown_block");
+    }
 }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use alloy_primitives::{Address, B256, Bytes, I256, U256, b256, bytes, keccak256};
 use lockstep_delivery::{ExpectedBlock, Prepare, PreparedList, RequirementResult};
 use lockstep_primitives::{
-    Asset, Bid, BlockList, BlockRange, Bundle, Leg, LegTx, ListBlock, Place, Reason, Rejection, Relay, Replacement, Requirement,
-    RevertMode, SignedTx,
+    Asset, Bid, BlockList, BlockRange, Bundle, Leg, LegTx, ListBlock, OrderingPolicy, Place, Reason, Registration, Rejection,
+    Relay, Replacement, Requirement, RevertMode, SignedTx,
 };
 use lockstep_rpc::{
     codes, from_rejection, parse,
-    wire::{BidWire, BundleParams, PrepareWire, SignedPrepare, SlotReport},
+    wire::{BidWire, BundleParams, PrepareWire, RegistrationWire, SignedPrepare, SlotReport},
 };
 use serde_json::{Value, json};
 
@@ -143,6 +143,52 @@ fn a_bid_is_what_its_bidder_signed() {
     let wire = serde_json::to_value(BidWire::new(&tagged, Bytes::new())).expect("it is JSON");
     assert_eq!(wire["exclusive"], "either");
     assert_eq!(serde_json::from_value::<BidWire>(wire).expect("a bid").bid().digest(), tagged.digest());
+}
+
+/// The type of a registration, and the separator of Lockstep's domain, as the documentation has them.
+const REGISTRATION_TYPE: &str = "Registration(uint64 chainId,uint256 reserve,address sequencer,string sequencerUrl,\
+uint64 blockTime,bool holds,uint64 feeShareBps,string ordering,uint64 laneGas,uint64 nonce)";
+const DOMAIN: B256 = b256!("1c9a60e99a9db5ad110f4f5fe82699ab974b8cdafbd6ed0a4798f7028708ed58");
+
+#[test]
+fn a_registration_is_signed_over_the_order_that_it_sells() {
+    let registration = Registration {
+        chain: 901,
+        reserve: U256::from(1_000),
+        sequencer: ACCOUNT,
+        sequencer_url: "http://localhost:1".to_owned(),
+        block_time: 2,
+        holds: true,
+        fee_share_bps: 9_000,
+        ordering: OrderingPolicy::TopOfBlock { lane_gas: 5_000_000 },
+        nonce: 7,
+    };
+    let word = |number: u64| B256::from(U256::from(number));
+    let text = |text: &str| keccak256(text.as_bytes());
+    let fields = [
+        text(REGISTRATION_TYPE),
+        word(901),
+        word(1_000),
+        ACCOUNT.into_word(),
+        text("http://localhost:1"),
+        word(2),
+        word(1),
+        word(9_000),
+        text("top-of-block"),
+        word(5_000_000),
+        word(7),
+    ];
+    let fields: Vec<u8> = fields.iter().flat_map(|field| field.0).collect();
+    let digest = keccak256([&[0x19, 0x01], DOMAIN.as_slice(), keccak256(fields).as_slice()].concat());
+    assert_eq!(registration.digest(), digest);
+
+    let wire = RegistrationWire::new(&registration, Bytes::new());
+    let json = serde_json::to_value(&wire).expect("it is JSON");
+    assert_eq!((json["ordering"].as_str(), json["laneGas"].as_u64()), (Some("top-of-block"), Some(5_000_000)));
+    let read: RegistrationWire = serde_json::from_value(json).expect("a registration");
+    assert_eq!(read.registration(), Ok(registration));
+    let error = RegistrationWire { ordering: "lifo".to_owned(), ..wire }.registration().expect_err("there is no such order");
+    assert_eq!(error.code(), "invalid_ordering");
 }
 
 #[test]
