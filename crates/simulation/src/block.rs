@@ -9,7 +9,7 @@ use crate::{
     Account, BlockContext, BlockTx, Overlay, Receipt, StandIns, StateError, StateView, TxFees, TxOutcome,
     evm::{Failure, RawOutcome, Work, run},
     overlay::Reader,
-    receipt::receipts_root,
+    receipt::root_and_bloom,
     room::Room,
 };
 
@@ -281,16 +281,12 @@ impl PendingBlock {
     /// Sums up the block without ending it.
     pub fn summary(&self, requests: Vec<Bytes>) -> BlockSummary {
         let rules = self.context.rules;
-        let receipts: Vec<Receipt> = self.executed.iter().map(|executed| executed.receipt.clone()).collect();
-        let mut logs_bloom = Bloom::ZERO;
-        for receipt in &receipts {
-            logs_bloom.accrue_bloom(&receipt.bloom());
-        }
+        let (receipts_root, logs_bloom) = root_and_bloom(self.executed.iter().map(|executed| &executed.receipt));
         BlockSummary {
             gas_used: self.used.gas,
             // Before Jovian the OP stack's is always zero: it has no blobs.
             blob_gas_used: rules.blobs().map(|_| if rules.has_footprint() { self.used.footprint } else { self.used.blob_gas }),
-            receipts_root: receipts_root(&receipts),
+            receipts_root,
             logs_bloom,
             requests,
         }

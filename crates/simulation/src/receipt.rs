@@ -1,9 +1,8 @@
 //! Receipts and their trie root.
 
-use alloy_consensus::{Eip658Value, Receipt as ConsensusReceipt, ReceiptEnvelope, ReceiptWithBloom};
-use alloy_eips::eip2718::Encodable2718;
+use alloy_consensus::{Eip658Value, Receipt as ConsensusReceipt, RlpEncodableReceipt};
 use alloy_primitives::{B256, Bloom, Log, logs_bloom};
-use op_alloy::consensus::{OpDepositReceipt, OpReceiptEnvelope};
+use op_alloy::consensus::{DEPOSIT_TX_TYPE_ID, OpDepositReceipt};
 
 /// The receipt of a transaction in a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,33 +27,43 @@ impl Receipt {
 
     /// Appends the EIP-2718 encoding.
     pub fn encode_2718(&self, out: &mut Vec<u8>) {
+        self.encode_with(&self.bloom(), out);
+    }
+
+    /// As [`Receipt::encode_2718`], with the bloom filter that is known already. Logs are encoded where they are.
+    fn encode_with(&self, bloom: &Bloom, out: &mut Vec<u8>) {
         let receipt = ConsensusReceipt {
             status: Eip658Value::Eip658(self.success),
             cumulative_gas_used: self.cumulative_gas_used,
-            logs: self.logs.clone(),
+            logs: self.logs.iter().collect::<Vec<&Log>>(),
         };
-        let logs_bloom = self.bloom();
-        let with_bloom = |receipt| ReceiptWithBloom { receipt, logs_bloom };
-        match self.tx_type {
-            0x7e => OpReceiptEnvelope::Deposit(ReceiptWithBloom {
-                receipt: OpDepositReceipt {
-                    inner: receipt,
-                    deposit_nonce: self.deposit_nonce,
-                    deposit_receipt_version: self.deposit_nonce.map(|_| 1),
-                },
-                logs_bloom,
-            })
-            .encode_2718(out),
-            1 => ReceiptEnvelope::Eip2930(with_bloom(receipt)).encode_2718(out),
-            2 => ReceiptEnvelope::Eip1559(with_bloom(receipt)).encode_2718(out),
-            3 => ReceiptEnvelope::Eip4844(with_bloom(receipt)).encode_2718(out),
-            4 => ReceiptEnvelope::Eip7702(with_bloom(receipt)).encode_2718(out),
-            _ => ReceiptEnvelope::Legacy(with_bloom(receipt)).encode_2718(out),
+        // The legacy type has no byte of its own.
+        if self.tx_type != 0 {
+            out.push(self.tx_type);
+        }
+        if self.tx_type == DEPOSIT_TX_TYPE_ID {
+            let deposit_receipt_version = self.deposit_nonce.map(|_| 1);
+            OpDepositReceipt { inner: receipt, deposit_nonce: self.deposit_nonce, deposit_receipt_version }
+                .rlp_encode_with_bloom(bloom, out);
+        } else {
+            receipt.rlp_encode_with_bloom(bloom, out);
         }
     }
 }
 
 /// The root of the trie over a block's receipts.
 pub fn receipts_root(receipts: &[Receipt]) -> B256 {
-    alloy_trie::root::ordered_trie_root_with_encoder(receipts, |receipt, out| receipt.encode_2718(out))
+    root_and_bloom(receipts.iter()).0
+}
+
+/// The root of the trie over a block's receipts, and the union of their bloom filters.
+pub(crate) fn root_and_bloom<'a>(receipts: impl Iterator<Item = &'a Receipt>) -> (B256, Bloom) {
+    let with_blooms: Vec<(&Receipt, Bloom)> = receipts.map(|receipt| (receipt, receipt.bloom())).collect();
+    let mut union = Bloom::ZERO;
+    for (_, bloom) in &with_blooms {
+        union.accrue_bloom(bloom);
+    }
+    let root =
+        alloy_trie::root::ordered_trie_root_with_encoder(&with_blooms, |(receipt, bloom), out| receipt.encode_with(bloom, out));
+    (root, union)
 }
