@@ -5,6 +5,7 @@
 //! public JSON-RPC that is anvil, started with `--no-mining --order fifo --disable-pool-balance-checks` (and
 //! `--enable-tx-gas-limit` where Osaka's rules hold). The other ways of delivery are in [`DeliverySettings`].
 
+mod ahead;
 mod answers;
 mod block;
 mod bundle_relay;
@@ -102,6 +103,7 @@ pub struct RemoteNode {
     states: Mutex<PinnedStates>,
     prefetcher: Prefetcher,
     following: AbortHandle,
+    opening: AbortHandle,
 }
 
 impl RemoteNode {
@@ -125,8 +127,9 @@ impl RemoteNode {
         let adapter = delivery.open(chain.clone()).await?;
         let signal = HeadSignal::start(&chain.rpc);
         let following = tokio::spawn(Arc::clone(&chain.follower).follow(signal)).abort_handle();
+        let opening = tokio::spawn(Arc::clone(&chain.follower).open_ahead()).abort_handle();
         let (states, prefetcher) = (Mutex::new(PinnedStates::new(limits.max_states)), Prefetcher::new(&limits));
-        Ok(Self { chain, adapter, states, prefetcher, following })
+        Ok(Self { chain, adapter, states, prefetcher, following, opening })
     }
 
     /// How the cached state serves its readers.
@@ -198,6 +201,7 @@ impl fmt::Debug for RemoteNode {
 impl Drop for RemoteNode {
     fn drop(&mut self) {
         self.following.abort();
+        self.opening.abort();
     }
 }
 

@@ -21,6 +21,7 @@ use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
 use super::{
+    ahead::open_ahead,
     answers::BlockAnswer,
     block::{FullBlock, Unusable},
     cache::{Doubt, StateCache, WindowBlock},
@@ -177,6 +178,17 @@ impl Follower {
             signal.next().await;
             // How it went shows in the node's health.
             let _ = self.advance().await;
+        }
+    }
+
+    /// Fetches what opening the next blocks reads whenever there is a new head, for ever.
+    pub(super) async fn open_ahead(self: Arc<Self>) {
+        let mut heads = self.heads.watch();
+        loop {
+            open_ahead(&self.rpc, &self.forks, &self.cache, self.rpc.limits()).await;
+            if heads.changed().await.is_err() {
+                return;
+            }
         }
     }
 
