@@ -23,5 +23,5 @@ pub use evidence::{EvidenceError, EvidenceSource, LocalAttester};
 pub use node::{DroppedBlock, Landed, NodeError, NodeHealth, PublishedBlock, Reorg, RollupNode};
 pub use recorded::{BLOCK_FILE, MAX_GATHER_ROUNDS, Prestate, RecordedBlock, RecordedError, gather, short, write_folder};
 pub use remote::{
-    CacheStats, DeliverySettings, EndpointStatus, FollowStats, RemoteLimits, RemoteNode, RemoteSettings, RpcFailure,
+    CacheStats, DeliverySettings, EndpointStatus, FollowStats, RemoteLimits, RemoteNode, RemoteSettings, RpcFailure, http_client,
 };

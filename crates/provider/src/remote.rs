@@ -63,6 +63,7 @@ pub use cache::CacheStats;
 pub use delivery::DeliverySettings;
 pub use endpoints::EndpointStatus;
 pub use errors::RpcFailure;
+pub use exchange::http_client;
 pub use follow::FollowStats;
 pub use limits::RemoteLimits;
 

@@ -1,14 +1,17 @@
 //! `lockstep bundle`: a client of a running builder.
 
-use std::{io::Read, path::PathBuf, process::ExitCode};
+use std::{io::Read, path::PathBuf, process::ExitCode, time::Duration};
 
-use alloy::transports::http::reqwest;
 use clap::{Args, Subcommand};
+use lockstep_provider::http_client;
 use lockstep_rpc::{SIGNATURE_HEADER, sign_body};
 use serde_json::{Value, json};
 
 use super::line;
 use crate::keys::Key;
+
+/// How long the builder has to take a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The arguments of `lockstep bundle`.
 #[derive(Debug, Args)]
@@ -73,7 +76,7 @@ impl BundleArgs {
 
     async fn request(&self, method: &str, param: Value) -> Result<Value, String> {
         let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": [param] }).to_string();
-        let mut request = reqwest::Client::new().post(&self.url).header("content-type", "application/json");
+        let mut request = http_client(&self.url, CONNECT_TIMEOUT)?.post(&self.url).header("content-type", "application/json");
         if let Some(file) = &self.key_file {
             let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
             let key = Key::parse(&text).map_err(|error| format!("{}: {error}", file.display()))?;
@@ -93,4 +96,21 @@ fn read_json(file: &PathBuf) -> Result<Value, String> {
         text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
     }
     serde_json::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_builder_that_is_not_there_is_an_error_in_words() {
+        for url in ["http://127.0.0.1:1", "https://127.0.0.1:1"] {
+            let args =
+                BundleArgs { url: url.to_owned(), key_file: None, command: BundleCommand::Status { hash: "0x00".to_owned() } };
+            assert!(args.run().await.is_err(), "{url}");
+        }
+        let args =
+            BundleArgs { url: "nowhere".to_owned(), key_file: None, command: BundleCommand::Status { hash: "0x00".to_owned() } };
+        assert!(args.run().await.unwrap_err().contains("nowhere"));
+    }
 }

@@ -50,6 +50,15 @@ impl Fault {
     }
 }
 
+/// An HTTP client for an address: `https://` by ring and the platform's certificates. Every client of this program is made
+/// here or beside it, because the library's own default has no TLS provider and panics.
+///
+/// # Errors
+/// When the address is none, or TLS cannot be set up, in words.
+pub fn http_client(url: &str, connect: Duration) -> Result<Client, String> {
+    client(&Url::parse(url).map_err(|error| format!("{url}: {error}"))?, connect)
+}
+
 /// An HTTP client for `url`, which is an `http://` or `https://` address.
 pub(super) fn client(url: &Url, connect: Duration) -> Result<Client, String> {
     let builder = Client::builder().connect_timeout(connect).redirect(Policy::none());
