@@ -1,6 +1,7 @@
 //! Configuration: flag over environment over file over default. Unknown fields are errors.
 
 mod remote;
+mod rules;
 
 use std::{
     net::SocketAddr,
@@ -12,7 +13,7 @@ use alloy_primitives::{Address, ChainId, U256};
 use lockstep_messaging::CctpV1Deployment;
 use lockstep_primitives::{Guarantee, InvalidOrdering, MAX_INCLUSION, OrderingPolicy, Price, RollupSet};
 use lockstep_provider::{DeliverySettings, RemoteNode, RemoteSettings, RollupNode};
-use lockstep_simulation::{DataLimits, EthereumFork, ForkSchedule, OpFork, Rules, known_forks};
+use lockstep_simulation::{DataLimits, ForkSchedule};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -21,7 +22,10 @@ use crate::{
     record::{DEFAULT_RECORD_SLOTS, SlotRecords},
 };
 
-pub use self::remote::{DeliveryConfig, DeliveryKind, LimitsConfig, NodeUrls};
+pub use self::{
+    remote::{DeliveryConfig, DeliveryKind, LimitsConfig, NodeUrls},
+    rules::{ForkConfig, RulesConfig},
+};
 
 /// A configuration file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -114,9 +118,10 @@ pub struct RollupConfig {
     pub chain_id: ChainId,
     /// Its node's JSON-RPC: one address, or those of several nodes.
     pub node: NodeUrls,
-    /// `shanghai`, `cancun`, `prague`, `osaka`, `bpo1`, `bpo2`, `isthmus` or `jovian`; by the chain id when absent.
+    /// The name of a fork (`shanghai`, `cancun`, `prague`, `osaka`, `bpo1`, `bpo2`; `ecotone`, `fjord`, `granite`, `holocene`,
+    /// `isthmus`, `jovian`, `karst`), or a list of them with their times; by the chain id when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rules: Option<String>,
+    pub rules: Option<RulesConfig>,
     /// Seconds between blocks.
     pub block_time: u64,
     /// The price of one whole native asset in the numeraire's smallest unit, as a decimal string.
@@ -462,23 +467,5 @@ fn amount(text: &str) -> Result<U256, String> {
 }
 
 fn forks(rollup: &RollupConfig) -> Result<ForkSchedule, String> {
-    let Some(name) = &rollup.rules else {
-        return known_forks(rollup.chain_id).ok_or_else(|| format!("chain {} is not known: name its rules", rollup.chain_id));
-    };
-    named_rules(name).map(ForkSchedule::always).ok_or_else(|| format!("there are no rules {name:?}"))
-}
-
-/// Rules by name.
-pub(crate) fn named_rules(name: &str) -> Option<Rules> {
-    Some(match name {
-        "shanghai" => Rules::Ethereum(EthereumFork::Shanghai),
-        "cancun" => Rules::Ethereum(EthereumFork::Cancun),
-        "prague" => Rules::Ethereum(EthereumFork::Prague),
-        "osaka" => Rules::Ethereum(EthereumFork::Osaka),
-        "bpo1" => Rules::Ethereum(EthereumFork::Bpo1),
-        "bpo2" => Rules::Ethereum(EthereumFork::Bpo2),
-        "isthmus" => Rules::OpStack(OpFork::Isthmus),
-        "jovian" => Rules::OpStack(OpFork::Jovian),
-        _ => return None,
-    })
+    rules::schedule(rollup.chain_id, rollup.rules.as_ref())
 }
