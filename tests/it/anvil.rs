@@ -112,6 +112,15 @@ pub(crate) struct Rig {
 impl Rig {
     /// With slots of `slot_s` seconds and these seconds between blocks.
     pub(crate) async fn start(binary: &Path, slot_s: u64, block_times: [u64; 2]) -> Self {
+        Self::open(binary, slot_s, block_times, false).await
+    }
+
+    /// The same, with a builder that takes in what others send to the nodes.
+    pub(crate) async fn with_public_flow(binary: &Path, slot_s: u64, block_times: [u64; 2]) -> Self {
+        Self::open(binary, slot_s, block_times, true).await
+    }
+
+    async fn open(binary: &Path, slot_s: u64, block_times: [u64; 2], public_flow: bool) -> Self {
         logs();
         let (contracts, buyer) = (Contracts::new(), Key::of_name("a buyer"));
         let past = now_ms() / 1_000 - PAST;
@@ -158,7 +167,7 @@ impl Rig {
                     batcher_api: false,
                 }),
                 finality_blocks: 64,
-                public_flow: false,
+                public_flow,
             });
         }
         let setup = Setup {

@@ -17,6 +17,7 @@ mod delivery;
 mod faults;
 mod follow;
 mod market;
+mod nodes;
 mod openrpc;
 mod ordering;
 mod reasons;

@@ -106,10 +106,11 @@ impl EngineAdapter {
     async fn predict(&self, parent: &ParentBlock, timestamp: u64, fork: OpFork) -> Result<Basis, NodeError> {
         let unknown = NodeError::UnknownBlock { chain: self.chain.chain, hash: parent.hash };
         let header: Option<HeaderAnswer> = self.chain.rpc.ask("eth_getBlockByHash", json!([parent.hash, false])).await?;
-        let header = header.filter(|header| header.hash == parent.hash).ok_or_else(|| unknown.clone())?;
+        let header = header.filter(|header| header.hash == parent.hash).ok_or(unknown)?;
         let first: Option<FirstTransaction> =
             self.chain.rpc.ask("eth_getTransactionByBlockHashAndIndex", json!([parent.hash, "0x0"])).await?;
-        let first = first.ok_or(unknown)?;
+        // The genesis has none.
+        let first = first.ok_or_else(|| self.unusable(format!("l1_attributes: block {} holds no transaction", parent.number)))?;
         predicted(&header, &first, parent, timestamp, fork).map_err(|cause| self.unusable(cause))
     }
 
@@ -269,7 +270,11 @@ fn said_by_driver(said: LastAttributes, parent: &ParentBlock, fork: OpFork) -> R
     if attributes.only_deposits() {
         return Err("only_deposits: the driver wants nothing but deposits in the block".to_owned());
     }
-    let planned = attributes.planned().ok_or_else(|| malformed("they hold no gas limit"))?;
+    let mut planned = attributes.planned().ok_or_else(|| malformed("they hold no gas limit"))?;
+    if planned.eip_1559_params.is_some_and(|params| params.is_zero()) {
+        // They stand for the chain's constants, which the parent's header spells out. The minimum base fee is the driver's.
+        planned.eip_1559_params = params(&parent.extra_data).0;
+    }
     let mut forced = Vec::with_capacity(attributes.forced().len());
     for raw in attributes.forced() {
         forced.push(BlockTx::decode(raw.clone()).map_err(|error| malformed(&error.to_string()))?);
@@ -284,7 +289,6 @@ fn said_by_driver(said: LastAttributes, parent: &ParentBlock, fork: OpFork) -> R
         beneficiary: planned.suggested_fee_recipient,
         prev_randao: planned.prev_randao,
         parent_beacon_block_root: planned.parent_beacon_block_root,
-        // Zero parameters stand for the chain's constants, which the parent's header spells out.
         extra_data: extra_data(&planned).unwrap_or_else(|| parent.extra_data.clone()),
         ..NextBlock::default()
     };
@@ -417,7 +421,7 @@ mod tests {
         assert_eq!(basis.after(104).unwrap().forced, [l1().next().unwrap().deposit()]);
 
         let constants = said(|attributes| attributes["eip1559Params"] = json!(B64::ZERO)).unwrap();
-        assert_eq!(constants.next.extra_data, extra());
+        assert_eq!(params(&constants.next.extra_data), (params(&extra()).0, Some(U64::from(7))), "the fee is still the driver's");
         let error = said(|attributes| attributes["noTxPool"] = json!(true)).unwrap_err();
         assert!(error.starts_with("only_deposits"), "{error}");
         let error = said(|attributes| attributes["transactions"] = json!([])).unwrap_err();

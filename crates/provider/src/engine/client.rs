@@ -22,7 +22,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Why a call to an engine proxy was not answered as hoped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ControlError {
-    /// The proxy cannot be reached, or its answer cannot be read.
+    /// The proxy cannot be reached, does not take the call, or its answer cannot be read.
     #[error("the engine proxy cannot be used: {0}")]
     Unusable(String),
     /// The proxy refuses.
@@ -112,6 +112,8 @@ impl EngineControl {
         })?;
         match reply.error {
             None => Ok(reply.result),
+            // Whoever judges lists answers by HTTP 200: the call did not get that far. A wrong token, as a rule.
+            Some(error) if answer.status != StatusCode::OK => Err(ControlError::Unusable(error.message)),
             Some(error) => {
                 let reason = error.data.and_then(|data| data.reason).unwrap_or_else(|| "unnamed".to_owned());
                 Err(ControlError::Refused { reason, message: error.message })

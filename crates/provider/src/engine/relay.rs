@@ -92,7 +92,7 @@ impl Relay {
     async fn forkchoice(&self, call: &Call<'_>, body: &Bytes) -> Answer {
         let _turn = self.turn.lock().await;
         let asked = call.forkchoice();
-        self.table.lock().set_forkchoice(asked.as_ref().map(|asked| asked.state.clone()));
+        self.table.lock().set_forkchoice(asked.as_ref().map(|asked| (asked.head, asked.state.clone())));
         let own = self.forward(body.clone()).await;
         let Some(asked) = asked else { return own };
         let Some(attributes) = asked.attributes.clone() else { return own };

@@ -88,15 +88,15 @@ pub(super) struct Table {
     order: VecDeque<BlockKey>,
     /// Newest last.
     jobs: VecDeque<Job>,
-    /// The forkchoice that the driver set last, as it was sent; `None` when it is not known.
-    forkchoice: Option<String>,
+    /// The forkchoice that the driver set last: its head, and all of it as it was sent. `None` when it is not known.
+    forkchoice: Option<(B256, String)>,
     last: Option<LastAttributes>,
 }
 
 impl Table {
     /// The driver sets a forkchoice.
-    pub(super) fn set_forkchoice(&mut self, state: Option<String>) {
-        self.forkchoice = state;
+    pub(super) fn set_forkchoice(&mut self, forkchoice: Option<(B256, String)>) {
+        self.forkchoice = forkchoice;
     }
 
     /// The driver's payload was begun. Returns the list for its block, if one waits.
@@ -178,11 +178,13 @@ impl Table {
         if job.fetched {
             return Err(Refusal::TooLate);
         }
-        // To repeat an older forkchoice would take the execution client back.
-        if self.forkchoice.as_deref() != Some(job.call.state.as_str()) {
-            return Err(Refusal::Moved);
-        }
-        Ok(Some(job.clone()))
+        // The driver says anew what is safe and final while a payload is built. To repeat an older forkchoice than the newest
+        // would take the execution client back, and another head is another block's.
+        let newest = self.forkchoice.as_ref().filter(|(head, _)| *head == job.call.head);
+        let (_, state) = newest.ok_or(Refusal::Moved)?;
+        let mut job = job.clone();
+        job.call.state.clone_from(state);
+        Ok(Some(job))
     }
 
     /// The payload of a list was begun beside the operator's own.

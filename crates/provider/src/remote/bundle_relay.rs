@@ -78,6 +78,7 @@ impl DeliveryAdapter for BundleRelayAdapter {
     fn carries(&self) -> Guarantee {
         Guarantee::G1
     }
+
     fn hands_in_early(&self) -> bool {
         true
     }

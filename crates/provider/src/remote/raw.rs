@@ -55,6 +55,7 @@ impl DeliveryAdapter for RawAdapter {
     fn carries(&self) -> Guarantee {
         Guarantee::G1
     }
+
     fn hands_in_early(&self) -> bool {
         true
     }
