@@ -12,7 +12,7 @@ use tokio::{
 };
 
 /// Seconds between blocks.
-const BLOCK_TIME: u64 = 2;
+pub(crate) const BLOCK_TIME: u64 = 2;
 
 /// Sends a body by HTTP and returns status and body of the answer.
 pub(crate) async fn post(address: SocketAddr, token: Option<&str>, body: &[u8]) -> (u16, Vec<u8>) {

@@ -18,20 +18,20 @@ use crate::{
     engine_server::{EngineServer, Fault, Step},
 };
 
-const CHAIN: u64 = 901;
-const CLIENT: &str = "op-geth/v1.101603.5-stable";
-const SOMEBODY: Address = Address::repeat_byte(0x77);
+pub(crate) const CHAIN: u64 = 901;
+pub(crate) const CLIENT: &str = "op-geth/v1.101603.5-stable";
+pub(crate) const SOMEBODY: Address = Address::repeat_byte(0x77);
 const L1_BLOCK: Address = address!("4200000000000000000000000000000000000015");
 
-fn driver_secret() -> JwtSecret {
+pub(crate) fn driver_secret() -> JwtSecret {
     JwtSecret::from_hex("11".repeat(32)).unwrap()
 }
 
-fn engine_secret() -> JwtSecret {
+pub(crate) fn engine_secret() -> JwtSecret {
     JwtSecret::from_hex("22".repeat(32)).unwrap()
 }
 
-fn control_secret() -> JwtSecret {
+pub(crate) fn control_secret() -> JwtSecret {
     JwtSecret::from_hex("33".repeat(32)).unwrap()
 }
 
@@ -39,7 +39,7 @@ fn nowhere() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
 }
 
-fn rollup() -> Arc<EmbeddedRollup> {
+pub(crate) fn rollup() -> Arc<EmbeddedRollup> {
     let mut state = MemoryState::new();
     for number in 0..3 {
         state.set_account(user(number).address(), ether(10), 0, Bytes::new());
@@ -58,11 +58,11 @@ fn rollup() -> Arc<EmbeddedRollup> {
 }
 
 /// A transfer of a user; users 0 and 1 are in the client's pool, user 2 is in lists.
-fn transfer(number: usize, nonce: u64) -> Bytes {
+pub(crate) fn transfer(number: usize, nonce: u64) -> Bytes {
     Call::pay(SOMEBODY, U256::from(1)).sign(CHAIN, user(number), nonce, GWEI).raw().clone()
 }
 
-fn config(engine: String, timeouts: EngineTimeouts) -> EngineConfig {
+pub(crate) fn config(engine: String, timeouts: EngineTimeouts) -> EngineConfig {
     EngineConfig {
         listen: nowhere(),
         control: nowhere(),
@@ -76,18 +76,19 @@ fn config(engine: String, timeouts: EngineTimeouts) -> EngineConfig {
 }
 
 /// Long enough for a machine that is busy with other tests.
-const PATIENT: EngineTimeouts = EngineTimeouts { begin_ms: 30_000, payload_ms: 30_000, forward_ms: 30_000 };
+pub(crate) const PATIENT: EngineTimeouts = EngineTimeouts { begin_ms: 30_000, payload_ms: 30_000, forward_ms: 30_000 };
 
-struct Stand {
-    server: EngineServer,
-    proxy: EngineProxy,
-    driver: Driver,
-    control: EngineControl,
-    rollup: Arc<EmbeddedRollup>,
+/// A driver and a client, with the proxy between them. The first transfer of user 0 is in the client's pool.
+pub(crate) struct Stand {
+    pub(crate) server: EngineServer,
+    pub(crate) proxy: EngineProxy,
+    pub(crate) driver: Driver,
+    pub(crate) control: EngineControl,
+    pub(crate) rollup: Arc<EmbeddedRollup>,
 }
 
 impl Stand {
-    async fn new(timeouts: EngineTimeouts) -> Self {
+    pub(crate) async fn new(timeouts: EngineTimeouts) -> Self {
         let rollup = rollup();
         let server = EngineServer::start(Arc::clone(&rollup), engine_secret(), CLIENT).await;
         let proxy = EngineProxy::serve(config(server.url(), timeouts)).await.unwrap();
@@ -219,19 +220,35 @@ async fn a_list_that_comes_too_late_is_refused_by_name() {
     assert_eq!(reason(stand.control.commit_list(&list).await), "too_late");
     assert_eq!(transactions.last(), Some(&transfer(0, 0)));
 
-    // The driver asks for a block, and then sets another forkchoice: repeating the old one would take the client back.
+    // The driver asks for a block, and then sets another head: repeating the old one would take the client back.
     let plan = stand.driver.plan().await;
     let list = stand.list(&plan).await;
     stand.driver.begin(Driver::attributes(&plan)).await;
-    let head = stand.rollup.head().await.unwrap().hash;
-    let state = json!({ "headBlockHash": head, "safeBlockHash": head, "finalizedBlockHash": B256::ZERO });
-    stand.driver.call("engine_forkchoiceUpdatedV3", json!([state, null])).await;
+    let genesis = stand.rollup.block(0).unwrap().hash;
+    stand.driver.forkchoice(genesis, Value::Null).await;
     stand.server.seen();
     assert_eq!(reason(stand.control.commit_list(&list).await), "head_moved");
     assert!(stand.server.seen().is_empty(), "nothing was sent to the client");
 
     let expired = CommitList { expires_ms: 1, ..list };
     assert_eq!(reason(stand.control.commit_list(&expired).await), "expired");
+}
+
+#[tokio::test]
+async fn a_newer_safe_block_does_not_keep_a_late_list_out() {
+    let mut stand = Stand::new(PATIENT).await;
+    let plan = stand.driver.plan().await;
+    let list = stand.list(&plan).await;
+    let own = stand.driver.begin(Driver::attributes(&plan)).await;
+    let head = stand.rollup.head().await.unwrap().hash;
+    let state = json!({ "headBlockHash": head, "safeBlockHash": head, "finalizedBlockHash": B256::ZERO });
+    stand.driver.call("engine_forkchoiceUpdatedV3", json!([state, null])).await;
+    stand.server.seen();
+    assert_eq!(stand.control.commit_list(&list).await.unwrap().state, OutcomeState::Building);
+    let seen = stand.server.seen();
+    let sent: Value = serde_json::from_slice(&seen[0].call).unwrap();
+    assert_eq!((seen.len(), &sent["params"][0]), (1, &state), "the newest forkchoice is repeated, not the older one");
+    assert_eq!(stand.driver.seal(own).await.1, whole(&list));
 }
 
 #[tokio::test]

@@ -1,18 +1,20 @@
 //! An execution client: an Engine API in this process over an embedded rollup, that can be told to misbehave.
 
-use std::{collections::BTreeMap, convert::Infallible, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use alloy_primitives::{B64, B256, Bytes};
 use http_body_util::{BodyExt, Full};
-use hyper::{Request, Response, StatusCode, body::Incoming, header, server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
+use hyper::{Request, Response, StatusCode, body::Incoming, header};
 use lockstep_provider::{EmbeddedRollup, JwtSecret, RollupNode};
 use op_alloy::rpc_types_engine::OpPayloadAttributes;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::AbortHandle};
 
-use crate::execution::{Built, build, check};
+use crate::{
+    execution::{Built, build, check},
+    http::{respond, serve},
+};
 
 /// What a call is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,8 +84,9 @@ impl EngineServer {
     pub(crate) fn start_on(listener: TcpListener, rollup: Arc<EmbeddedRollup>, secret: JwtSecret, version: &'static str) -> Self {
         let address = listener.local_addr().unwrap();
         let client = Arc::new(Client { rollup, secret, version, state: Mutex::default() });
-        let task = tokio::spawn(serve(listener, Arc::clone(&client))).abort_handle();
-        Self { client, address, task }
+        let answering = Arc::clone(&client);
+        let answering = serve(listener, move |request| Arc::clone(&answering).answer(request));
+        Self { client, address, task: tokio::spawn(answering).abort_handle() }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -106,29 +109,8 @@ impl EngineServer {
     }
 }
 
-async fn serve(listener: TcpListener, client: Arc<Client>) {
-    while let Ok((stream, _)) = listener.accept().await {
-        let client = Arc::clone(&client);
-        tokio::spawn(async move {
-            let service = service_fn(move |request: Request<Incoming>| {
-                let client = Arc::clone(&client);
-                async move { Ok::<_, Infallible>(client.answer(request).await) }
-            });
-            // A caller that goes away in the middle is its own affair.
-            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-        });
-    }
-}
-
-fn respond(status: StatusCode, body: Vec<u8>) -> Response<Full<hyper::body::Bytes>> {
-    let mut response = Response::new(Full::new(hyper::body::Bytes::from(body)));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json; charset=utf-8"));
-    response
-}
-
 impl Client {
-    async fn answer(&self, request: Request<Incoming>) -> Response<Full<hyper::body::Bytes>> {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Full<hyper::body::Bytes>> {
         let token = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let token = token.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default().to_owned();
         if self.secret.validate(&token).is_err() {

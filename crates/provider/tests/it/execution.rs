@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use alloy_consensus::{EMPTY_OMMER_ROOT_HASH, Header};
 use alloy_eips::eip7685::EMPTY_REQUESTS_HASH;
-use alloy_primitives::{Address, B256, Bytes, U64, U256, address};
+use alloy_primitives::{Address, B64, B256, Bytes, U64, U256, address};
 use lockstep_primitives::{BlockList, ListBlock};
 use lockstep_provider::{EmbeddedRollup, RollupNode};
 use lockstep_simulation::{BlockPlan, BlockTx, MemoryState, NextBlock, SlotRollup, StateView, execute_list};
@@ -13,6 +13,8 @@ use op_alloy::rpc_types_engine::OpPayloadAttributes;
 use serde_json::{Value, json};
 
 const MESSAGE_PASSER: Address = address!("4200000000000000000000000000000000000016");
+/// The chain's own EIP-1559 parameters: denominator 250 and elasticity 6, as the embedded rollup has them.
+pub(crate) const CHAIN_PARAMS: B64 = B64::new([0, 0, 0, 250, 0, 0, 0, 6]);
 
 /// A block on top of the rollup's newest one.
 #[derive(Clone, Debug)]
@@ -30,6 +32,8 @@ pub(crate) struct Built {
 pub(crate) fn asked(attributes: &OpPayloadAttributes) -> Result<NextBlock, String> {
     let plain = &attributes.payload_attributes;
     let params = attributes.eip_1559_params.ok_or("no eip1559Params")?;
+    // Zero stands for the chain's own (OP-stack specification, Holocene execution engine).
+    let params = if params.is_zero() { CHAIN_PARAMS } else { params };
     let min_base_fee = attributes.min_base_fee.ok_or("no minBaseFee")?;
     Ok(NextBlock {
         timestamp: plain.timestamp,

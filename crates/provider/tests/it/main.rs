@@ -2,7 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test does not expect fails it")]
 
+mod adapter;
 mod driver;
 mod engine;
 mod engine_server;
 mod execution;
+mod http;
+mod op_node;
+mod public_rpc;

@@ -1,6 +1,9 @@
 //! Confirmation: what was delivered is watched until it is on its chains.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use alloy_primitives::{B256, I256};
 use lockstep_building::{Placed, SealedList};
@@ -16,6 +19,8 @@ use crate::{
 
 /// How often a chain is looked at.
 const POLL_MS: u64 = 40;
+/// How often one whose node does not answer is looked at once its lists are overdue.
+const LATE_POLL_MS: u64 = 1_000;
 /// How long after its slot a list may still appear before its bundles are given up, in slots.
 const GRACE_SLOTS: u64 = 2;
 
@@ -61,23 +66,24 @@ impl BuilderRole {
         let (slot, delivered) = (market.slot, &watched.delivered);
         let commit = delivered.decision.verdict == Verdict::Commit;
         let mut value = I256::ZERO;
-        let placed: Vec<(&Placed, &BTreeMap<ChainId, SealedList>)> = if commit {
+        let mut placed: Vec<(&Placed, &BTreeMap<ChainId, SealedList>)> = if commit {
             delivered.draft.placed.iter().map(|placed| (placed, &delivered.sealed)).collect()
         } else {
             delivered.without.values().flat_map(|draft| &draft.placed).map(|placed| (placed, &delivered.without_sealed)).collect()
         };
+        placed.retain(|(placed, sealed)| was_handed_out(placed, sealed));
+        // What is in no list that may still be published is free at once. What is watched is set free when that ends: a later
+        // slot may have frozen it anew by the time that the last one of this slot ends.
+        let watching: BTreeSet<B256> = placed.iter().map(|(placed, _)| placed.hash).collect();
+        let all = delivered.draft.placed.iter().chain(delivered.without.values().flat_map(|draft| &draft.placed));
+        let free: Vec<B256> = all.map(|placed| placed.hash).filter(|hash| !watching.contains(hash)).collect();
+        self.intake.pool().write().set_frozen(free, false);
         let deadline = market.end_ms + GRACE_SLOTS * (market.end_ms - market.start_ms);
-        let mut settled: Vec<B256> = Vec::new();
         for (placed, sealed) in placed {
-            settled.push(placed.hash);
             if self.confirm_bundle(placed, sealed, &watched.parents, slot, deadline).await {
                 value = value.checked_add(placed.run.value).unwrap_or(I256::MAX);
             }
         }
-        // What was frozen and did not end is free for the next slot.
-        let rest = delivered.draft.placed.iter().chain(delivered.without.values().flat_map(|draft| &draft.placed));
-        let free: Vec<B256> = rest.map(|placed| placed.hash).collect();
-        self.intake.pool().write().set_frozen(free, false);
         value
     }
 
@@ -96,7 +102,8 @@ impl BuilderRole {
     }
 
     /// Waits until every transaction of a bundle is on its chain. Whether all of them are. Once the heads that its lists build
-    /// on have all been reorged there is nothing to wait for: it is free at once.
+    /// on have all been reorged there is nothing to wait for: it is free at once. While a node does not answer nothing is given
+    /// up: not knowing is not being absent.
     async fn confirm_bundle(
         &self,
         placed: &Placed,
@@ -110,9 +117,12 @@ impl BuilderRole {
         let heads: Vec<B256> = legs.iter().map(|(_, chain, _)| parents.get(chain).copied().unwrap_or_default()).collect();
         let expected: usize = legs.iter().map(|(_, _, hashes)| hashes.len()).sum();
         loop {
-            let mut landed = 0;
+            let (mut landed, mut known) = (0, true);
             for (leg, chain, hashes) in &legs {
-                let found = self.look(*chain, hashes).await;
+                let Some(found) = self.look(*chain, hashes).await else {
+                    known = false;
+                    continue;
+                };
                 landed += found.iter().filter(|tx| tx.block_number.is_some()).count();
                 self.intake.tracker().set_leg(placed.hash, *leg, found);
             }
@@ -128,8 +138,9 @@ impl BuilderRole {
                 self.intake.finish(placed.hash, BundleState::Landed, Some(slot), None).await;
                 return true;
             }
+            let late = now_ms() > deadline;
             let impossible = landed == 0 && self.intake.all_dropped(heads.iter().copied());
-            if now_ms() > deadline || impossible {
+            if known && (late || impossible) {
                 if landed > 0 {
                     let why = Rejection::new(Place::BUNDLE, Reason::Partial);
                     tracing::error!(hash = %placed.hash, slot, landed, expected, "a bundle landed in part");
@@ -141,31 +152,38 @@ impl BuilderRole {
                         "the lists were not published"
                     };
                     let why = Rejection::new(Place::BUNDLE, Reason::DecisionAbort(cause.to_owned()));
-                    if impossible {
-                        self.intake.pool().write().set_frozen([placed.hash], false);
-                    }
+                    self.intake.pool().write().set_frozen([placed.hash], false);
                     tracker.step(placed.hash, BundleState::Pending, Some(slot), Some(&why), now_ms());
                 }
                 return false;
             }
-            sleep_until(now_ms() + POLL_MS).await;
+            sleep_until(now_ms() + if late { LATE_POLL_MS } else { POLL_MS }).await;
         }
     }
 
-    async fn look(&self, chain: ChainId, hashes: &[B256]) -> Vec<LandedTx> {
+    /// Where transactions are; `None` when the node does not say.
+    async fn look(&self, chain: ChainId, hashes: &[B256]) -> Option<Vec<LandedTx>> {
+        let Some(served) = self.intake.rollups().get(&chain) else {
+            return Some(hashes.iter().map(|hash| located(*hash, None)).collect());
+        };
         let mut found = Vec::with_capacity(hashes.len());
         for hash in hashes {
-            let landed = match self.intake.rollups().get(&chain) {
-                Some(served) => served.node.landed(*hash).await.unwrap_or_else(|error| {
+            match served.node.landed(*hash).await {
+                Ok(landed) => found.push(located(*hash, landed)),
+                Err(error) => {
                     tracing::warn!(chain, %error, "a receipt cannot be read");
-                    None
-                }),
-                None => None,
-            };
-            found.push(located(*hash, landed));
+                    return None;
+                }
+            }
         }
-        found
+        Some(found)
     }
+}
+
+/// Whether any of a bundle's transactions is in a sealed list. Where sealing failed, or its turn never came, the bundle was
+/// handed to nobody, and finding none of its no transactions missing would not mean that it landed.
+fn was_handed_out(placed: &Placed, sealed: &BTreeMap<ChainId, SealedList>) -> bool {
+    legs_of(placed, sealed).iter().any(|(.., hashes)| !hashes.is_empty())
 }
 
 /// The legs of a bundle that have transactions in the sealed lists.
@@ -177,4 +195,31 @@ fn legs_of(placed: &Placed, sealed: &BTreeMap<ChainId, SealedList>) -> Vec<(usiz
             Some((leg, chain, places.iter().map(|listed| listed.hash).collect()))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_building::{BundleRun, LegRun, ListedTx};
+    use lockstep_primitives::BlockList;
+
+    use super::*;
+
+    const CHAIN: ChainId = 901;
+    const HASH: B256 = B256::repeat_byte(1);
+
+    fn sealed(places: Vec<ListedTx>) -> BTreeMap<ChainId, SealedList> {
+        let list = BlockList { chain: CHAIN, blocks: Vec::new() };
+        let legs = [((HASH, 0), places)].into();
+        [(CHAIN, SealedList { list, blocks: Vec::new(), requirements: Vec::new(), legs })].into()
+    }
+
+    #[test]
+    fn a_bundle_whose_list_was_never_sealed_was_handed_to_nobody() {
+        let leg = LegRun { chain: CHAIN, block: 0, number: 1, relay: false, txs: Vec::new(), messages: Vec::new() };
+        let run = BundleRun { legs: vec![leg], ..BundleRun::default() };
+        let placed = Placed { hash: HASH, bundle: Arc::default(), run };
+        assert!(was_handed_out(&placed, &sealed(vec![ListedTx { block: 0, position: 0, hash: HASH }])));
+        assert!(!was_handed_out(&placed, &sealed(Vec::new())), "all of it was left out");
+        assert!(!was_handed_out(&placed, &BTreeMap::new()), "a list that could not be sealed");
+    }
 }
