@@ -10,8 +10,9 @@ use crate::{Attempt, BundleRun, Candidate, Simulated};
 
 /// Which transactions of an inclusion list the finished blocks of a slot leave out without an excuse, in the order of the list.
 ///
-/// A transaction that is in none of the blocks is excused when it is invalid after the last of them, however much room there
-/// were, or when no block has room for it at its end. One that would revert is not excused: it pays for its gas.
+/// A transaction that is in none of the blocks is demanded of a block that has room for it at its end, if it is valid after the
+/// last block too, by that block's base fee: what later blocks of the slot do to the base fee is no excuse. One that would
+/// revert is not excused: it pays for its gas.
 ///
 /// # Errors
 /// When the state or the EVM is broken, or a value has to be fetched first.
@@ -21,15 +22,14 @@ pub fn missing_inclusions(blocks: &[LaneBlock], inclusion: &[Arc<SignedTx>]) -> 
         inclusion.iter().filter(|tx| !listed.contains(&tx.hash())).map(|tx| BlockTx::Signed(Arc::clone(tx))).collect();
     let mut missing = Vec::new();
     let Some(last) = blocks.last().filter(|_| !absent.is_empty()) else { return Ok(missing) };
-    // An empty block on what the last one leaves behind: nothing is invalid there for want of room.
-    let mut after = PendingBlock::open_after(last.block.context().clone(), &last.block)?;
-    let mut ends: Vec<PendingBlock> = blocks.iter().map(|block| block.block.clone()).collect();
+    let mut ends = Vec::with_capacity(blocks.len());
+    for block in blocks {
+        // An empty block on what the last one leaves behind: nothing is invalid there for want of room.
+        ends.push((block.block.clone(), PendingBlock::open_after(block.block.context().clone(), &last.block)?));
+    }
     for tx in absent {
-        if !fits(&mut after, &tx)? {
-            continue;
-        }
-        for end in &mut ends {
-            if fits(end, &tx)? {
+        for (end, after) in &mut ends {
+            if fits(after, &tx)? && fits(end, &tx)? {
                 missing.push(tx.hash());
                 break;
             }

@@ -36,6 +36,8 @@ use crate::{
 const MAX_FETCHES: usize = 64;
 /// How many bundles may have their state fetched ahead at a time.
 const MAX_PREFETCHES: usize = 64;
+/// How many bundles are ended at a time: a part of what the store's queue takes.
+const ENDS_AT_ONCE: usize = 512;
 
 /// A rollup that the builder serves.
 #[derive(Clone, Debug)]
@@ -317,19 +319,20 @@ impl Intake {
     pub async fn cancel(&self, signer: Address, hash: Option<B256>, uuid: Option<&str>) -> Result<bool, ErrorObjectOwned> {
         let refused = |reason| from_rejection(&Rejection::new(Place::BUNDLE, reason));
         let found = {
-            let pool = self.pool.read();
-            match (hash, uuid) {
+            // Looked at and taken out in one go: it may be about to be handed out.
+            let mut pool = self.pool.write();
+            let found = match (hash, uuid) {
                 (_, Some(uuid)) => pool.cancellable(signer, &uuid.to_ascii_lowercase()).map_err(refused)?,
                 (Some(hash), None) => match pool.get(hash).filter(|entry| entry.bundle.signer == Some(signer)) {
                     Some(entry) if entry.frozen => return Err(refused(Reason::TooLate("proposed"))),
                     entry => entry.map(|entry| entry.hash),
                 },
                 (None, None) => None,
-            }
+            };
+            found.and_then(|hash| pool.remove(hash)).map(|entry| entry.hash)
         };
         let Some(hash) = found else { return Ok(false) };
         let why = Rejection::new(Place::BUNDLE, Reason::Cancelled);
-        self.pool.write().remove(hash);
         self.finish(hash, BundleState::Cancelled, None, Some(&why)).await;
         Ok(true)
     }
@@ -354,6 +357,17 @@ impl Intake {
         batch.extend(kept.forgotten.into_iter().map(|hash| Op::delete(Table::Bundles, hash.to_vec())));
         if let Err(error) = self.store.write(batch).await {
             tracing::error!(%hash, %error, "the end of a bundle is not on disk");
+        }
+    }
+
+    /// Ends bundles in a slot, many at a time: each end waits for the disk, and together they wait but once.
+    pub(crate) async fn finish_all(&self, ends: Vec<(B256, BundleState, Option<Rejection>)>, slot: u64) {
+        for some in ends.chunks(ENDS_AT_ONCE) {
+            let mut ending = Vec::with_capacity(some.len());
+            for (hash, state, why) in some {
+                ending.push(self.finish(*hash, *state, Some(slot), why.as_ref()));
+            }
+            futures_util::future::join_all(ending).await;
         }
     }
 
@@ -408,10 +422,9 @@ impl Intake {
     /// Ends every bundle whose bounds have passed when a slot is about to be built.
     pub async fn expire(&self, slot: u64) {
         let expired: Vec<Entry> = self.pool.write().expire(&self.heads(), now_ms() / 1000);
-        for entry in expired {
-            let why = Rejection::new(Place::BUNDLE, Reason::Expired);
-            self.finish(entry.hash, BundleState::Expired, Some(slot), Some(&why)).await;
-        }
+        let why = || Some(Rejection::new(Place::BUNDLE, Reason::Expired));
+        let ends = expired.iter().map(|entry| (entry.hash, BundleState::Expired, why())).collect();
+        self.finish_all(ends, slot).await;
     }
 
     /// Names what a bundle is, for reports.

@@ -57,16 +57,17 @@ pub(crate) enum Standing {
     Gone,
 }
 
-/// Compares where transactions are with where they were. One that succeeded and is now in a block where it fails counts as gone
+/// Compares where transactions are with where they were. One of `succeeded`, those that succeeded when the bundle landed, that is
+/// now in a block where it fails counts as gone
 /// from its rollup: the bundle that landed was one in which it succeeded.
-pub(crate) fn compare(before: &[LegStatus], now: &[LegStatus]) -> Standing {
+pub(crate) fn compare(before: &[LegStatus], now: &[LegStatus], succeeded: &BTreeSet<B256>) -> Standing {
     let mut lost = BTreeSet::new();
     let (mut found, mut total) = (0, 0);
     for (was, is) in before.iter().zip(now) {
-        for (was, tx) in was.transactions.iter().zip(&is.transactions) {
+        for tx in is.transactions.iter().take(was.transactions.len()) {
             total += 1;
             found += usize::from(tx.block_number.is_some());
-            let broken = was.success == Some(true) && tx.success == Some(false);
+            let broken = tx.success == Some(false) && succeeded.contains(&tx.transaction_hash);
             if tx.block_number.is_none() || broken {
                 lost.insert(is.chain_id.to::<ChainId>());
             }
@@ -85,6 +86,8 @@ struct Watched {
     landed: LandedBundle,
     /// Where it stands in the order of landing.
     order: u64,
+    /// The transactions that succeeded when it landed. A later look does not change what landing meant.
+    succeeded: Arc<BTreeSet<B256>>,
     /// The newest block of each rollup that it was ever seen in.
     blocks: BTreeMap<ChainId, u64>,
     /// Whether some of it is gone: then it is looked for at every head.
@@ -128,7 +131,10 @@ impl LandedBundles {
             // Of what was gone before a restart it is not known any more where it was.
             blocks.entry(leg.chain_id.to::<ChainId>()).or_default();
         }
-        self.bundles.insert(hash, Watched { landed, order, blocks, broken, busy: false, doubted: false });
+        let all = landed.legs.iter().flat_map(|leg| &leg.transactions);
+        let succeeded = all.filter(|tx| tx.success == Some(true)).map(|tx| tx.transaction_hash).collect();
+        let succeeded = Arc::new(succeeded);
+        self.bundles.insert(hash, Watched { landed, order, succeeded, blocks, broken, busy: false, doubted: false });
         let mut forgotten = Vec::new();
         while self.bundles.len() > MAX_LANDED {
             let Some(oldest) = self.by_order.first_key_value().map(|(_, hash)| *hash) else { break };
@@ -157,6 +163,11 @@ impl LandedBundles {
     /// A bundle that is looked after.
     pub(crate) fn get(&self, hash: B256) -> Option<&LandedBundle> {
         self.bundles.get(&hash).map(|watched| &watched.landed)
+    }
+
+    /// Which of a bundle's transactions succeeded when it landed.
+    pub(crate) fn succeeded(&self, hash: B256) -> Arc<BTreeSet<B256>> {
+        self.bundles.get(&hash).map(|watched| Arc::clone(&watched.succeeded)).unwrap_or_default()
     }
 
     /// Whether a bundle is looked after.
@@ -209,7 +220,8 @@ impl LandedBundles {
     }
 
     /// What has to be looked for now that something happened on a rollup: suspects, what is gone in part, and what has become
-    /// safe, one last time. None of it is due again before it is released or removed.
+    /// safe, one last time. None of it is due again before it is released or removed. In the order of admission, because a later
+    /// bundle may need an earlier one.
     pub(crate) fn due(&mut self, chain: ChainId, finality: &Finality) -> Vec<B256> {
         let mut due = Vec::new();
         for (hash, watched) in &mut self.bundles {
@@ -218,9 +230,11 @@ impl LandedBundles {
             }
             if watched.broken || self.suspects.contains(hash) || finality.reaches(&watched.blocks) {
                 watched.busy = true;
-                due.push(*hash);
+                due.push((watched.landed.sequence, *hash));
             }
         }
+        due.sort_unstable();
+        let due: Vec<B256> = due.into_iter().map(|(_, hash)| hash).collect();
         for hash in &due {
             self.suspects.remove(hash);
         }
@@ -337,15 +351,17 @@ mod tests {
     #[test]
     fn a_second_look_tells_what_is_gone_from_where() {
         let before = [leg(A, vec![tx(1, Some(10))]), leg(B, vec![tx(2, Some(20)), tx(3, Some(20))])];
-        assert_eq!(compare(&before, &before), Standing::Same);
+        let all = before.iter().flat_map(|leg: &LegStatus| &leg.transactions);
+        let done: BTreeSet<B256> = all.map(|tx| tx.transaction_hash).collect();
+        assert_eq!(compare(&before, &before, &done), Standing::Same);
         let moved = [leg(A, vec![tx(1, Some(11))]), before[1].clone()];
-        assert_eq!(compare(&before, &moved), Standing::Moved);
+        assert_eq!(compare(&before, &moved, &done), Standing::Moved);
         let in_part = [before[0].clone(), leg(B, vec![tx(2, Some(20)), tx(3, None)])];
-        assert_eq!(compare(&before, &in_part), Standing::Part(vec![B]));
+        assert_eq!(compare(&before, &in_part, &done), Standing::Part(vec![B]));
         let gone = [leg(A, vec![tx(1, None)]), leg(B, vec![tx(2, None), tx(3, None)])];
-        assert_eq!(compare(&before, &gone), Standing::Gone);
+        assert_eq!(compare(&before, &gone, &done), Standing::Gone);
         let fails = LandedTx { success: Some(false), ..tx(1, Some(11)) };
-        assert_eq!(compare(&before, &[leg(A, vec![fails]), before[1].clone()]), Standing::Part(vec![A]));
+        assert_eq!(compare(&before, &[leg(A, vec![fails]), before[1].clone()], &done), Standing::Part(vec![A]));
     }
 
     #[test]

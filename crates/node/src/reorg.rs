@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use alloy_primitives::{B256, U64};
-use lockstep_primitives::{BundleState, ChainId, Place, Reason, Rejection};
+use lockstep_primitives::{BundleState, ChainId, Place, Reason, Rejection, Validity};
 use lockstep_provider::{NodeError, Reorg, RollupNode};
 use lockstep_rpc::wire::{LandedTx, LegStatus};
 use lockstep_simulation::ParentBlock;
@@ -127,7 +127,8 @@ impl Intake {
         if self.landed.lock().doubts(hash, &found) {
             return self.put_off(hash, "a node answers with a block that was dropped");
         }
-        match compare(&landed.legs, &found) {
+        let succeeded = self.landed.lock().succeeded(hash);
+        match compare(&landed.legs, &found, &succeeded) {
             Standing::Same => {}
             Standing::Moved => self.moved(hash, &found).await,
             Standing::Part(lost) => self.lost_in_part(hash, &landed.legs, &found, lost).await,
@@ -181,6 +182,14 @@ impl Intake {
         let why = Rejection::new(Place::BUNDLE, Reason::Reorged);
         self.tracker().step(hash, BundleState::Reorged, None, Some(&why), now_ms());
         self.tracker().set_legs(hash, &gone);
+        // What it waits for may come back as well: until the loss is final it is tried again.
+        if let Err(rejection) = &valid
+            && rejection.reason.validity() == Validity::Later
+            && !self.landed.lock().is_safe(hash, &self.finality())
+        {
+            self.tracker().set_obstacle(hash, Some(rejection));
+            return self.put_off(hash, &rejection.to_string());
+        }
         let back = match valid {
             Ok(()) => self.pend_again(hash, &landed).await,
             Err(rejection) => Err(rejection),

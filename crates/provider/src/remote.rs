@@ -174,6 +174,18 @@ impl RemoteNode {
         })
     }
 
+    /// A block by its hash.
+    async fn block(&self, hash: B256) -> Result<BlockAnswer, NodeError> {
+        let chain = self.chain.chain;
+        let block: Option<BlockAnswer> = self.chain.rpc.ask("eth_getBlockByHash", json!([hash, false])).await?;
+        let block = block.ok_or(NodeError::UnknownBlock { chain, hash })?;
+        if block.hash != hash {
+            let cause = format!("asked for block {hash}, it answers {}", block.hash);
+            return Err(NodeError::WrongBlock { chain, cause });
+        }
+        Ok(block)
+    }
+
     async fn pin(&self, block: B256) -> Result<Arc<PinnedState>, NodeError> {
         let known = self.states.lock().get(block);
         if let Some(state) = known {
@@ -183,8 +195,7 @@ impl RemoteNode {
         let (number, parent) = match cache.find(block) {
             Some(followed) => (followed.head.number, followed.parent),
             None => {
-                let answer: Option<BlockAnswer> = self.chain.rpc.ask("eth_getBlockByHash", json!([block, false])).await?;
-                let header = answer.ok_or(NodeError::UnknownBlock { chain: self.chain.chain, hash: block })?;
+                let header = self.block(block).await?;
                 (header.number(), header.parent_hash)
             }
         };
@@ -264,7 +275,8 @@ impl RollupNode for RemoteNode {
 
     async fn blocks_between(&self, from: u64, until: u64) -> Result<Vec<PublishedBlock>, NodeError> {
         let mut blocks = Vec::new();
-        let mut next: Option<BlockAnswer> = self.chain.rpc.ask("eth_getBlockByNumber", json!(["latest", false])).await?;
+        let head: Option<BlockAnswer> = self.chain.rpc.ask("eth_getBlockByNumber", json!(["latest", false])).await?;
+        let mut next = Some(head.ok_or_else(|| self.chain.rpc.unusable("it has no block at all".into()))?);
         // From parent to parent, so that a reorg in between cannot mix two chains.
         for _ in 0..self.chain.limits.max_blocks {
             let Some(block) = next.filter(|block| block.timestamp() >= from) else {
@@ -275,7 +287,8 @@ impl RollupNode for RemoteNode {
             if block.timestamp() < until {
                 blocks.push(block.into_published());
             }
-            next = if number == 0 { None } else { self.chain.rpc.ask("eth_getBlockByHash", json!([parent, false])).await? };
+            // A parent that is gone is an error: the slot may have had more blocks.
+            next = if number == 0 { None } else { Some(self.block(parent).await?) };
         }
         Err(self
             .chain

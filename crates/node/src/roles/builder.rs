@@ -6,7 +6,10 @@ mod record;
 mod report;
 mod view;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use alloy_primitives::{Address, B256, I256, U64, U256};
 use jsonrpsee::http_client::HttpClient;
@@ -42,6 +45,8 @@ pub(crate) use view::blocking_with_state;
 const MAX_REPORTS: usize = 256;
 /// How often the allocation is asked for once bidding has ended.
 const POLL_MS: u64 = 15;
+/// How many bundles are looked for on their chains at a time.
+const LOOKS_AT_ONCE: usize = 64;
 
 /// What a builder is configured with.
 #[derive(Clone, Debug)]
@@ -243,21 +248,20 @@ impl BuilderRole {
 
     /// Notes what each simulation says, and ends bundles that can never be valid.
     async fn judge(&self, simulated: &[Simulated], slot: SlotNumber) {
+        let landed = self.landed_elsewhere(simulated).await;
+        let mut ended = Vec::new();
         for entry in simulated {
             let hash = entry.candidate.hash;
             let tracker = self.intake.tracker();
             match &entry.attempt.blocked {
-                // Of what only the public flow brought nobody asks whether it landed, and there is too much of it to look.
-                Some(_) if !self.intake.is_by_flow(hash) && self.landed_elsewhere(hash, &entry.candidate.bundle).await => {
-                    self.intake.finish(hash, BundleState::Landed, Some(slot), None).await;
-                }
+                Some(_) if landed.contains(&hash) => ended.push((hash, BundleState::Landed, None)),
                 // What kept it from landing before is more worth knowing than that its time is over.
                 Some(why) if matches!(why.reason, Reason::PastBlock { .. } | Reason::PastTimestamp { .. }) => {
-                    self.intake.finish(hash, BundleState::Expired, Some(slot), Some(why)).await;
+                    ended.push((hash, BundleState::Expired, Some(why.clone())));
                 }
                 Some(why) if why.reason.validity() == Validity::Never => {
                     tracker.set_obstacle(hash, Some(why));
-                    self.intake.finish(hash, BundleState::Dropped, Some(slot), Some(why)).await;
+                    ended.push((hash, BundleState::Dropped, Some(why.clone())));
                 }
                 blocked => {
                     if tracker.own(hash).is_some_and(|(state, ..)| state == BundleState::Received) {
@@ -268,17 +272,37 @@ impl BuilderRole {
                 }
             }
         }
+        self.intake.finish_all(ended, slot).await;
     }
 
-    /// Whether every transaction of a bundle without relays is on its chain already, by somebody else's list. Notes where they
-    /// are when they are.
-    async fn landed_elsewhere(&self, hash: B256, bundle: &Bundle) -> bool {
+    /// Which of the blocked bundles are on their chains already, by somebody else's list.
+    async fn landed_elsewhere(&self, simulated: &[Simulated]) -> BTreeSet<B256> {
+        let blocked = simulated.iter().filter(|entry| {
+            let blocked = entry.attempt.blocked.as_ref();
+            // Of what only the public flow brought nobody asks whether it landed, and there is too much of it to look.
+            blocked.is_some_and(|why| may_have_landed(&why.reason)) && !self.intake.is_by_flow(entry.candidate.hash)
+        });
+        let blocked: Vec<&Simulated> = blocked.collect();
+        let mut landed = BTreeSet::new();
+        for some in blocked.chunks(LOOKS_AT_ONCE) {
+            let mut looks = Vec::with_capacity(some.len());
+            for entry in some {
+                looks.push(self.has_landed(entry.candidate.hash, &entry.candidate.bundle));
+            }
+            let found = futures_util::future::join_all(looks).await;
+            landed.extend(some.iter().zip(found).filter(|(_, found)| *found).map(|(entry, _)| entry.candidate.hash));
+        }
+        landed
+    }
+
+    /// Whether every transaction of a bundle without relays is on its chain. Notes where they are when they are.
+    async fn has_landed(&self, hash: B256, bundle: &Bundle) -> bool {
+        if bundle.legs.iter().any(|leg| leg.txs().is_empty()) {
+            return false;
+        }
         let mut legs = Vec::with_capacity(bundle.legs.len());
         for leg in &bundle.legs {
             let Some(served) = self.intake.rollups().get(&leg.chain()) else { return false };
-            if leg.txs().is_empty() {
-                return false;
-            }
             let mut transactions = Vec::with_capacity(leg.txs().len());
             for tx in leg.txs() {
                 let Ok(Some(landed)) = served.node.landed(tx.tx.hash()).await else { return false };
@@ -350,11 +374,29 @@ impl BuilderRole {
     }
 
     /// The draft for what was won: one that is there already, or one built for the union of several packages.
-    async fn draft_for(&self, built: &Built, rollups: &RollupSet) -> Result<Draft, String> {
-        if let Some(draft) = built.drafts.iter().find(|draft| draft.rollups == *rollups) {
+    ///
+    /// It is of these bundles: everything that was simulated, or what of it is still there.
+    async fn draft_for(&self, built: &Built, simulated: &Arc<Vec<Simulated>>, rollups: &RollupSet) -> Result<Draft, String> {
+        let everything = Arc::ptr_eq(simulated, &built.simulated);
+        if let Some(draft) = built.drafts.iter().find(|draft| everything && draft.rollups == *rollups) {
             return Ok(draft.clone());
         }
-        let (simulated, rollups) = (Arc::clone(&built.simulated), rollups.clone());
+        let (simulated, rollups) = (Arc::clone(simulated), rollups.clone());
         blocking_with_state(&self.intake, Arc::clone(&built.view), move |view| build(view, &simulated, &rollups)).await
     }
+}
+
+/// Whether a bundle that this blocks may be on its chains. Where a transaction got further than its nonce, or the bundle has no
+/// block yet, it is not: what landed has used its nonces up.
+const fn may_have_landed(reason: &Reason) -> bool {
+    !matches!(
+        reason,
+        Reason::NonceTooHigh { .. }
+            | Reason::InsufficientFunds { .. }
+            | Reason::Reverted { .. }
+            | Reason::Halted(_)
+            | Reason::RequirementNotMet { .. }
+            | Reason::NotYet(_)
+            | Reason::NoBlockInSlot
+    )
 }

@@ -7,10 +7,10 @@ mod own;
 mod rpc;
 mod rules;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use alloy_primitives::Address;
-use jsonrpsee::{http_client::HttpClient, types::ErrorObjectOwned};
+use jsonrpsee::{core::ClientError, http_client::HttpClient, types::ErrorObjectOwned};
 use lockstep_delivery::{
     Decision, DecisionKey, Prepare, SequencerEffect, SequencerEvent, SequencerPhase, SequencerSlot, SequencerTerms, Vote,
     VoteRefusal, Which, proposer_of_attempt,
@@ -18,6 +18,7 @@ use lockstep_delivery::{
 use lockstep_primitives::{Allocation, ChainId, Registration, SignedTx, SlotNumber, recover};
 use lockstep_provider::{NodeError, RollupNode};
 use lockstep_rpc::{
+    RpcError,
     api::{DecisionApiClient, MarketApiClient},
     invalid_params, not_found, unavailable,
     wire::{DecisionWire, PrepareWire, RegistrationWire, VoteWire},
@@ -42,6 +43,10 @@ use crate::{
 
 /// How often a sequencer looks at the record while it waits for it.
 const TICK_MS: u64 = 25;
+/// By how much the clock of the record's keeper may be behind before a record that takes no abort counts as unreadable.
+const MAX_SKEW_MS: u64 = 500;
+/// How often the node is asked for its head after a restart with a vote in hand.
+const RESTORE_MS: u64 = 500;
 /// Slots whose votes stay on disk.
 const MAX_KEPT: u64 = 10_000;
 /// Slots that are kept in memory after they are published.
@@ -78,6 +83,8 @@ struct Running {
     machine: SequencerSlot,
     /// The rollup as the prepare in hand found it.
     rollup: Option<Arc<SlotRollup>>,
+    /// What the record was found to say before it was time to publish.
+    decision: Option<Decision>,
     /// How many blocks of the decided list are out.
     out: usize,
 }
@@ -160,7 +167,7 @@ impl SequencerRole {
             match SequencerSlot::restore(terms, prepare, vote, None) {
                 Ok(machine) => {
                     tracing::info!(chain = self.chain(), slot, "a vote from before the restart is taken up");
-                    let running = Running { machine, rollup: None, out: 0 };
+                    let running = Running { machine, rollup: None, decision: None, out: 0 };
                     self.slots.lock().insert(slot, Arc::new(Mutex::new(running)));
                 }
                 Err(error) => tracing::error!(%error, "a stored vote cannot be taken up"),
@@ -175,9 +182,19 @@ impl SequencerRole {
         let unfinished: Vec<(SlotNumber, Arc<Mutex<Running>>)> =
             self.slots.lock().iter().map(|(slot, running)| (*slot, Arc::clone(running))).collect();
         for (slot, running) in unfinished {
-            // Where the head has moved on, the list is on the chain already, or can no longer be.
+            // Where the head has moved on, the list is on the chain already, or can no longer be. A node that is not up yet says
+            // neither, and a yes binds.
             let parent = running.lock().await.machine.prepare().map(|prepare| prepare.parent_hash);
-            if self.node.head().await.is_ok_and(|head| Some(head.hash) == parent) {
+            let head = loop {
+                match self.node.head().await {
+                    Ok(head) => break head,
+                    Err(error) => {
+                        tracing::warn!(chain = self.chain(), slot, %error, "a vote from before the restart waits for the node");
+                        sleep_until(now_ms() + RESTORE_MS).await;
+                    }
+                }
+            };
+            if Some(head.hash) == parent {
                 self.publish_slot(&running, slot).await;
             } else {
                 self.slots.lock().remove(&slot);
@@ -187,12 +204,20 @@ impl SequencerRole {
         loop {
             // The slot's machine has to be there before the first prepare comes.
             sleep_until(self.settings.timings.build_ms(slot)).await;
-            if let Some(first) = self.timestamps(slot).await.first() {
-                let running = self.running(slot, *first);
-                sleep_until(self.publish_ms(*first)).await;
+            let running = match self.first_timestamp(slot).await {
+                Some(first) => {
+                    let running = self.running(slot, first);
+                    sleep_until(self.publish_ms(first)).await;
+                    Some(running)
+                }
+                None => {
+                    sleep_until(clock.start_ms(slot)).await;
+                    // The chain may have changed, and a vote been given: a yes binds.
+                    self.slots.lock().get(&slot).cloned()
+                }
+            };
+            if let Some(running) = running {
                 self.publish_slot(&running, slot).await;
-            } else {
-                sleep_until(clock.start_ms(slot)).await;
             }
             slot += 1;
         }
@@ -215,13 +240,30 @@ impl SequencerRole {
         }
     }
 
-    async fn timestamps(&self, slot: SlotNumber) -> Vec<u64> {
-        match self.node.head().await {
-            Ok(head) => self.settings.timings.clock.block_timestamps(slot, self.settings.registration.block_time, head.timestamp),
-            Err(error) => {
-                tracing::warn!(chain = self.chain(), slot, %error, "no head");
-                Vec::new()
+    /// The timestamps of the slot's blocks, in seconds.
+    async fn timestamps(&self, slot: SlotNumber) -> Result<Vec<u64>, NodeError> {
+        let head = self.node.head().await?;
+        Ok(self.settings.timings.clock.block_timestamps(slot, self.settings.registration.block_time, head.timestamp))
+    }
+
+    /// The timestamp of the slot's first block, in seconds; `None` when it has none. A node that does not answer is asked until
+    /// the slot is over: should it answer whoever asks for a vote meanwhile, somebody has to publish what is voted for.
+    async fn first_timestamp(&self, slot: SlotNumber) -> Option<u64> {
+        let mut told = false;
+        loop {
+            match self.timestamps(slot).await {
+                Ok(timestamps) => return timestamps.first().copied(),
+                Err(error) => {
+                    if !told {
+                        tracing::warn!(chain = self.chain(), slot, %error, "no head");
+                    }
+                    told = true;
+                }
             }
+            if now_ms() > self.settings.timings.clock.end_ms(slot) {
+                return None;
+            }
+            sleep_until(now_ms() + TICK_MS).await;
         }
     }
 
@@ -240,11 +282,9 @@ impl SequencerRole {
             holds: self.settings.registration.holds,
             t_publish_ms: self.publish_ms(first_timestamp),
         };
-        let running = Arc::clone(
-            slots
-                .entry(slot)
-                .or_insert_with(|| Arc::new(Mutex::new(Running { machine: SequencerSlot::new(terms), rollup: None, out: 0 }))),
-        );
+        let running = Arc::clone(slots.entry(slot).or_insert_with(|| {
+            Arc::new(Mutex::new(Running { machine: SequencerSlot::new(terms), rollup: None, decision: None, out: 0 }))
+        }));
         while slots.len() > MAX_SLOTS {
             slots.pop_first();
         }
@@ -300,7 +340,14 @@ impl SequencerRole {
                         }
                     }
                     SequencerEffect::SendVote(vote) => votes.push(vote),
-                    SequencerEffect::ReadDecision(key) => events.push_back(self.read_decision(key).await),
+                    SequencerEffect::ReadDecision(key) => {
+                        // The record is written once, so what was read of it stays true.
+                        let known = running.decision.clone().filter(|decision| decision.key() == key);
+                        events.push_back(match known {
+                            Some(decision) => SequencerEvent::DecisionRead(Some(decision)),
+                            None => self.read_decision(key).await,
+                        });
+                    }
                     SequencerEffect::RecordAbort(key) => events.push_back(self.record_abort(key).await),
                     SequencerEffect::Publish(which) => {
                         if self.publish(running, which).await {
@@ -320,8 +367,18 @@ impl SequencerRole {
         votes
     }
 
-    /// Executes both lists of a prepare on the rollup's own state.
+    /// Executes both lists of a prepare, for as long as a vote on them can count: whoever executes holds the slot, and its block
+    /// has to come in time whatever the lists are.
     async fn execute(&self, running: &mut Running, prepare: &Prepare) -> Result<(), VoteRefusal> {
+        let left = Duration::from_millis(prepare.t_decide_ms.saturating_sub(now_ms()));
+        tokio::time::timeout(left, self.execute_lists(running, prepare)).await.unwrap_or_else(|_| {
+            let text = "the lists were not executed before t_decide".to_owned();
+            Err(VoteRefusal { code: "execution_too_slow".to_owned(), block: None, position: None, text })
+        })
+    }
+
+    /// Executes both lists of a prepare on the rollup's own state.
+    async fn execute_lists(&self, running: &mut Running, prepare: &Prepare) -> Result<(), VoteRefusal> {
         let refuse = |code: &str, text: String| VoteRefusal { code: code.to_owned(), block: None, position: None, text };
         let proposer = prepare.beneficiary.unwrap_or_default();
         let rollup =
@@ -389,6 +446,12 @@ impl SequencerRole {
         let abort = DecisionWire::new(&Decision::timed_out(key), Default::default());
         match self.market.record(abort).await {
             Ok(decision) => self.decision_event(decision).await,
+            // Its keeper answers: by its clock it is not t_decide yet, and a commit may still come.
+            Err(ClientError::Call(error))
+                if is_too_early(&error) && now_ms() < self.settings.timings.decide_ms(key.slot).saturating_add(MAX_SKEW_MS) =>
+            {
+                SequencerEvent::DecisionRead(None)
+            }
             Err(_) => SequencerEvent::DecisionUnreadable,
         }
     }
@@ -429,27 +492,40 @@ impl SequencerRole {
     /// Publishes what was decided. When that has become impossible, the rollup's own list keeps the chain alive; for a list
     /// with cross-rollup bundles this is a breach, and is reported as one.
     async fn publish(&self, running: &mut Running, which: Which) -> bool {
-        let error = match self.try_publish(running, which).await {
-            Ok(()) => return true,
-            Err(error) => error,
-        };
+        let Err(mut error) = self.try_publish(running, which, false).await else { return true };
         tracing::error!(chain = self.chain(), ?which, %error, "the list could not be published");
-        let impossible = matches!(error, NodeError::OtherParent { .. } | NodeError::List { .. });
-        if which == Which::Own || running.out > 0 || !impossible {
-            return false;
+        if which != Which::Own {
+            // What a node made otherwise it may make right yet, but not for ever: the slots after this one wait.
+            let over = now_ms() > self.settings.timings.clock.end_ms(running.machine.terms().slot);
+            let impossible = match &error {
+                NodeError::OtherParent { .. } | NodeError::List { .. } => true,
+                NodeError::OtherBlock { .. } => over,
+                _ => false,
+            };
+            if !impossible {
+                return false;
+            }
+            metrics::counter!("lockstep_delivery_reports_total", "code" => "decided-list-impossible").increment(1);
+            error = match self.try_publish(running, Which::Own, false).await {
+                Ok(()) => return true,
+                Err(error) => error,
+            };
+            tracing::error!(chain = self.chain(), %error, "the default list could not be published");
         }
-        metrics::counter!("lockstep_delivery_reports_total", "code" => "decided-list-impossible").increment(1);
-        self.try_publish(running, Which::Own).await.is_ok()
+        // A transaction that the node does not take, however valid it is here, must not stop the chain.
+        matches!(error, NodeError::List { .. } | NodeError::OtherBlock { .. })
+            && self.try_publish(running, Which::Own, true).await.is_ok()
     }
 
-    async fn try_publish(&self, running: &mut Running, which: Which) -> Result<(), NodeError> {
+    /// Publishes the blocks of a list that are not out yet; of the own list, when it is `bare`, with nothing but what is forced.
+    async fn try_publish(&self, running: &mut Running, which: Which, bare: bool) -> Result<(), NodeError> {
         let prepare = running.machine.prepare();
         let (rollup, list) = match (which, prepare) {
             (Which::WithCross, Some(prepare)) => (self.prepared_rollup(running, prepare).await?, prepare.with_cross.list.clone()),
             (Which::WithoutCross, Some(prepare)) => {
                 (self.prepared_rollup(running, prepare).await?, prepare.without_cross.list.clone())
             }
-            _ => self.own_list(running.machine.terms().slot).await?,
+            _ => self.own_list(running.machine.terms().slot, bare).await?,
         };
         // The own list is made anew from the head, so what is out already is not in it.
         let done = if which == Which::Own { 0 } else { running.out };
@@ -470,10 +546,18 @@ impl SequencerRole {
             // After a restart: how much data was taken when the vote was given is not known any more, and the vote binds.
             None => {
                 let proposer = prepare.beneficiary.unwrap_or_default();
-                self.slot_rollup_within(prepare.slot, proposer, DataLimits::default()).await
+                let rollup = self.slot_rollup_within(prepare.slot, proposer, DataLimits::default()).await?;
+                let (head, parent) = (rollup.parent.hash, prepare.parent_hash);
+                if head == parent { Ok(rollup) } else { Err(NodeError::OtherParent { chain: self.chain(), head, parent }) }
             }
         }
     }
+}
+
+/// Whether the record's keeper refuses an abort because before t_decide it takes none but the proposer's.
+fn is_too_early(error: &ErrorObjectOwned) -> bool {
+    let data = error.data().and_then(|data| serde_json::from_str::<RpcError>(data.get()).ok());
+    data.is_some_and(|data| data.reason == "wrong_proposer")
 }
 
 const fn which_name(which: Which) -> &'static str {

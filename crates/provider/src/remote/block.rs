@@ -103,6 +103,8 @@ impl FullBlock {
         if context.excess_blob_gas.is_some() {
             context.excess_blob_gas = header.excess_blob_gas;
         }
+        // What is in the block was let in.
+        context.deposits_only = false;
         Ok(context)
     }
 
@@ -190,9 +192,11 @@ pub(crate) fn encode(tx: &Json) -> Result<Bytes, String> {
 mod tests {
     use alloy_consensus::{SignableTransaction, TxEip1559};
     use alloy_primitives::Signature;
+    use lockstep_simulation::{OpFork, Rules};
     use serde_json::json;
 
     use super::*;
+    use crate::remote::dev;
 
     fn payment() -> TxEnvelope {
         let tx = TxEip1559 { chain_id: 901, gas_limit: 21_000, max_fee_per_gas: 7, value: U256::from(5), ..TxEip1559::default() };
@@ -265,6 +269,19 @@ mod tests {
         assert_eq!(block.check(hash), Ok(()));
         assert!(block.header().is_none());
         assert!(matches!(block.transactions(), Err(Unusable::Unknown(_))));
+    }
+
+    #[test]
+    fn a_block_that_activates_a_fork_may_hold_what_it_holds() {
+        let (answer, _) = told(|answer| {
+            answer["timestamp"] = json!("0x64");
+            answer["parentBeaconBlockRoot"] = json!(B256::ZERO);
+        });
+        let forks = ForkSchedule::OpStack(vec![(0, OpFork::Isthmus), (100, OpFork::Jovian)]);
+        let extra_data = dev::extra_data(Rules::OpStack(OpFork::Isthmus));
+        let parent = ParentBlock { number: 6, timestamp: 98, gas_limit: 30_000_000, extra_data, ..ParentBlock::default() };
+        let context = FullBlock::read(answer).unwrap().context(901, &forks, &parent).unwrap();
+        assert_eq!((context.rules, context.deposits_only), (Rules::OpStack(OpFork::Jovian), false));
     }
 
     #[test]

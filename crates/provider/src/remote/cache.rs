@@ -122,7 +122,8 @@ pub(super) struct WindowBlock {
 /// Which values a block may have changed, when its changes are not known.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Doubt<'a> {
-    /// Everything of these accounts, and nothing else.
+    /// Everything of these accounts, and of accounts that did not exist before the block: who tells of touched accounts may
+    /// leave those out that came into being, as geth's `prestateTracer` does.
     Accounts(&'a BTreeSet<Address>),
     /// Anything.
     Everything,
@@ -148,7 +149,8 @@ struct Evictions(Arc<Counters>);
 impl Lifecycle<StateKey, Value> for Evictions {
     type RequestState = ();
 
-    fn on_evict(&self, (): &mut (), _key: StateKey, _value: Value) {
+    /// Not `on_evict`, which is called for values that are replaced, too.
+    fn before_evict(&self, (): &mut (), _key: &StateKey, _value: &mut Value) {
         self.0.evict(1);
     }
 }
@@ -404,8 +406,8 @@ impl StateCache {
             window.entries.iter_mut().for_each(Entry::doubt);
         }
         match doubt {
-            Doubt::Accounts(accounts) => self.tip.retain(|key, _| match key {
-                StateKey::Account(address) | StateKey::Storage(address, _) => !accounts.contains(address),
+            Doubt::Accounts(accounts) => self.tip.retain(|key, value| match key {
+                StateKey::Account(address) | StateKey::Storage(address, _) => !accounts.contains(address) && is_something(value),
                 StateKey::Code(_) | StateKey::BlockHash(_) => true,
             }),
             Doubt::Everything => self.forget_state(),
@@ -448,7 +450,10 @@ impl StateCache {
         window.entries.push_back(entry);
         while window.entries.len() > self.max_blocks {
             let Some(oldest) = window.entries.pop_front() else { break };
-            // Every block that is left stands on it.
+            // Every block that is left stands on it, and on its parent, of which only it may have told.
+            if let Some(before) = oldest.block.head.number.checked_sub(1) {
+                self.tip.insert(StateKey::BlockHash(before), Value::BlockHash(oldest.block.parent));
+            }
             self.tip.insert(StateKey::BlockHash(oldest.block.head.number), Value::BlockHash(oldest.block.head.hash));
             // Nobody goes back behind the oldest block.
             if let Some(oldest) = window.entries.front_mut() {
@@ -477,6 +482,15 @@ impl StateCache {
     /// Forgets all accounts and slots. Code and the hashes of blocks before the window stay true.
     fn forget_state(&self) {
         self.tip.retain(|key, _| matches!(key, StateKey::Code(_) | StateKey::BlockHash(_)));
+    }
+}
+
+/// Whether a value can only be that of an account that exists.
+fn is_something(value: &Value) -> bool {
+    match value {
+        Value::Account(account) => account.is_some(),
+        Value::Slot(slot) => !slot.is_zero(),
+        Value::Code(_) | Value::BlockHash(_) => true,
     }
 }
 

@@ -233,6 +233,13 @@ impl Endpoints {
         }
     }
 
+    /// Whether an endpoint is left alone at this moment. One whose time is over may be asked, though it is degraded until it
+    /// answers.
+    pub(super) fn is_resting(&self, index: usize) -> bool {
+        let now = Instant::now();
+        self.get(index).is_some_and(|endpoint| endpoint.state.lock().resting.as_ref().is_some_and(|(until, _)| *until > now))
+    }
+
     /// Why an endpoint is left alone.
     pub(super) fn cause(&self, index: usize) -> Option<Box<NodeError>> {
         self.get(index)?.state.lock().resting.as_ref().map(|(_, cause)| cause.clone())

@@ -210,23 +210,23 @@ impl Follower {
     async fn look(&self, turn: &mut Turn) -> Result<ParentBlock, NodeError> {
         let AskedFrom { value: latest, endpoint } = latest(&self.rpc).await?;
         let tip = self.cache.newest().head;
-        if latest.hash != tip.hash && !(self.cache.find(latest.hash).is_some() && self.only_lags(endpoint, &tip).await?) {
-            self.go_to(turn, &latest).await?;
-        }
+        // An older block need not be one of the window: after a start the window is a single block.
+        let stays = latest.hash == tip.hash || (latest.number() < tip.number && self.only_lags(endpoint, &tip).await?);
+        let went = if stays { Ok(()) } else { self.go_to(turn, &latest).await };
+        // Told after a part of the way, too: blocks may be gone, and the cache has moved.
         let head = self.cache.newest().head;
         self.heads.tell(&head);
-        Ok(head)
+        went.map(|()| head)
     }
 
-    /// Whether an endpoint whose newest block is an ancestor of the tip is merely behind: another one still has the tip.
+    /// Whether an endpoint whose newest block is older than the tip is merely behind: another one still has the tip.
     async fn only_lags(&self, endpoint: usize, tip: &ParentBlock) -> Result<bool, NodeError> {
         let (mut others, mut asked) = (0, 0);
-        for (index, status) in self.rpc.endpoints().iter().enumerate() {
-            if index == endpoint {
-                continue;
-            }
+        for index in (0..self.rpc.endpoints().len()).filter(|index| *index != endpoint) {
             others += 1;
-            if status.degraded.is_some() {
+            // One that failed is asked as soon as it may be: as long as this one answers, nobody else would find out that the
+            // other is well again.
+            if self.rpc.is_resting(index) {
                 continue;
             }
             let params = json!([quantity(tip.number), false]);
@@ -327,7 +327,8 @@ impl Follower {
         let chain = self.rpc.chain();
         let AskedFrom { value, endpoint } = self.rpc.ask_from::<Option<Json>>("eth_getBlockByHash", json!([hash, true])).await?;
         let answer = value.ok_or(NodeError::UnknownBlock { chain, hash })?;
-        let block = FullBlock::read(answer).map_err(|cause| self.rpc.unusable(format!("eth_getBlockByHash: {cause}")))?;
+        // Blamed, so that another endpoint is asked: this one would be asked first again and again.
+        let block = FullBlock::read(answer).map_err(|cause| self.lie(endpoint, format!("eth_getBlockByHash: {cause}")))?;
         let checked = block.check(hash).and_then(|()| match block.answer.number() {
             told if told == number => Ok(()),
             told => Err(format!("block {hash} has the number {told}, and its child {}", number.saturating_add(1))),
@@ -457,7 +458,11 @@ impl Follower {
                 Ok(answer) => answer,
                 Err(cause) => return self.unproven(turn, &cause),
             };
-            if let Err(cause) = expected.check(state_root, &answer) {
+            let expected = expected.clone();
+            let checked = tokio::task::spawn_blocking(move || expected.check(state_root, &answer)).await;
+            // A thread of its own, because the library panics over nodes that no trie has.
+            let checked = checked.unwrap_or_else(|error| Err(format!("a proof that cannot be checked: {error}")));
+            if let Err(cause) = checked {
                 return Err(Stop::Fallback(Fallback::other("proof", cause)));
             }
             self.stats.lock().proofs += 1;

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fmt, mem,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     vec,
@@ -32,18 +32,36 @@ use crate::NodeError;
 pub(super) struct PinnedStates {
     max: usize,
     states: VecDeque<Arc<PinnedState>>,
+    /// Those that had to make room, as long as somebody still reads them: what their readers miss is noted in them and nowhere
+    /// else. No more than there are readers, and one.
+    still_read: Vec<Weak<PinnedState>>,
 }
 
 impl PinnedStates {
     pub(super) const fn new(max: usize) -> Self {
-        Self { max, states: VecDeque::new() }
+        Self { max, states: VecDeque::new(), still_read: Vec::new() }
     }
 
     pub(super) fn get(&mut self, block: B256) -> Option<Arc<PinnedState>> {
-        let position = self.states.iter().position(|state| state.block == block)?;
-        let state = self.states.remove(position)?;
-        self.states.push_back(Arc::clone(&state));
+        let state = match self.states.iter().position(|state| state.block == block) {
+            Some(position) => self.states.remove(position)?,
+            None => {
+                let is_it = |state: &Weak<PinnedState>| state.upgrade().is_some_and(|state| state.block == block);
+                let position = self.still_read.iter().position(is_it)?;
+                self.still_read.swap_remove(position).upgrade()?
+            }
+        };
+        self.push(Arc::clone(&state));
         Some(state)
+    }
+
+    fn push(&mut self, state: Arc<PinnedState>) {
+        while self.states.len() >= self.max.max(1) {
+            let Some(oldest) = self.states.pop_front() else { break };
+            self.still_read.retain(|state| state.strong_count() > 0);
+            self.still_read.push(Arc::downgrade(&oldest));
+        }
+        self.states.push_back(state);
     }
 
     /// Keeps a state, or finds that another caller has pinned the same block meanwhile: then theirs is the one, or their
@@ -52,10 +70,7 @@ impl PinnedStates {
         if let Some(known) = self.get(state.block) {
             return known;
         }
-        while self.states.len() >= self.max.max(1) {
-            self.states.pop_front();
-        }
-        self.states.push_back(Arc::clone(&state));
+        self.push(Arc::clone(&state));
         state
     }
 }
@@ -179,7 +194,8 @@ impl PinnedState {
     }
 
     async fn ask(&self, rpc: &Rpc, limits: &RemoteLimits, keys: &BTreeSet<StateKey>) -> Result<Vec<Fetched>, NodeError> {
-        let batches: Vec<Vec<Call>> = self.calls(keys).chunks(limits.batch.max(1)).map(<[Call]>::to_vec).collect();
+        let batch = limits.batch.max(1);
+        let batches = self.batches(keys, batch);
         let mut asked = Vec::with_capacity(batches.len());
         for batch in batches {
             let rpc = rpc.clone();
@@ -193,18 +209,22 @@ impl PinnedState {
             .map_err(|failure| state_failure(rpc, self.block, failure))?;
         let received: Vec<Result<Json, RpcFailure>> = received.into_iter().flatten().collect();
         let mut answers = Answers { rpc, block: self.block, answers: received.into_iter() };
-        if keys.iter().any(is_block_hash) {
-            let canonical: Option<BlockAnswer> = answers.read()?;
-            if canonical.is_none_or(|block| block.hash != self.block) {
-                return Err(NodeError::UnknownBlock { chain: rpc.chain(), hash: self.block });
-            }
-        }
         let mut fetched = Vec::with_capacity(keys.len());
-        for key in keys {
+        // Answers about block hashes so far.
+        let mut told = 0_usize;
+        for key in in_turn(keys) {
             match *key {
                 StateKey::Account(address) => fetched.push(answers.account(address)?),
                 StateKey::Storage(..) => fetched.push(Fetched { key: *key, value: Value::Slot(answers.read()?), code: None }),
                 StateKey::BlockHash(number) => {
+                    if told.is_multiple_of(batch) {
+                        told += 1;
+                        let canonical: Option<BlockAnswer> = answers.read()?;
+                        if canonical.is_none_or(|block| block.hash != self.block) {
+                            return Err(NodeError::UnknownBlock { chain: rpc.chain(), hash: self.block });
+                        }
+                    }
+                    told += 1;
                     let block: Option<BlockAnswer> = answers.read()?;
                     let block = block.ok_or_else(|| rpc.unusable(format!("it has no block {number}")))?;
                     fetched.push(Fetched { key: *key, value: Value::BlockHash(block.hash), code: None });
@@ -215,16 +235,14 @@ impl PinnedState {
         Ok(fetched)
     }
 
-    /// The calls that answer `keys`, in their order. State is asked for by block hash (EIP-1898), so that a reorg cannot mix
-    /// two states. Block hashes can only be asked for by number: the first call then checks that this block is still on the
-    /// chain, and with it its ancestors.
-    fn calls(&self, keys: &BTreeSet<StateKey>) -> Vec<Call> {
+    /// The calls that answer `keys`, in batches of at most `batch`. State is asked for by block hash (EIP-1898), so that a
+    /// reorg cannot mix two states. Block hashes can only be asked for by number: the first call of each of their batches
+    /// checks that this block is on the chain, and with it its ancestors. Batches go to whichever endpoint, so the check of
+    /// one says nothing about another.
+    fn batches(&self, keys: &BTreeSet<StateKey>, batch: usize) -> Vec<Vec<Call>> {
         let at = json!({ "blockHash": self.block });
-        let mut calls = Vec::with_capacity(keys.len());
-        if keys.iter().any(is_block_hash) {
-            calls.push(("eth_getBlockByNumber", json!([quantity(self.number), false])));
-        }
-        for key in keys {
+        let (mut calls, mut hashes) = (Vec::with_capacity(keys.len()), Vec::new());
+        for key in in_turn(keys) {
             match key {
                 StateKey::Account(address) => {
                     for method in ["eth_getBalance", "eth_getTransactionCount", "eth_getCode"] {
@@ -235,12 +253,15 @@ impl PinnedState {
                     calls.push(("eth_getStorageAt", json!([address, B256::from(*slot), at])));
                 }
                 StateKey::BlockHash(number) => {
-                    calls.push(("eth_getBlockByNumber", json!([quantity(*number), false])));
+                    if hashes.len().is_multiple_of(batch) {
+                        hashes.push(("eth_getBlockByNumber", json!([quantity(self.number), false])));
+                    }
+                    hashes.push(("eth_getBlockByNumber", json!([quantity(*number), false])));
                 }
                 StateKey::Code(_) => {}
             }
         }
-        calls
+        calls.chunks(batch).chain(hashes.chunks(batch)).map(<[Call]>::to_vec).collect()
     }
 
     fn fill(&self, rpc: &Rpc, fetched: Vec<Fetched>) {
@@ -341,6 +362,11 @@ impl Drop for Flight<'_> {
 
 const fn is_block_hash(key: &StateKey) -> bool {
     matches!(key, StateKey::BlockHash(_))
+}
+
+/// Keys in the order in which they are asked for: block hashes at the end.
+fn in_turn(keys: &BTreeSet<StateKey>) -> impl Iterator<Item = &StateKey> {
+    keys.iter().filter(|key| !is_block_hash(key)).chain(keys.iter().filter(|key| is_block_hash(key)))
 }
 
 impl StateView for PinnedState {

@@ -124,6 +124,11 @@ impl Rpc {
         self.shared.endpoints.status()
     }
 
+    /// Whether an endpoint is left alone at this moment.
+    pub(crate) fn is_resting(&self, endpoint: usize) -> bool {
+        self.shared.endpoints.is_resting(endpoint)
+    }
+
     /// The error that this node cannot be used.
     pub(crate) fn unusable(&self, cause: String) -> NodeError {
         NodeError::Unreachable { chain: self.shared.chain, cause }

@@ -19,8 +19,8 @@ use crate::{
 
 /// How often a chain is looked at.
 const POLL_MS: u64 = 40;
-/// How often one whose node does not answer is looked at once its lists are overdue.
-const LATE_POLL_MS: u64 = 1_000;
+/// How often while a node does not answer.
+const SILENT_POLL_MS: u64 = 250;
 /// How long after its slot a list may still appear before its bundles are given up, in slots.
 const GRACE_SLOTS: u64 = 2;
 
@@ -28,6 +28,18 @@ const GRACE_SLOTS: u64 = 2;
 pub(super) struct Watched {
     pub(super) delivered: Delivered,
     pub(super) parents: BTreeMap<ChainId, B256>,
+}
+
+/// What a look at a bundle's chains says.
+enum Look {
+    /// All of it is there.
+    Landed,
+    /// It is free again, or broken.
+    GivenUp,
+    /// Some of it is still to come.
+    Waiting,
+    /// The node of this rollup does not answer.
+    Silent(ChainId),
 }
 
 impl BuilderRole {
@@ -79,9 +91,35 @@ impl BuilderRole {
         let free: Vec<B256> = all.map(|placed| placed.hash).filter(|hash| !watching.contains(hash)).collect();
         self.intake.pool().write().set_frozen(free, false);
         let deadline = market.end_ms + GRACE_SLOTS * (market.end_ms - market.start_ms);
-        for (placed, sealed) in placed {
-            if self.confirm_bundle(placed, sealed, &watched.parents, slot, deadline).await {
-                value = value.checked_add(placed.run.value).unwrap_or(I256::MAX);
+        let mut open = placed;
+        while !open.is_empty() {
+            // One rollup whose node does not answer holds up none but its own bundles.
+            let mut silent: BTreeSet<ChainId> = BTreeSet::new();
+            let mut rest = Vec::new();
+            let mut looked_for = open.into_iter();
+            for (placed, sealed) in looked_for.by_ref() {
+                if placed.bundle.rollups().iter().any(|chain| silent.contains(chain)) {
+                    rest.push((placed, sealed));
+                    continue;
+                }
+                match self.confirm_bundle(placed, sealed, &watched.parents, slot, deadline).await {
+                    Look::Landed => value = value.checked_add(placed.run.value).unwrap_or(I256::MAX),
+                    Look::GivenUp => {}
+                    Look::Silent(chain) => {
+                        silent.insert(chain);
+                        rest.push((placed, sealed));
+                    }
+                    // While one is still to come there is no need to ask for the others.
+                    Look::Waiting => {
+                        rest.push((placed, sealed));
+                        break;
+                    }
+                }
+            }
+            rest.extend(looked_for);
+            open = rest;
+            if !open.is_empty() {
+                sleep_until(now_ms() + if silent.is_empty() { POLL_MS } else { SILENT_POLL_MS }).await;
             }
         }
         value
@@ -101,9 +139,9 @@ impl BuilderRole {
         }
     }
 
-    /// Waits until every transaction of a bundle is on its chain. Whether all of them are. Once the heads that its lists build
-    /// on have all been reorged there is nothing to wait for: it is free at once. While a node does not answer nothing is given
-    /// up: not knowing is not being absent.
+    /// Looks whether every transaction of a bundle is on its chain. Once the heads that its lists build on have all been reorged
+    /// there is nothing to wait for: it is free at once. While a node does not answer nothing is given up: not knowing is not
+    /// being absent.
     async fn confirm_bundle(
         &self,
         placed: &Placed,
@@ -111,54 +149,51 @@ impl BuilderRole {
         parents: &BTreeMap<ChainId, B256>,
         slot: SlotNumber,
         deadline: u64,
-    ) -> bool {
+    ) -> Look {
         let legs = legs_of(placed, sealed);
-        // A rollup without a known head counts as one that can still publish.
-        let heads: Vec<B256> = legs.iter().map(|(_, chain, _)| parents.get(chain).copied().unwrap_or_default()).collect();
         let expected: usize = legs.iter().map(|(_, _, hashes)| hashes.len()).sum();
-        loop {
-            let (mut landed, mut known) = (0, true);
-            for (leg, chain, hashes) in &legs {
-                let Some(found) = self.look(*chain, hashes).await else {
-                    known = false;
-                    continue;
-                };
-                landed += found.iter().filter(|tx| tx.block_number.is_some()).count();
-                self.intake.tracker().set_leg(placed.hash, *leg, found);
-            }
-            let tracker = self.intake.tracker();
-            if landed > 0 {
-                if tracker.own(placed.hash).is_some_and(|(state, ..)| state == BundleState::Pending) {
-                    // After an abort: the bundle is in the list without cross-rollup bundles.
-                    tracker.step(placed.hash, BundleState::Proposed, Some(slot), None, now_ms());
-                }
-                tracker.step(placed.hash, BundleState::Published, Some(slot), None, now_ms());
-            }
-            if landed == expected {
-                self.intake.finish(placed.hash, BundleState::Landed, Some(slot), None).await;
-                return true;
-            }
-            let late = now_ms() > deadline;
-            let impossible = landed == 0 && self.intake.all_dropped(heads.iter().copied());
-            if known && (late || impossible) {
-                if landed > 0 {
-                    let why = Rejection::new(Place::BUNDLE, Reason::Partial);
-                    tracing::error!(hash = %placed.hash, slot, landed, expected, "a bundle landed in part");
-                    self.intake.finish(placed.hash, BundleState::Breached, Some(slot), Some(&why)).await;
-                } else {
-                    let cause = if impossible {
-                        "a reorg took the blocks that the lists build on"
-                    } else {
-                        "the lists were not published"
-                    };
-                    let why = Rejection::new(Place::BUNDLE, Reason::DecisionAbort(cause.to_owned()));
-                    self.intake.pool().write().set_frozen([placed.hash], false);
-                    tracker.step(placed.hash, BundleState::Pending, Some(slot), Some(&why), now_ms());
-                }
-                return false;
-            }
-            sleep_until(now_ms() + if late { LATE_POLL_MS } else { POLL_MS }).await;
+        let (mut landed, mut silent) = (0, None);
+        for (leg, chain, hashes) in &legs {
+            let Some(found) = self.look(*chain, hashes).await else {
+                silent = Some(*chain);
+                continue;
+            };
+            landed += found.iter().filter(|tx| tx.block_number.is_some()).count();
+            self.intake.tracker().set_leg(placed.hash, *leg, found);
         }
+        let tracker = self.intake.tracker();
+        if landed > 0 {
+            if tracker.own(placed.hash).is_some_and(|(state, ..)| state == BundleState::Pending) {
+                // After an abort: the bundle is in the list without cross-rollup bundles.
+                tracker.step(placed.hash, BundleState::Proposed, Some(slot), None, now_ms());
+            }
+            tracker.step(placed.hash, BundleState::Published, Some(slot), None, now_ms());
+        }
+        if landed == expected {
+            self.intake.finish(placed.hash, BundleState::Landed, Some(slot), None).await;
+            return Look::Landed;
+        }
+        if let Some(chain) = silent {
+            return Look::Silent(chain);
+        }
+        // A rollup without a known head counts as one that can still publish.
+        let heads = legs.iter().map(|(_, chain, _)| parents.get(chain).copied().unwrap_or_default());
+        let impossible = landed == 0 && self.intake.all_dropped(heads);
+        if now_ms() <= deadline && !impossible {
+            return Look::Waiting;
+        }
+        if landed > 0 {
+            let why = Rejection::new(Place::BUNDLE, Reason::Partial);
+            tracing::error!(hash = %placed.hash, slot, landed, expected, "a bundle landed in part");
+            self.intake.finish(placed.hash, BundleState::Breached, Some(slot), Some(&why)).await;
+        } else {
+            let cause =
+                if impossible { "a reorg took the blocks that the lists build on" } else { "the lists were not published" };
+            let why = Rejection::new(Place::BUNDLE, Reason::DecisionAbort(cause.to_owned()));
+            self.intake.pool().write().set_frozen([placed.hash], false);
+            tracker.step(placed.hash, BundleState::Pending, Some(slot), Some(&why), now_ms());
+        }
+        Look::GivenUp
     }
 
     /// Where transactions are; `None` when the node does not say.

@@ -1,13 +1,13 @@
 //! Delivery: carries out the effects of the coordinator.
 
 use std::{
-    collections::{BTreeMap, VecDeque, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry},
     sync::Arc,
 };
 
-use alloy_primitives::U64;
+use alloy_primitives::{B256, U64};
 use jsonrpsee::http_client::HttpClient;
-use lockstep_building::{Draft, EvidenceMap, SealedList, SlotView, seal};
+use lockstep_building::{Draft, EvidenceMap, SealedList, Simulated, SlotView, seal};
 use lockstep_delivery::{
     Coordinator, CoordinatorEffect, CoordinatorEvent, CoordinatorPlan, Decision, DecisionKey, DeliveryStage, ExpectedBlock,
     Prepare, PreparedList, RequirementResult, Verdict, attempt_number, level, prepare_stages,
@@ -26,6 +26,8 @@ use crate::{
 
 /// How often the record is asked for again while it cannot be read.
 const TICK_MS: u64 = 20;
+/// How often drafts are put together before it is given up that nobody takes back what is in them.
+const MAX_DRAFTS: usize = 3;
 
 /// What was delivered, and what the record says about it.
 pub(super) struct Delivered {
@@ -54,12 +56,8 @@ impl BuilderRole {
     /// Prepares, decides and announces. The bundles in the lists are frozen from here on; who calls sets them free again.
     pub(super) async fn deliver(&self, built: &Built, allocation: &Allocation, rollups: &RollupSet) -> Result<Delivered, String> {
         let slot = allocation.slot;
-        let draft = Arc::new(self.draft_for(built, rollups).await?);
-        let mut without = BTreeMap::new();
-        for chain in rollups {
-            without.insert(*chain, Arc::new(self.draft_for(built, &RollupSet::from([*chain])).await?));
-        }
-        self.freeze(&draft, &without, &built.deliveries, slot);
+        let (draft, without) = self.frozen_drafts(built, rollups).await?;
+        self.note_proposed(&draft, &built.deliveries, slot);
         let attempt = attempt_number(allocation, self.address(), 0).ok_or("the allocation has no attempt for this builder")?;
         let key = DecisionKey { slot, attempt };
         let trusted = self.settings.policy.trusted.clone();
@@ -90,17 +88,50 @@ impl BuilderRole {
         })
     }
 
-    /// Everything that is in a list that is handed out.
-    fn freeze(
+    /// The drafts that are handed out: of everything that was won, and of each rollup alone. What is in them is frozen.
+    ///
+    /// Bundles can be taken back and replaced until then, and who was told so must not find them on a chain: drafts that hold
+    /// such a bundle are built once more, without it.
+    async fn frozen_drafts(
         &self,
-        draft: &Draft,
-        without: &BTreeMap<ChainId, Arc<Draft>>,
-        deliveries: &BTreeMap<ChainId, DeliveryTerms>,
-        slot: u64,
-    ) {
+        built: &Built,
+        rollups: &RollupSet,
+    ) -> Result<(Arc<Draft>, BTreeMap<ChainId, Arc<Draft>>), String> {
+        let mut simulated = Arc::clone(&built.simulated);
+        for _ in 0..MAX_DRAFTS {
+            let draft = Arc::new(self.draft_for(built, &simulated, rollups).await?);
+            let mut without = BTreeMap::new();
+            for chain in rollups {
+                without.insert(*chain, Arc::new(self.draft_for(built, &simulated, &RollupSet::from([*chain])).await?));
+            }
+            let gone = self.freeze(&simulated, &draft, &without);
+            if gone.is_empty() {
+                return Ok((draft, without));
+            }
+            tracing::info!(gone = gone.len(), "bundles were taken back since the lists were built: they are built without them");
+            simulated = Arc::new(simulated.iter().filter(|entry| !gone.contains(&entry.candidate.hash)).cloned().collect());
+        }
+        Err("bundles are taken back faster than lists are built without them".to_owned())
+    }
+
+    /// Freezes everything in the drafts. When some of it has left the pool meanwhile, nothing is frozen, and everything that
+    /// has left is named.
+    fn freeze(&self, simulated: &[Simulated], draft: &Draft, without: &BTreeMap<ChainId, Arc<Draft>>) -> BTreeSet<B256> {
         let placed = draft.placed.iter().chain(without.values().flat_map(|draft| &draft.placed));
-        let hashes: Vec<_> = placed.map(|placed| placed.hash).collect();
-        self.intake.pool().write().set_frozen(hashes, true);
+        let placed: Vec<B256> = placed.map(|placed| placed.hash).collect();
+        let mut pool = self.intake.pool().write();
+        // Only of what came out of the pool: what inclusion lists demand need not have been there.
+        let hashes = simulated.iter().map(|entry| entry.candidate.hash);
+        let gone: BTreeSet<B256> = hashes.filter(|hash| pool.get(*hash).is_none()).collect();
+        if placed.iter().any(|hash| gone.contains(hash)) {
+            return gone;
+        }
+        pool.set_frozen(placed, true);
+        BTreeSet::new()
+    }
+
+    /// Tells of everything that is in a list that is handed out, and why the rest is not.
+    fn note_proposed(&self, draft: &Draft, deliveries: &BTreeMap<ChainId, DeliveryTerms>, slot: u64) {
         for placed in &draft.placed {
             let tracker = self.intake.tracker();
             tracker.set_obstacle(placed.hash, None);
@@ -154,12 +185,7 @@ impl BuilderRole {
     }
 
     /// Seals a rollup's two lists and puts the prepare together.
-    async fn seal_rollup(
-        &self,
-        work: &mut Work<'_>,
-        chain: ChainId,
-        released: &RollupSet,
-    ) -> Result<alloy_primitives::B256, String> {
+    async fn seal_rollup(&self, work: &mut Work<'_>, chain: ChainId, released: &RollupSet) -> Result<B256, String> {
         let mut evidence = EvidenceMap::new();
         for relay in work.draft.relays(chain) {
             let id = relay.request.message.id;
@@ -228,7 +254,7 @@ impl BuilderRole {
             SignedPrepare { prepare: PrepareWire::from(prepare), signature: self.settings.key.sign_bytes(prepare.digest()) };
         let started = now_ms();
         let answer = sequencer.prepare(signed).await;
-        metrics::histogram!("lockstep_prepare_seconds").record((now_ms() - started) as f64 / 1000.0);
+        metrics::histogram!("lockstep_prepare_seconds").record(now_ms().saturating_sub(started) as f64 / 1000.0);
         match answer {
             Ok(wire) => {
                 let vote = wire.vote();

@@ -13,9 +13,14 @@ use super::SequencerRole;
 const WHOLE_SHARE_BPS: u64 = 10_000;
 
 impl SequencerRole {
-    /// Builds the list that the rollup publishes without a proposer. It keeps the rules that proposers are judged by.
-    pub(super) async fn own_list(&self, slot: SlotNumber) -> Result<(Arc<SlotRollup>, BlockList), NodeError> {
+    /// Builds the list that the rollup publishes without a proposer. It keeps the rules that proposers are judged by. When it is
+    /// `bare` there is nothing in it but what is forced.
+    pub(super) async fn own_list(&self, slot: SlotNumber, bare: bool) -> Result<(Arc<SlotRollup>, BlockList), NodeError> {
         let rollup = self.slot_rollup(slot, self.settings.key.address()).await?;
+        if bare {
+            let list = empty_list(&rollup);
+            return Ok((rollup, list));
+        }
         let list = match self.build_own(slot, &rollup).await {
             Ok(list) => list,
             Err(error) => {

@@ -40,6 +40,10 @@ impl SequencerApiServer for Sequencers {
                 format!("rollup {} has still to publish a block before slot {slot}", role.chain()),
             ));
         }
+        // The slot's terms are fixed from here on, and a list is judged by what its proposer was told.
+        if now_ms() < role.settings.timings.build_ms(slot) {
+            return Err(unavailable("not_ready", format!("the terms of slot {slot} are not fixed yet")));
+        }
         let rollup =
             role.slot_rollup(slot, proposer).await.map_err(|error| unavailable("node_unavailable", error.to_string()))?;
         let rules = role.rules(slot, &rollup).await.map_err(|error| unavailable("node_unavailable", error))?;
@@ -98,14 +102,18 @@ impl SequencerApiServer for Sequencers {
                 "market_getAllocation tells who proposes",
             ));
         }
-        let first = role.timestamps(prepare.slot).await.first().copied();
-        let Some(first) = first else {
+        let timestamps = role.timestamps(prepare.slot).await.map_err(|error| unavailable("node_unavailable", error.to_string()))?;
+        let Some(first) = timestamps.first().copied() else {
             return Err(not_found(format!("slot {} has no block of rollup {}", prepare.slot, prepare.chain)));
         };
-        let running = role.running(prepare.slot, first);
-        let mut held = running.lock().await;
-        let votes = role.drive(&mut held, SequencerEvent::PrepareReceived(Box::new(prepare))).await;
-        drop(held);
+        let (role, running) = (Arc::clone(role), role.running(prepare.slot, first));
+        let sequencer = Arc::clone(&role);
+        // A request ends when whoever asks hangs up. What a prepare sets going is brought to its end all the same.
+        let driven = tokio::spawn(async move {
+            let mut held = running.lock().await;
+            sequencer.drive(&mut held, SequencerEvent::PrepareReceived(Box::new(prepare))).await
+        });
+        let votes = driven.await.map_err(|error| unavailable("no_vote", error.to_string()))?;
         let vote = votes.first().ok_or_else(|| unavailable("no_vote", "the sequencer gives no vote on this prepare"))?;
         metrics::counter!("lockstep_votes_total", "vote" => if vote.yes { "yes" } else { "no" }).increment(1);
         Ok(VoteWire::new(vote, role.settings.key.sign_bytes(vote.digest())))
@@ -115,14 +123,15 @@ impl SequencerApiServer for Sequencers {
         let role = self.of(chain_id)?;
         let known = role.slots.lock().get(&slot).cloned();
         let Some(running) = known else { return Ok(false) };
-        let event = role.read_decision(DecisionKey { slot, attempt }).await;
-        // The record is read now so that nothing has to be read at t_publish; publishing waits for its time.
-        let mut held = running.lock().await;
-        if now_ms() < held.machine.terms().t_publish_ms && matches!(event, SequencerEvent::DecisionRead(Some(_))) {
-            drop(held);
+        let SequencerEvent::DecisionRead(Some(decision)) = role.read_decision(DecisionKey { slot, attempt }).await else {
             return Ok(true);
+        };
+        // The record is read now so that nothing has to be read at t_publish. Publishing is left to the loop that waits for that
+        // time: this request ends when whoever asks hangs up.
+        let mut held = running.lock().await;
+        if held.machine.prepare().is_some_and(|prepare| prepare.key() == decision.key()) {
+            held.decision = Some(decision);
         }
-        role.drive(&mut held, event).await;
         Ok(true)
     }
 }
