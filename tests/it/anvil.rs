@@ -12,7 +12,7 @@ use lockstep_node::{
 };
 use lockstep_pool::Limits;
 use lockstep_primitives::{OrderingPolicy, Price, RollupSet, SignedTx};
-use lockstep_provider::{RemoteLimits, RemoteNode};
+use lockstep_provider::{DeliverySettings, RemoteLimits, RemoteNode, RemoteSettings};
 use lockstep_simulation::{DataLimits, EthereumFork, ForkSchedule, Rules};
 use lockstep_testkit::NodeProxy;
 use serde_json::Value;
@@ -115,7 +115,8 @@ impl Rig {
         Self::open(binary, slot_s, block_times, false).await
     }
 
-    /// The same, with a builder that takes in what others send to the nodes.
+    /// The same, with a builder that takes in what others send to the nodes: the destination's node announces it, the origin's
+    /// is asked.
     pub(crate) async fn with_public_flow(binary: &Path, slot_s: u64, block_times: [u64; 2]) -> Self {
         Self::open(binary, slot_s, block_times, true).await
     }
@@ -144,11 +145,14 @@ impl Rig {
         let genesis = now_ms() / 1_000 - 2;
         let way = NodeProxy::start(&destination.url, Duration::ZERO).await.expect("a proxy");
         let mut rollups = Vec::new();
-        for (index, (anvil, url)) in [(&origin, origin.url.clone()), (&destination, way.url())].into_iter().enumerate() {
+        let mut ways = vec![way.url()];
+        ways.extend(public_flow.then(|| way.ws_url()));
+        for (index, (anvil, urls)) in [(&origin, vec![origin.url.clone()]), (&destination, ways)].into_iter().enumerate() {
             anvil.advance_to(genesis).await;
-            let forks = ForkSchedule::always(Rules::Ethereum(EthereumFork::Osaka));
+            let (chain, forks) = (anvil.chain.id, ForkSchedule::always(Rules::Ethereum(EthereumFork::Osaka)));
             let limits = RemoteLimits { poll_ms: 100, ..RemoteLimits::default() };
-            let node = RemoteNode::connect(anvil.chain.id, &url, forks.clone(), limits).await.expect("anvil is usable");
+            let settings = RemoteSettings { chain, forks: forks.clone(), urls, limits, delivery: DeliverySettings::Auto };
+            let node = RemoteNode::open(settings).await.expect("anvil is usable");
             rollups.push(RollupSetup {
                 chain: anvil.chain.id,
                 forks,

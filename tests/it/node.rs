@@ -20,16 +20,26 @@ use crate::{
 /// The binary that `fixtures/nodes` installs.
 const INSTALLED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/nodes/node_modules/.bin/anvil");
 /// The flags that make anvil a rollup's node, as [`RemoteNode`] documents them.
-const FLAGS: [&str; 8] = [
-    "--no-mining",
-    "--order",
-    "fifo",
-    "--disable-pool-balance-checks",
-    "--enable-tx-gas-limit",
-    "--hardfork",
-    "osaka",
-    "--quiet",
-];
+const FLAGS: [&str; 7] =
+    ["--order", "fifo", "--disable-pool-balance-checks", "--enable-tx-gas-limit", "--hardfork", "osaka", "--quiet"];
+
+/// Who decides when a node makes a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mining {
+    /// Whoever tells it to.
+    Told,
+    /// The node itself, every second.
+    Itself,
+}
+
+impl Mining {
+    const fn flags(self) -> &'static [&'static str] {
+        match self {
+            Self::Told => &["--no-mining"],
+            Self::Itself => &["--block-time", "1"],
+        }
+    }
+}
 
 /// The anvil to use; `None` when there is none, which is said by name.
 pub(crate) fn binary(test: &str) -> Option<PathBuf> {
@@ -58,11 +68,17 @@ impl Drop for Anvil {
 }
 
 impl Anvil {
+    /// One that makes the blocks it is told to.
     pub(crate) async fn start(binary: &Path, id: ChainId, timestamp: u64) -> Self {
+        Self::start_with(binary, id, timestamp, Mining::Told).await
+    }
+
+    pub(crate) async fn start_with(binary: &Path, id: ChainId, timestamp: u64, mining: Mining) -> Self {
         // The system picks a free port; nobody else asks for it in the moment until anvil does.
         let port = TcpListener::bind(LOCAL).and_then(|listener| listener.local_addr()).expect("a free port").port();
         let process = Command::new(binary)
             .args(FLAGS)
+            .args(mining.flags())
             .args(["--port", &port.to_string(), "--chain-id", &id.to_string(), "--timestamp", &timestamp.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())

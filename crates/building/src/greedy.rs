@@ -2,15 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use alloy_primitives::{B256, I256};
-use lockstep_primitives::{Bundle, ChainId, Leg, Place, Reason, Rejection, RollupSet};
+use alloy_primitives::{Address, B256, I256};
+use lockstep_primitives::{Bundle, ChainId, Leg, OrderingPolicy, Place, Reason, Rejection, RollupSet};
 
 use crate::{
-    BuildError, Draft, LaneDraft, Lanes, Placed, Simulated, SlotView, inclusion, open_lanes,
+    BuildError, Draft, LaneDraft, Lanes, LegRun, Placed, Simulated, SlotView, inclusion, open_lanes,
     order::{arrange, check_open},
     run_bundle,
     simulate::advance,
 };
+
+/// How often what closes a block to something demanded is left out bundle by bundle. Then its rollup holds nothing else.
+const MAX_REBUILDS: usize = 3;
 
 /// Builds a draft for a set of rollups from the bundles whose rollups all lie in it, and from the rollups' inclusion lists.
 ///
@@ -22,32 +25,73 @@ use crate::{
 /// # Errors
 /// When the engine fails.
 pub fn build(view: &SlotView, simulated: &[Simulated], rollups: &RollupSet) -> Result<Draft, BuildError> {
-    let (draft, crowded) = attempt(view, simulated, rollups, &RollupSet::new())?;
-    if crowded.is_empty() {
-        return Ok(draft);
+    let mut aside = Aside::default();
+    let mut rebuilds = 0;
+    loop {
+        let (draft, found) = attempt(view, simulated, rollups, &aside)?;
+        if !aside.grow(found, rebuilds >= MAX_REBUILDS) {
+            return Ok(draft);
+        }
+        rebuilds += 1;
     }
-    // Room that is kept for evidence is free again once the list is sealed, and then nothing excuses that an inclusion list's
-    // transaction is not in it.
-    attempt(view, simulated, rollups, &crowded).map(|(draft, _)| draft)
 }
 
-/// Builds without relays to the rollups in `unrelayed`. Also tells on which rollups room that is kept for evidence keeps a
-/// transaction of the inclusion list out.
-fn attempt(
-    view: &SlotView,
-    simulated: &[Simulated],
-    rollups: &RollupSet,
-    unrelayed: &RollupSet,
-) -> Result<(Draft, RollupSet), BuildError> {
+/// What is left out, because it keeps something out that a sequencer demands: without that no list is voted for.
+#[derive(Debug, Default)]
+struct Aside {
+    /// Relays to these rollups. Room that is kept for evidence is free again once the list is sealed, and then nothing excuses
+    /// that what is demanded is not in it.
+    unrelayed: RollupSet,
+    /// Bundles behind which the order of a block lets nothing come that is demanded, and what it says.
+    closing: BTreeMap<B256, Rejection>,
+    /// Everything that is not demanded on these rollups, for the same reason.
+    cleared: BTreeMap<ChainId, Rejection>,
+}
+
+impl Aside {
+    /// Takes in what was found; of bundles, when there are too many, their rollups. Whether anything is new.
+    fn grow(&mut self, found: Self, clear: bool) -> bool {
+        let before = (self.unrelayed.len(), self.closing.len(), self.cleared.len());
+        self.unrelayed.extend(found.unrelayed);
+        if clear {
+            let chains = found.closing.into_values().filter_map(|why| Some((why.place.chain?, why)));
+            self.cleared.extend(chains);
+        } else {
+            self.closing.extend(found.closing);
+        }
+        before != (self.unrelayed.len(), self.closing.len(), self.cleared.len())
+    }
+
+    /// Why a bundle that nobody demands is left out; `None` when it is not.
+    fn why(&self, view: &SlotView, entry: &Simulated) -> Option<Rejection> {
+        let bundle = &entry.candidate.bundle;
+        if let Some(chain) = relay_to(bundle, &self.unrelayed) {
+            let reason = Reason::NoRoom { gas: view.policy.relay_gas_limit, left: 0 };
+            return Some(Rejection::new(Place::rollup(chain), reason));
+        }
+        let closing = self.closing.get(&entry.candidate.hash);
+        closing.or_else(|| bundle.legs.iter().find_map(|leg| self.cleared.get(&leg.chain()))).cloned()
+    }
+}
+
+/// Builds without what is left aside. Also tells what has to be, so that everything that is demanded finds its place.
+fn attempt(view: &SlotView, simulated: &[Simulated], rollups: &RollupSet, aside: &Aside) -> Result<(Draft, Aside), BuildError> {
     let mut lanes = open_lanes(view, rollups)?;
-    let inside = simulated.iter().filter(|entry| entry.candidate.bundle.rollups().is_subset(rollups));
-    let (mut waiting, relaying): (Vec<&Simulated>, Vec<&Simulated>) =
-        inside.partition(|entry| relay_to(&entry.candidate.bundle, unrelayed).is_none());
     let demanded: Vec<Simulated> = rollups
         .iter()
         .filter_map(|chain| Some(inclusion::candidates(*chain, &view.rollups.get(chain)?.inclusion)))
         .flatten()
         .collect();
+    let demanded_hashes: BTreeSet<B256> = demanded.iter().map(|entry| entry.candidate.hash).collect();
+    let mut waiting: Vec<&Simulated> = Vec::new();
+    let mut left_aside: Vec<(B256, Rejection)> = Vec::new();
+    for entry in simulated.iter().filter(|entry| entry.candidate.bundle.rollups().is_subset(rollups)) {
+        let hash = entry.candidate.hash;
+        match aside.why(view, entry).filter(|_| !demanded_hashes.contains(&hash)) {
+            Some(why) => left_aside.push((hash, why)),
+            None => waiting.push(entry),
+        }
+    }
     // What users sent as a single transaction is there already.
     let known: BTreeSet<B256> = waiting.iter().map(|entry| entry.candidate.hash).collect();
     let added: Vec<&Simulated> = demanded.iter().filter(|entry| !known.contains(&entry.candidate.hash)).collect();
@@ -55,8 +99,10 @@ fn attempt(
     waiting.extend(added);
     let mut builder = Builder {
         view,
-        demanded: demanded.iter().map(|entry| entry.candidate.hash).collect(),
+        demanded: demanded_hashes,
         crowded: BTreeMap::new(),
+        closed: BTreeMap::new(),
+        gaps: BTreeMap::new(),
         placed: Vec::new(),
         delivered: BTreeSet::new(),
         edges: BTreeSet::new(),
@@ -87,15 +133,13 @@ fn attempt(
         .filter(|hash| !added_hashes.contains(hash))
         .filter_map(|hash| builder.reasons.remove(&hash).map(|rejection| (hash, rejection)))
         .collect();
-    left_out.extend(relaying.into_iter().filter_map(|entry| {
-        let chain = relay_to(&entry.candidate.bundle, unrelayed)?;
-        let reason = Reason::NoRoom { gas: view.policy.relay_gas_limit, left: 0 };
-        Some((entry.candidate.hash, Rejection::new(Place::rollup(chain), reason)))
-    }));
+    left_out.extend(left_aside);
     let placed: BTreeSet<B256> = builder.placed.iter().map(|placed| placed.hash).collect();
-    let crowded = builder.crowded.into_iter().filter(|(hash, _)| !placed.contains(hash)).map(|(_, chain)| chain).collect();
+    let crowded = builder.crowded.into_iter().filter(|(hash, _)| !placed.contains(hash)).map(|(_, chain)| chain);
+    let closing = builder.closed.into_iter().filter(|(hash, _)| !placed.contains(hash)).map(|(_, closing)| closing);
+    let found = Aside { unrelayed: crowded.collect(), closing: closing.collect(), cleared: BTreeMap::new() };
     let draft = Draft { slot: view.slot, rollups: rollups.clone(), lanes: lane_drafts, placed: builder.placed, left_out, value };
-    Ok((draft, crowded))
+    Ok((draft, found))
 }
 
 /// The first of these rollups that the bundle has a relay to.
@@ -106,12 +150,22 @@ fn relay_to(bundle: &Bundle, rollups: &RollupSet) -> Option<ChainId> {
     })
 }
 
+/// The nonces that come after those of a bundle's transactions.
+fn next_nonces(bundle: &Bundle) -> Vec<(ChainId, Address, u64)> {
+    let txs = bundle.legs.iter().flat_map(|leg| leg.txs().iter().map(|tx| (leg.chain(), &tx.tx)));
+    txs.map(|(chain, tx)| (chain, tx.signer(), tx.nonce().saturating_add(1))).collect()
+}
+
 struct Builder<'a> {
     view: &'a SlotView,
     /// The bundles that inclusion lists demand.
     demanded: BTreeSet<B256>,
     /// Those of them that would have room if none were kept for evidence, by the rollup of the block.
     crowded: BTreeMap<B256, ChainId>,
+    /// Those of them that came too late when it was their turn, with the bundle that they should have come before.
+    closed: BTreeMap<B256, (B256, Rejection)>,
+    /// Those of them that wait in the open blocks for the nonce before theirs, where the rollup sells an order.
+    gaps: BTreeMap<(ChainId, Address, u64), B256>,
     placed: Vec<Placed>,
     delivered: BTreeSet<B256>,
     edges: BTreeSet<(ChainId, ChainId)>,
@@ -120,13 +174,15 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     fn fill(&mut self, lanes: &mut Lanes, waiting: &mut Vec<&Simulated>) -> Result<(), BuildError> {
-        for _ in 0..self.view.policy.max_passes {
+        self.gaps.clear();
+        for pass in 0..self.view.policy.max_passes {
             let before = self.placed.len();
             let mut rest = Vec::with_capacity(waiting.len());
             for entry in waiting.drain(..) {
                 match self.try_place(lanes, entry)? {
-                    None => {}
+                    None => self.follow(lanes, &mut rest, entry)?,
                     Some(rejection) => {
+                        self.note_demanded(lanes, entry, &rejection, pass == 0);
                         self.reasons.insert(entry.candidate.hash, rejection);
                         rest.push(entry);
                     }
@@ -134,10 +190,84 @@ impl Builder<'_> {
             }
             *waiting = rest;
             if self.placed.len() == before || waiting.is_empty() {
-                break;
+                return Ok(());
+            }
+        }
+        self.insist(lanes, waiting)
+    }
+
+    /// After the last pass: what is demanded is tried until none of it fits at the end of the open blocks, because that is where
+    /// it is looked for. Every time adds one at least.
+    fn insist(&mut self, lanes: &mut Lanes, waiting: &mut Vec<&Simulated>) -> Result<(), BuildError> {
+        loop {
+            let before = self.placed.len();
+            let mut rest = Vec::with_capacity(waiting.len());
+            for entry in waiting.drain(..) {
+                let hash = entry.candidate.hash;
+                if self.demanded.contains(&hash) {
+                    let Some(rejection) = self.try_place(lanes, entry)? else { continue };
+                    self.reasons.insert(hash, rejection);
+                }
+                rest.push(entry);
+            }
+            *waiting = rest;
+            if self.placed.len() == before {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Tries what is demanded and waited for a nonce that a bundle has just used: whatever comes next may close the block to it.
+    fn follow(&mut self, lanes: &mut Lanes, rest: &mut Vec<&Simulated>, placed: &Simulated) -> Result<(), BuildError> {
+        if self.gaps.is_empty() {
+            return Ok(());
+        }
+        let mut next = next_nonces(&placed.candidate.bundle);
+        while let Some(nonce) = next.pop() {
+            let Some(hash) = self.gaps.remove(&nonce) else { continue };
+            let Some(index) = rest.iter().position(|entry| entry.candidate.hash == hash) else { continue };
+            let entry = rest.remove(index);
+            match self.try_place(lanes, entry)? {
+                None => next.extend(next_nonces(&entry.candidate.bundle)),
+                Some(rejection) => {
+                    self.note_demanded(lanes, entry, &rejection, true);
+                    self.reasons.insert(entry.candidate.hash, rejection);
+                    rest.insert(index, entry);
+                }
             }
         }
         Ok(())
+    }
+
+    /// Notes what keeps something demanded out where the order of the block matters: that its turn has not come, or, when it has,
+    /// a bundle that is there already.
+    fn note_demanded(&mut self, lanes: &Lanes, entry: &Simulated, rejection: &Rejection, in_turn: bool) {
+        let hash = entry.candidate.hash;
+        let Some(chain) = rejection.place.chain.filter(|_| self.demanded.contains(&hash)) else { return };
+        let in_order = self.view.rollups.get(&chain).is_some_and(|rollup| rollup.ordering != OrderingPolicy::Free);
+        match &rejection.reason {
+            Reason::NonceTooHigh { signer, nonce, .. } if in_order => {
+                self.gaps.insert((chain, *signer, *nonce), hash);
+            }
+            Reason::OutOfOrder { earlier_position, .. } if in_turn => {
+                let closing = self.holder(lanes, chain, *earlier_position);
+                if let Some(closing) = closing.filter(|closing| !self.demanded.contains(closing)) {
+                    self.closed.entry(hash).or_insert((closing, rejection.clone()));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The bundle that has the transaction at a position of a rollup's open block, counted behind what is forced.
+    fn holder(&self, lanes: &Lanes, chain: ChainId, listed: u32) -> Option<B256> {
+        let lane = lanes.get(&chain)?;
+        let position = lane.forced().saturating_add(listed as usize);
+        let holds = |leg: &LegRun| {
+            let here = leg.chain == chain && leg.block == lane.index();
+            here && leg.txs.iter().any(|tx| tx.position == Some(position))
+        };
+        self.placed.iter().find(|placed| placed.run.legs.iter().any(&holds)).map(|placed| placed.hash)
     }
 
     /// Places the bundle, or says why not and leaves no trace of it.
@@ -187,14 +317,18 @@ impl Builder<'_> {
         for hash in waiting.iter().map(|entry| entry.candidate.hash).filter(|hash| self.demanded.contains(hash)) {
             let Some(rejection) = self.reasons.get(&hash) else { continue };
             let Some((chain, lane)) = rejection.place.chain.and_then(|chain| Some((chain, lanes.get(&chain)?))) else { continue };
-            let block = lane.block();
-            let (needed, used) = match rejection.reason {
-                Reason::NoRoom { gas, .. } => (gas, block.gas_used()),
-                Reason::NoDataRoom { footprint, .. } => (footprint, block.footprint()),
+            let (block, context) = (lane.block(), lane.block().context());
+            let (needed, used, limit) = match rejection.reason {
+                Reason::NoRoom { gas, .. } => (gas, block.gas_used(), context.gas_limit),
+                // Where blocks have no footprint it is the sequencer's own limit that leaves no room.
+                Reason::NoDataRoom { footprint, .. } => match context.data.block.filter(|_| !context.rules.has_footprint()) {
+                    Some(limit) => (footprint, block.data(), limit),
+                    None => (footprint, block.footprint(), context.gas_limit),
+                },
                 _ => continue,
             };
             let relayed = self.placed.iter().flat_map(|placed| &placed.run.relays).any(|relay| relay.chain == chain);
-            if relayed && used.saturating_add(needed) <= block.context().gas_limit {
+            if relayed && used.saturating_add(needed) <= limit {
                 self.crowded.insert(hash, chain);
             }
         }

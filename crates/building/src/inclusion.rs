@@ -1,12 +1,15 @@
 //! Inclusion lists: transactions that a rollup's sequencer does not let a proposer leave out.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use alloy_primitives::B256;
-use lockstep_primitives::{Bundle, ChainId, Leg, LegTx, RevertMode, SignedTx};
-use lockstep_simulation::{BlockTx, LaneBlock, PendingBlock, SimulationError};
+use lockstep_primitives::{Bundle, ChainId, Leg, LegTx, OrderedTx, OrderingPolicy, RevertMode, SignedTx};
+use lockstep_simulation::{BlockTx, Lane, LaneBlock, LaneError, PendingBlock, SimulationError, SlotRollup};
 
-use crate::{Attempt, BundleRun, Candidate, Simulated};
+use crate::{Attempt, BundleRun, Candidate, Simulated, order::ordered};
 
 /// Which transactions of an inclusion list the finished blocks of a slot leave out without an excuse, in the order of the list.
 ///
@@ -35,6 +38,65 @@ pub fn missing_inclusions(blocks: &[LaneBlock], inclusion: &[Arc<SignedTx>]) -> 
             }
         }
     }
+    Ok(missing)
+}
+
+/// The same for a rollup that sells an order, in which a block's end may be no place for a transaction.
+///
+/// What is missing is demanded of a block only if it is valid in every place of it that the order allows: whoever builds in
+/// order may have come to any one of them, and found it invalid there, when what cures it has to come later.
+///
+/// # Errors
+/// As [`missing_inclusions`], or when the blocks are not those of the rollup.
+pub fn missing_in_order(
+    rollup: &Arc<SlotRollup>,
+    ordering: OrderingPolicy,
+    arrivals: &BTreeMap<B256, u64>,
+    blocks: &[LaneBlock],
+    inclusion: &[Arc<SignedTx>],
+) -> Result<Vec<B256>, LaneError> {
+    let mut missing = missing_inclusions(blocks, inclusion)?;
+    if missing.is_empty() || ordering == OrderingPolicy::Free {
+        return Ok(missing);
+    }
+    let absent: Vec<&Arc<SignedTx>> = inclusion.iter().filter(|tx| missing.contains(&tx.hash())).collect();
+    let mut demanded: BTreeSet<B256> = BTreeSet::new();
+    let mut lane = Lane::open(Arc::clone(rollup))?;
+    for (index, block) in blocks.iter().enumerate() {
+        if index > 0 {
+            lane.advance()?;
+        }
+        let base_fee = block.block.context().base_fee;
+        let listed = ordered(block.listed(), base_fee, arrivals);
+        let mut places: BTreeMap<usize, Vec<B256>> = BTreeMap::new();
+        let mut valid: BTreeMap<B256, BlockTx> = BTreeMap::new();
+        for tx in absent.iter().copied() {
+            let hash = tx.hash();
+            for place in ordering.places(&listed, &OrderedTx::new(tx, base_fee, arrivals.get(&hash).copied())) {
+                places.entry(place).or_default().push(hash);
+                valid.entry(hash).or_insert_with(|| BlockTx::Signed(Arc::clone(tx)));
+            }
+        }
+        for place in 0..=listed.len() {
+            for hash in places.get(&place).into_iter().flatten() {
+                if let Some(tx) = valid.get(hash)
+                    && !fits(lane.block_mut(), tx)?
+                {
+                    valid.remove(hash);
+                }
+            }
+            let Some(executed) = block.listed().get(place) else { break };
+            if let Err(reason) = lane.block_mut().execute(&executed.tx)? {
+                return Err(LaneError::Invalid { block: index, index: place, reason });
+            }
+        }
+        for (hash, tx) in &valid {
+            if fits(lane.block_mut(), tx)? {
+                demanded.insert(*hash);
+            }
+        }
+    }
+    missing.retain(|hash| demanded.contains(hash));
     Ok(missing)
 }
 

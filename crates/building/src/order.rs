@@ -39,7 +39,7 @@ fn listed(lane: &Lane) -> &[Executed] {
     lane.block().executed().get(lane.forced()..).unwrap_or_default()
 }
 
-fn ordered(listed: &[Executed], base_fee: u64, arrivals: &BTreeMap<B256, u64>) -> Vec<OrderedTx> {
+pub(crate) fn ordered(listed: &[Executed], base_fee: u64, arrivals: &BTreeMap<B256, u64>) -> Vec<OrderedTx> {
     listed
         .iter()
         .map(|executed| match &executed.tx {

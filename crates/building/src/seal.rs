@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use alloy_primitives::{B256, I256, Signature};
+use alloy_primitives::{B256, I256, Signature, U256};
 use lockstep_messaging::Evidence;
 use lockstep_primitives::{BlockList, ChainId, ListBlock, Place, Reason, Rejection};
-use lockstep_simulation::{BlockTx, Executed, LaneBlock, LaneError, PendingBlock, SlotRollup, execute_list};
+use lockstep_simulation::{BlockTx, Executed, Lane, LaneBlock, LaneError, PendingBlock, SlotRollup, execute_list};
 
 use crate::{BuildError, Draft, RequirementRun, SlotView, balance_of, check_order, relay};
 
@@ -232,7 +232,7 @@ fn requirements(
     rollup: &Arc<SlotRollup>,
     list: &BlockList,
 ) -> Result<Vec<Promise>, SealError> {
-    let mut promises = Vec::new();
+    let mut spans: Vec<(B256, Promise)> = Vec::new();
     for placed in &draft.placed {
         for required in placed.run.requirements.iter().filter(|run| run.requirement.chain == chain) {
             let legs = placed.run.legs.iter().filter(|leg| leg.chain == chain);
@@ -242,55 +242,80 @@ fn requirements(
             let forced = lane.get(first.0).map_or(0, |block| block.forced);
             let listed =
                 |(block, position): (usize, usize)| (u32::try_from(block).unwrap_or(u32::MAX), listed_position(position, forced));
-            let promise = Promise { requirement: *required, first: listed(first), last: listed(last) };
-            let increase = measure(rollup, list, &promise)?;
-            let met = !increase.is_negative() && increase.into_raw() >= required.requirement.min_increase;
-            if !met {
-                return Err(SealError::Differs(format!("a requirement of bundle {} is not met any more", placed.hash)));
-            }
-            let requirement = RequirementRun { requirement: required.requirement, increase };
-            promises.push(Promise { requirement, ..promise });
+            spans.push((placed.hash, Promise { requirement: *required, first: listed(first), last: listed(last) }));
         }
+    }
+    let drafted: Vec<Promise> = spans.iter().map(|(_, promise)| *promise).collect();
+    let mut promises = Vec::with_capacity(drafted.len());
+    for ((bundle, promise), increase) in spans.into_iter().zip(measure_all(rollup, list, &drafted)?) {
+        let increase = increase.map_err(SealError::Differs)?;
+        let required = promise.requirement.requirement;
+        let met = !increase.is_negative() && increase.into_raw() >= required.min_increase;
+        if !met {
+            return Err(SealError::Differs(format!("a requirement of bundle {bundle} is not met any more")));
+        }
+        let requirement = RequirementRun { requirement: required, increase };
+        promises.push(Promise { requirement, ..promise });
     }
     Ok(promises)
 }
 
-/// By how much the balance rises over the promise's span of a list.
+/// By how much the balances rise over the promises' spans of a list, which is executed once for all of them. What keeps one of
+/// them from being measured is in its place.
 ///
 /// # Errors
-/// When the list cannot be executed or the balance not be read.
-pub fn measure(rollup: &Arc<SlotRollup>, list: &BlockList, promise: &Promise) -> Result<I256, SealError> {
-    let mut lane =
-        lockstep_simulation::Lane::open(Arc::clone(rollup)).map_err(|cause| BuildError::Lane { chain: rollup.chain, cause })?;
-    let requirement = promise.requirement.requirement;
-    let mut before = None;
+/// When the list cannot be executed.
+pub fn measure_all(
+    rollup: &Arc<SlotRollup>,
+    list: &BlockList,
+    promises: &[Promise],
+) -> Result<Vec<Result<I256, String>>, SealError> {
+    let absent = |promise: &Promise| {
+        Err(format!("the span of a requirement on {} is not in the list", promise.requirement.requirement.account))
+    };
+    let mut measured: Vec<Result<I256, String>> = promises.iter().map(absent).collect();
+    let mut before: Vec<Option<Result<U256, String>>> = vec![None; promises.len()];
+    let mut begins: BTreeMap<(u32, u32), Vec<usize>> = BTreeMap::new();
+    let mut ends: BTreeMap<(u32, u32), Vec<usize>> = BTreeMap::new();
+    for (index, promise) in promises.iter().enumerate() {
+        begins.entry(promise.first).or_default().push(index);
+        ends.entry(promise.last).or_default().push(index);
+    }
+    let Some(end) = ends.last_key_value().map(|(end, _)| *end) else { return Ok(measured) };
+    let mut lane = Lane::open(Arc::clone(rollup)).map_err(|cause| BuildError::Lane { chain: rollup.chain, cause })?;
     for (index, listed) in list.blocks.iter().enumerate() {
         if index > 0 {
             lane.advance().map_err(|cause| BuildError::Lane { chain: rollup.chain, cause })?;
         }
         for (position, raw) in listed.transactions.iter().enumerate() {
             let at = (u32::try_from(index).unwrap_or(u32::MAX), u32::try_from(position).unwrap_or(u32::MAX));
-            if at == promise.first {
-                before = Some(read(lane.block(), &promise.requirement)?);
+            for promise in begins.get(&at).into_iter().flatten() {
+                before[*promise] = Some(read(lane.block(), &promises[*promise].requirement)?);
             }
             let tx = BlockTx::decode(raw.clone()).map_err(|error| SealError::Differs(error.to_string()))?;
             lane.block_mut()
                 .execute(&tx)
                 .map_err(|error| BuildError::simulation(rollup.chain, error))?
                 .map_err(|reason| SealError::Differs(reason.to_string()))?;
-            if at == promise.last {
-                let after = read(lane.block(), &promise.requirement)?;
-                let before = before.ok_or_else(|| SealError::Differs("a span ends before it begins".into()))?;
-                return Ok(I256::from_raw(after.wrapping_sub(before)));
+            for promise in ends.get(&at).into_iter().flatten() {
+                let after = read(lane.block(), &promises[*promise].requirement)?;
+                measured[*promise] = match before[*promise].take() {
+                    Some(before) => before.and_then(|before| Ok(I256::from_raw(after?.wrapping_sub(before)))),
+                    None => Err("a span ends before it begins".to_owned()),
+                };
+            }
+            if at >= end {
+                return Ok(measured);
             }
         }
     }
-    Err(SealError::Differs(format!("the span of a requirement on {} is not in the list", requirement.account)))
+    Ok(measured)
 }
 
-fn read(block: &PendingBlock, required: &RequirementRun) -> Result<alloy_primitives::U256, SealError> {
+/// A balance, or why it cannot be read.
+fn read(block: &PendingBlock, required: &RequirementRun) -> Result<Result<U256, String>, SealError> {
     let chain = block.context().chain;
-    balance_of(block, required.requirement.account, required.requirement.asset)
-        .map_err(|error| BuildError::simulation(chain, error))?
-        .map_err(|reason| SealError::Differs(reason.to_string()))
+    let balance = balance_of(block, required.requirement.account, required.requirement.asset);
+    let balance = balance.map_err(|error| BuildError::simulation(chain, error))?;
+    Ok(balance.map_err(|reason| reason.to_string()))
 }

@@ -33,9 +33,17 @@ pub fn simulate(view: &SlotView, bundle: &Bundle) -> Result<Attempt, BuildError>
 /// # Errors
 /// When the engine fails for any of them; the first by order counts.
 pub fn simulate_all(view: &SlotView, candidates: &[Candidate]) -> Result<Vec<Simulated>, BuildError> {
+    simulate_each(view, candidates)?.into_iter().collect()
+}
+
+/// As [`simulate_all`], with an answer for each candidate: one whose state has to be fetched first keeps no other from its own.
+///
+/// # Errors
+/// Outer: a rollup's blocks cannot be opened. Inner: the engine fails for that candidate.
+pub fn simulate_each(view: &SlotView, candidates: &[Candidate]) -> Result<Vec<Result<Simulated, BuildError>>, BuildError> {
     let all: RollupSet = view.rollups.keys().copied().collect();
     let opened = open_lanes(view, &all)?;
-    candidates
+    let each = candidates
         .par_iter()
         .map_init(
             // Opening a block executes its forced prefix: do it once and give each worker a copy.
@@ -65,9 +73,8 @@ pub fn simulate_all(view: &SlotView, candidates: &[Candidate]) -> Result<Vec<Sim
                 Ok(Simulated { candidate: candidate.clone(), attempt })
             },
         )
-        .collect::<Vec<Result<Simulated, BuildError>>>()
-        .into_iter()
-        .collect()
+        .collect();
+    Ok(each)
 }
 
 fn blocked(rejection: Rejection) -> Attempt {

@@ -47,6 +47,7 @@ fn describe() {
     describe_gauge!("lockstep_store_queued", "Writes that wait for the disk");
     describe_counter!("lockstep_store_errors_total", "Writes that the store refused, by code");
     describe_histogram!("lockstep_simulation_seconds", "Time to simulate all pending bundles of a slot");
+    describe_counter!("lockstep_simulations_late_total", "Bundles whose state did not come in time for their slot");
     describe_histogram!("lockstep_build_seconds", "Time to simulate and build all proposals of a slot");
     describe_histogram!("lockstep_prepare_seconds", "Time from sending a prepare to its vote");
     describe_counter!("lockstep_bids_total", "Own bids, by result");

@@ -162,6 +162,19 @@ impl OrderingPolicy {
             Self::TopOfBlock { lane_gas } => by_arrival(block, lane_length(block, *lane_gas)),
         }
     }
+
+    /// The positions at which a transaction could come into a block that is in order so that it still is, in rising order. They
+    /// lie behind its sender's last transaction in the block, because that has a lower nonce, and not in the free lane, which
+    /// may be full.
+    pub fn places(&self, block: &[OrderedTx], tx: &OrderedTx) -> Vec<usize> {
+        let behind_own = block.iter().rposition(|other| other.sender == tx.sender).map_or(0, |last| last + 1);
+        match self {
+            Self::Free => (behind_own..=block.len()).collect(),
+            Self::PriorityFee => places_by_tip(block, tx, behind_own),
+            Self::FirstComeFirstServed => places_by_arrival(block, tx, behind_own, 0),
+            Self::TopOfBlock { lane_gas } => places_by_arrival(block, tx, behind_own, lane_length(block, *lane_gas)),
+        }
+    }
 }
 
 /// How many transactions of a block are in its free lane.
@@ -202,6 +215,41 @@ fn by_priority_fee(block: &[OrderedTx]) -> Result<(), OutOfOrder> {
     Err(out_of_order(block, late, position, |tx, before| {
         format!("{} pays {tip} wei per gas, {} before it pays {}", tx.hash, before.hash, before.tip)
     }))
+}
+
+/// Everything between its sender's last transaction and it tips at least as much, and so does it compared with the next
+/// transactions of all others behind it.
+fn places_by_tip(block: &[OrderedTx], tx: &OrderedTx, behind_own: usize) -> Vec<usize> {
+    let mut heads: BTreeMap<Address, u128> = BTreeMap::new();
+    let mut tips: BTreeSet<(u128, Address)> = BTreeSet::new();
+    // The best of the next transactions of all others, from the end of the block back to its sender's last one.
+    let mut best = vec![0];
+    for other in block.iter().skip(behind_own).rev() {
+        if let Some(old) = heads.insert(other.sender, other.tip) {
+            tips.remove(&(old, other.sender));
+        }
+        tips.insert((other.tip, other.sender));
+        best.push(tips.last().map_or(0, |(tip, _)| *tip));
+    }
+    let better = block.iter().skip(behind_own).take_while(|other| other.tip >= tx.tip).count();
+    let open = best.iter().rev().zip(behind_own..).take(better + 1);
+    open.filter(|(best, _)| **best <= tx.tip).map(|(_, place)| place).collect()
+}
+
+/// Outside of the lane arrivals never fall, so what arrived with it stands together.
+fn places_by_arrival(block: &[OrderedTx], tx: &OrderedTx, behind_own: usize, lane: usize) -> Vec<usize> {
+    let mut senders: BTreeMap<Address, u64> = BTreeMap::new();
+    let mut arrivals = Vec::with_capacity(block.len());
+    for other in block.iter().skip(lane) {
+        let own = senders.entry(other.sender).or_default();
+        *own = (*own).max(other.arrival_ms.unwrap_or(u64::MAX));
+        arrivals.push(*own);
+    }
+    let own = senders.get(&tx.sender).copied().unwrap_or_default();
+    let arrival = own.max(tx.arrival_ms.unwrap_or(u64::MAX));
+    let first = lane + arrivals.partition_point(|other| *other < arrival);
+    let last = lane + arrivals.partition_point(|other| *other <= arrival);
+    (first.max(behind_own)..=last).collect()
 }
 
 fn by_arrival(block: &[OrderedTx], lane: usize) -> Result<(), OutOfOrder> {
@@ -315,6 +363,36 @@ mod tests {
         // The second of sender 1 came in at 3, but could not be served before the first, which came at 5.
         assert_eq!(wrong(policy, &[arriving(2, 4), arriving(1, 5), arriving(1, 3), arriving(3, 6)]), None);
         assert_eq!(wrong(policy, &[arriving(1, 5), arriving(1, 3), arriving(2, 4)]), Some((2, 0)));
+    }
+
+    #[test]
+    fn the_places_of_a_transaction_are_those_that_leave_the_block_in_order() {
+        let pays = [(1, Some(1)), (2, Some(2)), (3, None)];
+        let all = [1_u8, 2, 3].into_iter().flat_map(|sender| pays.map(|(tip, at)| tx(sender, tip, 21_000, at)));
+        let all: Vec<OrderedTx> = all.collect();
+        let mut blocks: Vec<[OrderedTx; 3]> = Vec::new();
+        for first in &all {
+            for second in &all {
+                blocks.extend(all.iter().map(|third| [*first, *second, *third]));
+            }
+        }
+        for policy in [OrderingPolicy::Free, OrderingPolicy::PriorityFee, OrderingPolicy::FirstComeFirstServed] {
+            for block in blocks.iter().filter(|block| policy.check(*block).is_ok()) {
+                for new in &all {
+                    let behind_own = block.iter().rposition(|other| other.sender == new.sender).map_or(0, |last| last + 1);
+                    let fits = |place: &usize| {
+                        let mut with = block.to_vec();
+                        with.insert(*place, *new);
+                        policy.check(&with).is_ok()
+                    };
+                    let expected: Vec<usize> = (behind_own..=block.len()).filter(fits).collect();
+                    assert_eq!(policy.places(block, new), expected, "{policy:?}: {new:?} into {block:?}");
+                }
+            }
+        }
+        // The lane is left out, though there is room in it.
+        let lane = OrderingPolicy::TopOfBlock { lane_gas: 84_000 };
+        assert_eq!(lane.places(&[arriving(1, 9), arriving(2, 8), arriving(3, 7)], &arriving(4, 1)), [3]);
     }
 
     #[test]

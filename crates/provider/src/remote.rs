@@ -48,6 +48,7 @@ use tokio::{
 
 use self::{
     answers::{BlockAnswer, ReceiptAnswer},
+    limits::MIN_CACHE_BYTES,
     pending::pending_transactions,
     prefetch::Prefetcher,
     state::{PinnedState, PinnedStates},
@@ -121,9 +122,15 @@ impl RemoteNode {
     /// addresses one that works is enough. To be called inside a tokio runtime.
     ///
     /// # Errors
-    /// When no address works, the node serves another chain, or it does not fit the way of delivery.
+    /// When no address works, the node serves another chain, it does not fit the way of delivery, or the cache is too small for
+    /// code.
     pub async fn open(settings: RemoteSettings) -> Result<Self, NodeError> {
         let RemoteSettings { chain, forks, urls, limits, delivery } = settings;
+        if limits.max_cache_bytes < MIN_CACHE_BYTES {
+            let told = limits.max_cache_bytes;
+            let cause = format!("max_cache_bytes is {told}, which holds no code: it is at least {MIN_CACHE_BYTES}");
+            return Err(NodeError::Unreachable { chain, cause });
+        }
         let chain = RemoteChain::open(Rpc::new(chain, &urls, limits)?, forks).await?;
         let adapter = delivery.open(chain.clone()).await?;
         let signal = HeadSignal::start(&chain.rpc);

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use alloy_primitives::{B256, keccak256};
-use lockstep_building::{Candidate, Draft, check_order, missing_inclusions};
-use lockstep_primitives::{ChainId, OrderingPolicy, Place, SignedTx};
+use alloy_primitives::{B256, U256, keccak256};
+use lockstep_building::{Candidate, Draft, check_order, missing_in_order, missing_inclusions};
+use lockstep_primitives::{Asset, ChainId, OrderingPolicy, Place, RevertMode, SignedTx};
 use lockstep_testkit::{
     Call, GWEI, ISTHMUS, NFT_PRICE, PRAGUE, Relays, Wallet, World, bundle, calls, candidates, cases, gwei, naive, user,
 };
@@ -12,7 +12,7 @@ use proptest::{collection::vec, prelude::*};
 
 use crate::{
     invariants::{Checked, config, keeps_its_promises, same, whole_or_absent, with_hash},
-    support::{PLACEHOLDER, build_all, lists, placed, reason, seal_on, states},
+    support::{PLACEHOLDER, balance, build_all, lists, placed, reason, seal_on, states},
 };
 
 const ETH: ChainId = PRAGUE;
@@ -30,6 +30,13 @@ fn assert_in_order(world: &World, draft: &Draft) {
 /// What a draft leaves out of a rollup's inclusion list without an excuse.
 fn missing(world: &World, draft: &Draft, chain: ChainId) -> Vec<B256> {
     missing_inclusions(&draft.lanes[&chain].blocks, &world.view.rollups[&chain].inclusion).expect("the engine works")
+}
+
+/// The same, as the rollup's order excuses it.
+fn missing_by_order(world: &World, draft: &Draft, chain: ChainId) -> Vec<B256> {
+    let rollup = &world.view.rollups[&chain];
+    let blocks = &draft.lanes[&chain].blocks;
+    missing_in_order(&rollup.slot, rollup.ordering, &rollup.arrivals, blocks, &rollup.inclusion).expect("the engine works")
 }
 
 /// A user pays the proposer that many gwei.
@@ -158,7 +165,7 @@ fn what_must_be_included_is_there_last_or_where_its_arrival_puts_it() {
 fn what_users_sent_as_a_single_transaction_is_not_there_twice() {
     let world = World::pair();
     let tx = paying(&world, 0, ETH, 1);
-    let public = bundle().txs(ETH, [(Arc::clone(&tx), lockstep_primitives::RevertMode::Allow)]).build();
+    let public = bundle().txs(ETH, [(Arc::clone(&tx), RevertMode::Allow)]).build();
     let bundles = candidates([public]);
     let draft = build_all(&world.demanding(ETH, [tx]), &bundles);
     assert_eq!((placed(&draft), draft.left_out.len()), (vec![bundles[0].hash], 0));
@@ -209,6 +216,67 @@ fn room_that_is_kept_for_evidence_keeps_nothing_out_that_must_be_included() {
     let rejection = reason(&draft, crossing[0].hash);
     assert_eq!((rejection.place, rejection.reason.code()), (Place::rollup(OP), "no_room"));
     assert!(lists(&draft)[&ETH][0].is_empty(), "all or nothing");
+}
+
+#[test]
+fn a_better_tip_that_must_be_included_follows_the_worse_one_of_its_sender_at_once() {
+    let world = World::pair().ordered(ETH, OrderingPolicy::PriorityFee);
+    let pay = || Call::pay(user(1).address(), gwei(1));
+    let first = Wallet::user(0).tipping(3).send_at(ETH, 0, pay());
+    let second = Wallet::user(0).tipping(9).send_at(ETH, 1, pay());
+    let other = Wallet::user(2).tipping(2).send(ETH, world.pay_proposer(gwei(1)));
+    let bundles = candidates([bundle().tx(ETH, Arc::clone(&other)).build()]);
+    let demanding = world.demanding(ETH, [Arc::clone(&first), Arc::clone(&second)]);
+    let draft = build_all(&demanding, &bundles);
+    assert_eq!(lists(&draft)[&ETH], [[first.hash(), second.hash(), other.hash()]]);
+    assert_in_order(&demanding, &draft);
+}
+
+#[test]
+fn a_bundle_that_closes_a_block_to_what_must_be_included_is_left_out() {
+    let world = World::pair().ordered(ETH, OrderingPolicy::PriorityFee);
+    let target = Wallet::user(0).tipping(9).send(ETH, world.pay_proposer(gwei(1_000)));
+    let backrun = Wallet::user(1).tipping(0).send(ETH, world.pay_proposer(gwei(1_000)));
+    let bundles = candidates([bundle().tx(ETH, target).tx(ETH, backrun).build()]);
+    assert_eq!(placed(&build_all(&world, &bundles)), [bundles[0].hash]);
+
+    let demanded = Wallet::user(2).tipping(5).send(ETH, Call::pay(user(3).address(), gwei(1)));
+    let demanding = world.demanding(ETH, [Arc::clone(&demanded)]);
+    let draft = build_all(&demanding, &bundles);
+    assert_eq!(lists(&draft)[&ETH], [[demanded.hash()]]);
+    let rejection = reason(&draft, bundles[0].hash);
+    assert_eq!((rejection.place, rejection.reason.code()), (Place::rollup(ETH), "out_of_order"));
+}
+
+#[test]
+fn what_the_order_lets_come_only_before_its_cure_is_excused() {
+    let world = World::pair();
+    let poor = Wallet::user(2).tipping(9);
+    let fees = poor.send_at(ETH, 0, Call::pay(user(3).address(), U256::ZERO)).max_cost().expect("it is no fortune");
+    let all = balance(&build_all(&world, &[]), ETH, poor.address(), Asset::Native) - fees;
+    let spends = poor.send_at(ETH, 0, Call::pay(user(3).address(), all + U256::from(1)));
+    let cure = Wallet::user(1).tipping(1).send(ETH, Call::pay(poor.address(), gwei(1)));
+    let world = world.ordered(ETH, OrderingPolicy::PriorityFee).demanding(ETH, [Arc::clone(&cure), Arc::clone(&spends)]);
+
+    let draft = build_all(&world, &[]);
+    assert_eq!(lists(&draft)[&ETH], [[cure.hash()]]);
+    assert_eq!(missing(&world, &draft, ETH), [spends.hash()], "it is valid at the end of the block");
+    assert_eq!(missing_by_order(&world, &draft, ETH), Vec::<B256>::new(), "where its tip does not let it be");
+    // Leaving out the other one has no excuse.
+    let empty = build_all(&World::pair(), &[]);
+    assert_eq!(missing_by_order(&world, &empty, ETH), [cure.hash()]);
+}
+
+#[test]
+fn what_must_be_included_is_tried_until_it_does_not_fit_however_many_passes_there_are() {
+    let mut world = World::pair();
+    world.view.policy.max_passes = 1;
+    let first = Wallet::user(0).tipping(0).send_at(ETH, 0, Call::pay(user(1).address(), gwei(1)));
+    let second = Wallet::user(0).tipping(0).send_at(ETH, 1, world.pay_proposer(gwei(1)));
+    let public = |tx: &Arc<SignedTx>| bundle().txs(ETH, [(Arc::clone(tx), RevertMode::Allow)]).build();
+    let bundles = candidates([public(&second), public(&first)]);
+    assert_eq!(placed(&build_all(&world, &bundles)), [bundles[1].hash]);
+    assert_eq!(placed(&build_all(&world.demanding(ETH, [second]), &bundles)), [bundles[1].hash, bundles[0].hash]);
 }
 
 /// A policy by number.

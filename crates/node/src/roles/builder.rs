@@ -13,7 +13,7 @@ use std::{
 
 use alloy_primitives::{Address, B256, I256, U64, U256};
 use jsonrpsee::http_client::HttpClient;
-use lockstep_building::{Candidate, Draft, Simulated, SlotView, build, proposals, simulate_all};
+use lockstep_building::{Candidate, Draft, Simulated, SlotView, build, proposals};
 use lockstep_primitives::{
     Allocation, Bid, Bundle, BundleState, ChainId, Price, Reason, RollupSet, SlotNumber, Validity, recover,
 };
@@ -36,7 +36,7 @@ use crate::{
 
 use confirm::Watched;
 use record::Outcome;
-use view::DeliveryTerms;
+use view::{DeliveryTerms, SIMULATE_PERCENT, simulate_in_time};
 
 pub(crate) use record::Recorder;
 pub(crate) use view::blocking_with_state;
@@ -213,9 +213,10 @@ impl BuilderRole {
         let (mut view, deliveries) = self.slot_view(slot, &market).await?;
         let traces = if self.settings.recorder.is_some() { record::trace(&mut view) } else { BTreeMap::new() };
         let mut view = Arc::new(view);
-        let candidates = Arc::new(self.candidates());
+        let candidates = self.candidates();
         let (simulated, drafts) = loop {
-            match self.build_on(&view, &candidates).await {
+            let until_ms = now_ms() + market.close_ms.saturating_sub(now_ms()) * SIMULATE_PERCENT / 100;
+            match self.build_on(&view, &candidates, until_ms).await {
                 Ok(built) => break built,
                 // A reorg, or a node that fails: the other rollups are built for all the same.
                 Err(error) => view = Arc::new(self.without_failed(&view, error).await?),
@@ -227,15 +228,11 @@ impl BuilderRole {
     async fn build_on(
         &self,
         view: &Arc<SlotView>,
-        candidates: &Arc<Vec<Candidate>>,
+        candidates: &[Candidate],
+        until_ms: u64,
     ) -> Result<(Arc<Vec<Simulated>>, Vec<Draft>), String> {
         let started = std::time::Instant::now();
-        let simulated = {
-            let candidates = Arc::clone(candidates);
-            let results =
-                blocking_with_state(&self.intake, Arc::clone(view), move |view| simulate_all(view, &candidates)).await?;
-            Arc::new(results)
-        };
+        let simulated = Arc::new(simulate_in_time(&self.intake, view, candidates, until_ms).await?);
         metrics::histogram!("lockstep_simulation_seconds").record(started.elapsed().as_secs_f64());
         self.judge(&simulated, view.slot).await;
         let drafts = {

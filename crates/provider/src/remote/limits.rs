@@ -1,5 +1,9 @@
 //! Bounds of a remote node.
 
+/// The least that [`RemoteLimits::max_cache_bytes`] may be: the map has a part for every few cores, and where a contract's code
+/// does not fit into its part it is fetched again and again without ever being there.
+pub(super) const MIN_CACHE_BYTES: u64 = 16 * 1024 * 1024;
+
 /// How much a [`RemoteNode`](crate::RemoteNode) keeps, how long it waits, and how often it tries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RemoteLimits {
@@ -26,7 +30,7 @@ pub struct RemoteLimits {
     /// Accounts, slots and block hashes kept of one such state. When more are needed all of them are forgotten and fetched
     /// anew, so it should be well above what one slot reads.
     pub max_values: usize,
-    /// Bytes of the values that are kept of the followed tip. What is used the least goes first.
+    /// Bytes of the values that are kept of the followed tip, at least 16 MiB. What is used the least goes first.
     pub max_cache_bytes: u64,
     /// Blocks that a reorg may drop and be undone one by one. After a deeper one everything is fetched anew.
     pub max_reorg: usize,

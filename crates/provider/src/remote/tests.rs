@@ -6,6 +6,7 @@ mod several;
 
 use std::sync::Arc;
 
+use alloy_eips::{eip2935::HISTORY_STORAGE_ADDRESS, eip4788::BEACON_ROOTS_ADDRESS};
 use alloy_primitives::{Address, B256, U256, address, keccak256};
 use lockstep_simulation::{EthereumFork, ForkSchedule, Rules, StateError, StateKey};
 use parking_lot::Mutex;
@@ -21,6 +22,7 @@ use crate::{NodeError, RollupNode};
 const CHAIN: u64 = 901;
 const HEAD: B256 = B256::repeat_byte(0xaa);
 const PARENT: B256 = B256::repeat_byte(0xbb);
+const GRANDPARENT: B256 = B256::repeat_byte(0xcc);
 const RICH: Address = address!("0000000000000000000000000000000000000001");
 const NOBODY: Address = address!("0000000000000000000000000000000000000002");
 const CODE: [u8; 3] = [0x60, 0x01, 0x00];
@@ -51,6 +53,18 @@ impl Stub {
         let forks = ForkSchedule::always(Rules::Ethereum(EthereumFork::Osaka));
         RemoteNode::connect(CHAIN, &self.url, forks, RemoteLimits { batch: 2, ..RemoteLimits::default() }).await
     }
+
+    /// The batches that readers of the state caused.
+    fn batches(&self) -> Vec<Vec<Value>> {
+        let seen = self.seen.lock();
+        seen.iter().filter_map(Value::as_array).filter(|batch| !opens_a_block(batch)).cloned().collect()
+    }
+}
+
+/// Whether a batch asks for what opening the next block reads, which comes by itself.
+fn opens_a_block(batch: &[Value]) -> bool {
+    let system = [HISTORY_STORAGE_ADDRESS, BEACON_ROOTS_ADDRESS].map(|address| json!(address));
+    batch.iter().any(|call| system.contains(&call["params"][0]))
 }
 
 async fn serve(mut stream: TcpStream, handler: Handler, log: Arc<Mutex<Vec<Value>>>) {
@@ -116,7 +130,8 @@ fn plain(method: &str, params: &Value) -> Result<Value, i64> {
         "eth_getBlockByNumber" if params[0] == "0x5" => block(5, B256::repeat_byte(5), B256::repeat_byte(4)),
         "eth_getBlockByNumber" => block(10, HEAD, PARENT),
         "eth_getBlockByHash" if params[0] == json!(HEAD) => block(10, HEAD, PARENT),
-        "eth_getBlockByHash" if params[0] == json!(PARENT) => block(9, PARENT, B256::repeat_byte(0xcc)),
+        "eth_getBlockByHash" if params[0] == json!(PARENT) => block(9, PARENT, GRANDPARENT),
+        "eth_getBlockByHash" if params[0] == json!(GRANDPARENT) => block(8, GRANDPARENT, B256::repeat_byte(0xdd)),
         "eth_getBlockByHash" => Value::Null,
         "eth_getBalance" => json!(if rich { "0x5" } else { "0x0" }),
         "eth_getTransactionCount" => json!(if rich { "0x2" } else { "0x0" }),
@@ -151,13 +166,31 @@ async fn state_comes_in_batches_pinned_to_the_block() {
     assert_eq!(state.block_hash(5), Ok(B256::repeat_byte(5)));
     assert_eq!((state.block_hash(10), state.block_hash(9), state.block_hash(11)), (Ok(HEAD), Ok(PARENT), Ok(B256::ZERO)));
 
-    let batches: Vec<Value> = stub.seen.lock().iter().filter(|request| request.is_array()).cloned().collect();
-    let calls: Vec<&Value> = batches.iter().filter_map(Value::as_array).flatten().collect();
+    let batches = stub.batches();
+    let calls: Vec<&Value> = batches.iter().flatten().collect();
     assert_eq!((batches.len(), calls.len()), (5, 9), "at most two calls in a batch");
     let pinned = json!({ "blockHash": HEAD });
     for call in calls.into_iter().filter(|call| call["method"] != "eth_getBlockByNumber") {
         assert_eq!(call["params"].as_array().and_then(|params| params.last()), Some(&pinned), "{call}");
     }
+}
+
+#[tokio::test]
+async fn every_batch_of_block_hashes_begins_with_a_look_at_the_block_itself() {
+    let stub = Stub::start(plain).await;
+    let node = stub.connect().await.unwrap();
+    let state = node.state_at(HEAD).await.unwrap();
+    for number in 3..6 {
+        assert!(state.block_hash(number).is_err());
+    }
+    assert_eq!(node.fetch_missing(HEAD).await, Ok(3));
+    assert_eq!(state.block_hash(5), Ok(B256::repeat_byte(5)));
+    let asked: Vec<Vec<Value>> =
+        stub.batches().into_iter().map(|batch| batch.into_iter().map(|call| call["params"][0].clone()).collect()).collect();
+    for batch in &asked {
+        assert_eq!((batch.len(), &batch[0]), (2, &json!("0xa")), "{asked:?}");
+    }
+    assert_eq!(asked.len(), 3, "{asked:?}");
 }
 
 #[tokio::test]
@@ -191,6 +224,8 @@ async fn the_blocks_of_a_slot_are_found_from_the_head_back() {
     assert_eq!(numbers(90, 100).await, [9], "the end is not part of a slot");
     assert_eq!(numbers(91, 101).await, [10]);
     assert!(numbers(101, 200).await.is_empty());
+    let gone = NodeError::UnknownBlock { chain: CHAIN, hash: B256::repeat_byte(0xdd) };
+    assert_eq!(node.blocks_between(80, 101).await, Err(gone), "what came before is not known, so it is not nothing");
 }
 
 #[tokio::test]

@@ -10,12 +10,13 @@ use lockstep_provider::{
     RemoteLimits, RemoteNode, RemoteSettings, RollupNode,
 };
 use lockstep_simulation::SlotRollup;
+use serde_json::json;
 use tokio::task::JoinHandle;
 
 use crate::{
-    driver::BLOCK_TIME,
+    driver::{BLOCK_TIME, Driver},
     engine::{CHAIN, CLIENT, PATIENT, SOMEBODY, Stand, driver_secret, transfer},
-    engine_server::EngineServer,
+    engine_server::{EngineServer, Fault, Step},
     execution::{Built, execute},
     op_node::{OpNode, Origin},
     public_rpc::PublicRpc,
@@ -127,6 +128,15 @@ impl Sequencing {
         let (hash, transactions) = self.op_node.block().await;
         assert_eq!(transactions, expected);
         hash
+    }
+
+    /// The driver asks for a block of nothing but what is forced. Returns the id of its payload.
+    async fn begins_deposits_only(&self) -> B64 {
+        let (proxy, rollup) = (self.proxy.address(), Arc::clone(&self.rollup));
+        let mut driver = Driver { proxy, secret: driver_secret(), rollup, sent: Vec::new() };
+        let mut attributes = Driver::attributes(&self.op_node.derive().await);
+        attributes["noTxPool"] = json!(true);
+        driver.begin(attributes).await
     }
 
     /// Every block came out at the node as its header says; it executes them by what the public port tells.
@@ -246,6 +256,76 @@ async fn when_the_l1_origin_moves_the_block_is_the_operators_own_and_the_reason_
         assert!(cause.contains(reason) && cause.contains(&hash.to_string()), "{cause}");
     }
     sequencing.list_goes_through(vec![transfer(2, 0)]).await;
+    sequencing.assert_followed().await;
+}
+
+#[tokio::test]
+async fn a_block_for_deposits_only_is_not_planned_and_takes_no_list() {
+    for late in [false, true] {
+        let mut sequencing = Sequencing::new().await;
+        let (slot, list) = sequencing.slot(vec![vec![transfer(2, 0)]]).await;
+        let forced: Vec<Bytes> = slot.blocks[0].forced.iter().map(|tx| tx.raw().clone()).collect();
+        let parent = sequencing.node.head().await.unwrap();
+        let cause = if late {
+            let id = sequencing.begins_deposits_only().await;
+            let cause = unusable(sequencing.node.plan(&parent, &[parent.timestamp + BLOCK_TIME], Address::ZERO).await);
+            assert!(cause.starts_with("only_deposits: "), "{cause}");
+            let cause = other_block(sequencing.node.publish(&slot, &list, 0).await);
+            assert_eq!(sequencing.op_node.seal(id).await.1, forced);
+            cause
+        } else {
+            let mut publishing = sequencing.publish(&slot, &list, 0);
+            sequencing.reaches(OutcomeState::Waiting, &mut publishing).await;
+            let id = sequencing.begins_deposits_only().await;
+            assert_eq!(sequencing.op_node.seal(id).await.1, forced);
+            other_block(publishing.await.unwrap())
+        };
+        assert!(cause.contains(": only_deposits: "), "{cause}");
+        sequencing.list_goes_through(vec![transfer(2, 0)]).await;
+        sequencing.assert_followed().await;
+    }
+}
+
+#[tokio::test]
+async fn when_the_client_fails_a_list_the_reason_is_named_and_the_chain_goes_on() {
+    let mut sequencing = Sequencing::new().await;
+    let without_last = Fault::Changed(|envelope| {
+        envelope["executionPayload"]["transactions"].as_array_mut().unwrap().pop();
+    });
+    let faults = [
+        (Step::BeginList, Fault::Error(-38003), ": engine_error: "),
+        (Step::FetchList, Fault::Error(-38001), ": engine_error: "),
+        (Step::FetchList, without_last, ": other_payload: "),
+    ];
+    for (nonce, (step, fault, reason)) in (1..).zip(faults) {
+        let (slot, list) = sequencing.slot(vec![vec![transfer(2, 0)]]).await;
+        let mut publishing = sequencing.publish(&slot, &list, 0);
+        sequencing.reaches(OutcomeState::Waiting, &mut publishing).await;
+        sequencing.server.misbehave(Some((step, fault)));
+        let hash = sequencing.own_block(transfer(0, nonce)).await;
+        sequencing.server.misbehave(None);
+        let cause = other_block(publishing.await.unwrap());
+        assert!(cause.contains(reason) && cause.contains(&hash.to_string()), "{cause}");
+    }
+    sequencing.list_goes_through(vec![transfer(2, 0)]).await;
+    sequencing.assert_followed().await;
+}
+
+#[tokio::test]
+async fn a_list_that_does_not_fit_its_slot_never_reaches_the_proxy() {
+    let mut sequencing = Sequencing::new().await;
+    let (slot, list) = sequencing.slot(vec![vec![transfer(2, 0)]]).await;
+    let (mut later, mut higher, mut elsewhere) = (list.clone(), list.clone(), list.clone());
+    later.blocks[0].timestamp += 1;
+    higher.blocks[0].number += 1;
+    elsewhere.chain += 1;
+    for (list, index) in [(&later, 0), (&higher, 0), (&elsewhere, 0), (&list, 1)] {
+        let refused = sequencing.node.publish(&slot, list, index).await;
+        assert!(matches!(refused, Err(NodeError::List { chain: CHAIN, .. })), "{refused:?}");
+    }
+    let outcome = sequencing.control.outcome(slot.parent.hash, slot.blocks[0].next.timestamp).await;
+    assert!(matches!(&outcome, Err(ControlError::Refused { reason, .. }) if reason == "unknown_list"), "{outcome:?}");
+    sequencing.is_the_block(&slot, &list, 0).await;
     sequencing.assert_followed().await;
 }
 

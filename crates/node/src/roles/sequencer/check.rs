@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use lockstep_building::{Promise, RequirementRun, SealError, check_order, measure, missing_inclusions};
-use lockstep_delivery::{PreparedList, VoteRefusal};
+use lockstep_building::{Promise, RequirementRun, SealError, check_order, measure_all, missing_in_order};
+use lockstep_delivery::{PreparedList, RequirementResult, VoteRefusal};
 use lockstep_primitives::Requirement;
 use lockstep_simulation::{LaneError, SimulationError, SlotRollup, StateError, execute_list};
 
@@ -28,8 +28,9 @@ pub(super) fn check(rollup: &Arc<SlotRollup>, prepared: &PreparedList, rules: &L
     })?;
     check_order(rules.ordering, &rules.arrivals, &blocks)
         .map_err(|error| refuse("out_of_order", Some(error.block), Some(error.position), error.text))?;
-    let missing = missing_inclusions(&blocks, &rules.inclusion).map_err(|error| match error {
-        SimulationError::State(StateError::Missing(_)) => Unfit::Missing,
+    let missing = missing_in_order(rollup, rules.ordering, &rules.arrivals, &blocks, &rules.inclusion);
+    let missing = missing.map_err(|error| match error {
+        LaneError::Simulation(SimulationError::State(StateError::Missing(_))) => Unfit::Missing,
         error => refuse("inclusion_unreadable", None, None, error.to_string()),
     })?;
     if let Some(first) = missing.first() {
@@ -54,7 +55,7 @@ pub(super) fn check(rollup: &Arc<SlotRollup>, prepared: &PreparedList, rules: &L
             return Err(refuse("receipts_root_differs", Some(index), None, text));
         }
     }
-    for promised in &prepared.requirements {
+    let promise = |promised: &RequirementResult| {
         let requirement = Requirement {
             chain: rollup.chain,
             account: promised.account,
@@ -62,12 +63,16 @@ pub(super) fn check(rollup: &Arc<SlotRollup>, prepared: &PreparedList, rules: &L
             min_increase: Default::default(),
         };
         let requirement = RequirementRun { requirement, increase: promised.increase };
-        let promise = Promise { requirement, first: promised.first, last: promised.last };
+        Promise { requirement, first: promised.first, last: promised.last }
+    };
+    let promises: Vec<Promise> = prepared.requirements.iter().map(promise).collect();
+    let measured = measure_all(rollup, &prepared.list, &promises).map_err(|error| match error {
+        SealError::Engine(error) if error.missing().is_some() => Unfit::Missing,
+        error => refuse("requirement_unreadable", None, None, error.to_string()),
+    })?;
+    for (promised, increase) in prepared.requirements.iter().zip(measured) {
         let (block, position) = (Some(promised.first.0), Some(promised.first.1));
-        let increase = measure(rollup, &prepared.list, &promise).map_err(|error| match error {
-            SealError::Engine(error) if error.missing().is_some() => Unfit::Missing,
-            error => refuse("requirement_unreadable", block, position, error.to_string()),
-        })?;
+        let increase = increase.map_err(|cause| refuse("requirement_unreadable", block, position, cause))?;
         if increase != promised.increase {
             let text = format!("the balance rises by {increase}, promised {}", promised.increase);
             return Err(refuse("requirement_differs", block, position, text));

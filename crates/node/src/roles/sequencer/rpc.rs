@@ -102,7 +102,8 @@ impl SequencerApiServer for Sequencers {
                 "market_getAllocation tells who proposes",
             ));
         }
-        let timestamps = role.timestamps(prepare.slot).await.map_err(|error| unavailable("node_unavailable", error.to_string()))?;
+        let timestamps =
+            role.timestamps(prepare.slot).await.map_err(|error| unavailable("node_unavailable", error.to_string()))?;
         let Some(first) = timestamps.first().copied() else {
             return Err(not_found(format!("slot {} has no block of rollup {}", prepare.slot, prepare.chain)));
         };

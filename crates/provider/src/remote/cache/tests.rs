@@ -29,7 +29,8 @@ type Changes = BTreeMap<u8, Change>;
 #[derive(Clone, Debug)]
 enum Op {
     Forward(Changes),
-    /// The changes are known to nobody; with accounts that the node says were touched beside them, or without.
+    /// The changes are known to nobody; with accounts that the node says were touched beside them, or without. As geth's
+    /// tracer does, it leaves out those that did not exist before.
     Blind(Changes, Option<BTreeSet<u8>>, bool),
     Back,
     Reset,
@@ -197,11 +198,13 @@ impl World {
                 self.push();
             }
             Op::Blind(changes, also, distrust) => {
+                let before = self.tip().state.accounts.clone();
                 let (state, told) = apply(&self.tip().state, changes);
                 let block = self.child(state);
                 let touched = also.as_ref().map(|also| {
                     let also = also.iter().map(|index| address(*index));
-                    told.accounts.keys().copied().chain(also).collect::<BTreeSet<_>>()
+                    let changed = told.accounts.keys().copied().filter(|address| before.contains_key(address));
+                    changed.chain(also).collect::<BTreeSet<_>>()
                 });
                 let doubt = touched.as_ref().map_or(Doubt::Everything, Doubt::Accounts);
                 assert!(self.cache.advance_blind(block, doubt, *distrust));
@@ -357,6 +360,30 @@ fn the_storage_of_a_destroyed_account_is_not_taken_for_that_of_its_successor() {
 }
 
 #[test]
+fn an_account_that_did_not_exist_may_exist_after_a_block_of_which_only_the_touched_accounts_are_known() {
+    let mut world = known(10_000);
+    let keys = [StateKey::Account(address(1)), StateKey::Storage(address(1), U256::ZERO)];
+    assert_eq!(keys.map(|key| read(&world, 0, key)), [Value::Account(None), Value::Slot(U256::ZERO)].map(Lookup::Known));
+    world.run(&Op::Blind([(1, Change::Create(0, 3))].into(), Some(BTreeSet::new()), false));
+    assert_eq!(keys.map(|key| read(&world, 1, key)), [Lookup::Missing, Lookup::Missing]);
+    let untouched = StateKey::Storage(address(0), U256::ZERO);
+    assert_eq!(read(&world, 1, untouched), Lookup::Known(Value::Slot(U256::from(77))));
+}
+
+#[test]
+fn the_parent_of_the_first_block_is_known_after_that_block_left_the_window() {
+    let mut world = World::new(10_000 * VALUE_BYTES, 10_000);
+    let key = StateKey::BlockHash(9);
+    let before = read(&world, 0, key);
+    assert_ne!(before, Lookup::Missing);
+    for _ in 0..=MAX_REORG {
+        world.run(&Op::Forward(Changes::new()));
+    }
+    assert_eq!(read(&world, 0, key), Lookup::Outside);
+    assert_eq!(read(&world, world.blocks.len() - 1, key), before);
+}
+
+#[test]
 fn what_goes_for_want_of_room_is_counted() {
     let mut world = World::new(4 * VALUE_BYTES, 10_000);
     for key in 0..world.tip().keys().len() {
@@ -364,6 +391,9 @@ fn what_goes_for_want_of_room_is_counted() {
     }
     let stats = world.cache.stats();
     assert!(stats.evicted > 0, "{stats:?}");
+    let mut roomy = known(10_000);
+    roomy.run(&Op::Forward([(0, Change::Write(0, 3)), (1, Change::Pay(5))].into()));
+    assert_eq!(roomy.cache.stats().evicted, 0, "what is replaced did not go for want of room");
     assert!(stats.bytes <= 4 * VALUE_BYTES, "{stats:?}");
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use alloy::signers::{SignerSync, local::PrivateKeySigner};
-use alloy_consensus::{SignableTransaction, TxEip1559, TxEnvelope};
+use alloy_consensus::{Header, SignableTransaction, TxEip1559, TxEnvelope};
 use alloy_primitives::{Address, B256, Bytes, TxKind, U64, U256, keccak256};
 use lockstep_primitives::{BlockList, ListBlock, SignedTx};
 use lockstep_simulation::{
@@ -18,8 +18,8 @@ use tokio::{
 
 use super::{CHAIN, read_request};
 use crate::{
-    EmbeddedBlock, EmbeddedGenesis, EmbeddedRollup, NodeError, RemoteLimits, RemoteNode, RollupNode,
-    remote::proof::tests::answer as proof_answer,
+    DeliverySettings, EmbeddedBlock, EmbeddedGenesis, EmbeddedRollup, NodeError, RemoteLimits, RemoteNode, RemoteSettings,
+    RollupNode, remote::proof::tests::answer as proof_answer,
 };
 
 const MAX_REORG: usize = 4;
@@ -94,6 +94,12 @@ enum Fault {
     /// Whoever receives the fees is said to have one wei more.
     Fees,
     NoProofs,
+    /// Its state root is that of nodes which no trie has, and so are its proofs.
+    Proofs,
+    /// Whole blocks are no blocks.
+    Unreadable,
+    /// It does not answer at all.
+    Silent,
 }
 
 struct Served {
@@ -124,6 +130,10 @@ impl Tongue {
 
     async fn serve(self, mut stream: TcpStream) {
         let Some(request) = read_request(&mut stream).await else { return };
+        let silent = self.0.lock().fault == Fault::Silent;
+        if silent {
+            return;
+        }
         let answer = match &request {
             Value::Array(calls) => Value::Array(calls.iter().map(|call| self.answer(call)).collect()),
             call => self.answer(call),
@@ -179,6 +189,8 @@ fn say(chain: &EmbeddedRollup, fault: Fault, method: &str, params: &Value) -> Op
         "web3_clientVersion" => json!("tongue/1"),
         "eth_getBlockByNumber" if params[0] == "latest" => tell(&*chain.newest()?, whole, fault),
         "eth_getBlockByNumber" => chain.block(number(&params[0])).map_or(Value::Null, |block| tell(&block, whole, fault)),
+        // Its own hash is another one than that of the block that was made.
+        "eth_getBlockByHash" if fault == Fault::Proofs => tell(&*chain.newest()?, whole, fault),
         "eth_getBlockByHash" => chain.block_by_hash(read(&params[0])).map_or(Value::Null, |block| tell(&block, whole, fault)),
         "eth_getBalance" if fault == Fault::Balances => json!("0x0"),
         "eth_getBalance" if fault == Fault::Fees && address() == PROPOSER => json!(account()?.balance + U256::from(1)),
@@ -189,12 +201,23 @@ fn say(chain: &EmbeddedRollup, fault: Fault, method: &str, params: &Value) -> Op
             let slot = U256::from_be_bytes(read(&params[1]).0);
             json!(B256::from(at(2)?.storage(address(), slot).unwrap()))
         }
+        "eth_getProof" if fault == Fault::Proofs => {
+            json!({ "storageHash": B256::ZERO, "accountProof": too_long_a_path(), "storageProof": [] })
+        }
         "eth_getProof" if fault != Fault::NoProofs => {
             let slots: Vec<U256> = serde_json::from_value(params[1].clone()).unwrap();
             proof_answer(&*at(2)?, address(), &slots)
         }
         _ => return None,
     })
+}
+
+/// Two nodes of a trie, root first, that are further apart than any key is long.
+fn too_long_a_path() -> [Bytes; 2] {
+    let node = |path: &[u8], rest: &[u8]| alloy_rlp::encode(vec![Bytes::copy_from_slice(path), Bytes::copy_from_slice(rest)]);
+    let leaf = node(&[0x3a], &[1; 40]);
+    let extension = node(&[0; 33], keccak256(&leaf).as_slice());
+    [extension.into(), leaf.into()]
 }
 
 fn tell(block: &EmbeddedBlock, whole: bool, fault: Fault) -> Value {
@@ -209,7 +232,14 @@ fn tell(block: &EmbeddedBlock, whole: bool, fault: Fault) -> Value {
         Fault::Receipts => told["receiptsRoot"] = json!(B256::repeat_byte(9)),
         Fault::Transactions => drop(txs.pop()),
         Fault::Header => drop(told.as_object_mut().unwrap().remove("stateRoot")),
-        Fault::None | Fault::Balances | Fault::Fees | Fault::NoProofs => {}
+        Fault::Proofs => {
+            let [root, _] = too_long_a_path();
+            let header = Header { state_root: keccak256(&root), ..block.header.clone() };
+            told = serde_json::to_value(&header).unwrap();
+            told["hash"] = json!(header.hash_slow());
+        }
+        Fault::Unreadable if whole => told["withdrawals"] = json!("none"),
+        Fault::None | Fault::Balances | Fault::Fees | Fault::NoProofs | Fault::Unreadable | Fault::Silent => {}
     }
     told["transactions"] = Value::Array(txs);
     told
@@ -479,4 +509,103 @@ async fn callers_that_miss_the_same_value_fetch_it_once() {
     assert_eq!((first, second), (Ok(1), Ok(1)), "both are told that it came");
     assert_eq!(tongue.asked("eth_getStorageAt"), 1);
     assert_eq!(state.storage(SHOP, U256::ZERO), Ok(U256::from(1_000_000)));
+}
+
+#[tokio::test]
+async fn a_proof_that_no_trie_has_proves_nothing_and_stops_nobody() {
+    let chain = chain();
+    let (tongue, node) = follow(&chain).await;
+    make(&chain, 1).await;
+    tongue.set(Fault::Proofs);
+    let head = node.head().await.unwrap();
+    assert_eq!(head.number, 1);
+    let stats = node.follow_stats();
+    assert_eq!((stats.blocks, stats.mismatches, stats.proofs), (0, 1, 0), "{stats:?}");
+}
+
+#[tokio::test]
+async fn a_state_that_is_still_read_is_fetched_for_whatever_was_asked_for_since() {
+    let chain = chain();
+    let (_tongue, url) = Tongue::start(&chain).await;
+    let node = RemoteNode::connect(CHAIN, &url, forks(), RemoteLimits { max_states: 1, ..limits() }).await.unwrap();
+    let first = node.head().await.unwrap();
+    let state = node.state_at(first.hash).await.unwrap();
+    for mark in 1..4 {
+        make(&chain, mark).await;
+        let head = node.head().await.unwrap();
+        drop(node.state_at(head.hash).await.unwrap());
+    }
+    let slot = U256::from(77);
+    assert!(state.storage(SHOP, slot).is_err());
+    assert_eq!(node.fetch_missing(first.hash).await, Ok(1));
+    assert_eq!(state.storage(SHOP, slot), Ok(U256::ZERO));
+}
+
+#[tokio::test]
+async fn a_cache_that_holds_no_code_is_refused() {
+    let limits = RemoteLimits { max_cache_bytes: 1_000_000, ..limits() };
+    let error = RemoteNode::connect(CHAIN, "http://127.0.0.1:1", forks(), limits).await.unwrap_err().to_string();
+    assert!(error.contains("max_cache_bytes is 1000000"), "{error}");
+}
+
+/// A node of two endpoints, the first of which is asked first.
+async fn follow_two(first: &Arc<EmbeddedRollup>, second: &Arc<EmbeddedRollup>) -> ([Tongue; 2], RemoteNode) {
+    let (first, first_url) = Tongue::start(first).await;
+    let (second, second_url) = Tongue::start(second).await;
+    let urls = vec![first_url, second_url];
+    let limits = RemoteLimits { lie_backoff_ms: 60_000, ..limits() };
+    let settings = RemoteSettings { chain: CHAIN, forks: forks(), urls, limits, delivery: DeliverySettings::default() };
+    ([first, second], RemoteNode::open(settings).await.unwrap())
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_behind_is_no_reorg_and_does_not_keep_the_other_one_out() {
+    let (longer, shorter) = (chain(), chain());
+    assert_eq!(make(&longer, 1).await, make(&shorter, 1).await);
+    make(&longer, 2).await;
+    let ([first, _second], node) = follow_two(&longer, &shorter).await;
+    let mut reorgs = node.reorgs();
+    let head = node.head().await.unwrap();
+    assert_eq!(head.number, 2, "the only block that is known");
+
+    first.set(Fault::Silent);
+    assert_eq!(node.head().await.unwrap_err().code(), "node_behind");
+    assert_eq!(*node.heads().borrow(), head);
+    assert!(reorgs.try_recv().is_err(), "nothing is gone");
+
+    first.set(Fault::None);
+    let made = make(&longer, 3).await;
+    let mut looks = 0;
+    while node.head().await.map(|head| head.hash) != Ok(made) {
+        looks += 1;
+        assert!(looks < 1_000, "the first endpoint is never asked again");
+    }
+    let stats = node.follow_stats();
+    assert_eq!((stats.resets, stats.reorgs), (0, 0), "{stats:?}");
+}
+
+#[tokio::test]
+async fn an_endpoint_whose_blocks_cannot_be_read_is_left_for_another() {
+    let chain = chain();
+    let ([first, _second], node) = follow_two(&chain, &chain).await;
+    first.set(Fault::Unreadable);
+    let made = make(&chain, 1).await;
+    assert_eq!(node.head().await.map(|head| head.hash), Ok(made));
+    assert_eq!(node.endpoints()[0].degraded.as_ref().map(|(code, _)| *code), Some("wrong_block"));
+}
+
+#[tokio::test]
+async fn a_look_that_ends_halfway_tells_the_head_that_it_came_to() {
+    let (longer, other) = (chain(), chain());
+    assert_eq!(make(&longer, 1).await, make(&other, 1).await);
+    let (tongue, node) = follow(&longer).await;
+    let common = node.head().await.unwrap();
+    make(&longer, 2).await;
+    node.head().await.unwrap();
+    make(&other, 20).await;
+    make(&other, 21).await;
+    tongue.turn_to(&other);
+    tongue.set(Fault::Transactions);
+    assert_eq!(node.head().await.unwrap_err().code(), "wrong_block");
+    assert_eq!(*node.heads().borrow(), common, "the block after it is gone, and none in its place is believed");
 }
