@@ -2,6 +2,10 @@
 //!
 //! A role (builder, market, sequencer) is a loop that carries out the effects of a pure state machine. Roles speak to each
 //! other by JSON-RPC even inside one process, so there is one way, and `lockstep dev` walks it.
+//!
+//! [`config`] reads a file and [`process`] starts what it says. A bundle comes in by [`intake`], what becomes of it is in
+//! [`tracker`]; `landed` and `reorg` look after it until no reorg can take it, and `flow` takes in public transactions.
+//! [`record`] writes blocks and slots down, [`replay`] executes them again.
 
 mod api;
 mod arrivals;

@@ -1,8 +1,12 @@
 //! Where Lockstep meets chains: heads and state, evidence, submission, and the embedded rollup behind the same traits.
 //!
 //! [`RollupNode`] is one rollup's node. [`EmbeddedRollup`] runs in this process and needs nothing else; [`RemoteNode`] speaks
-//! JSON-RPC to a node elsewhere. State that is not here yet is [`StateError::Missing`](lockstep_simulation::StateError):
-//! whoever ran into it calls [`RollupNode::fetch_missing`] and runs again, so that no worker thread waits for a socket.
+//! JSON-RPC to one or several nodes elsewhere, executes and checks every new block, and keeps the state that it read moving on
+//! with them. State that is not here yet is [`StateError::Missing`](lockstep_simulation::StateError): whoever ran into it calls
+//! [`RollupNode::fetch_missing`] and runs again, so that no worker thread waits for a socket.
+//!
+//! How a list gets onto a chain is a [`DeliveryAdapter`], chosen by [`DeliverySettings`]; [`EngineProxy`] is the other end of one
+//! of them. [`RecordedBlock`] and [`Prestate`] are blocks and states as files. [`EvidenceSource`] signs that a message was sent.
 
 mod adapter;
 mod embedded;

@@ -5,7 +5,8 @@
 //! several rollups. Finished, it yields the roots that a header needs, or serves as the parent of the next block.
 //!
 //! What differs from one kind of rollup to the next is said in one place, its `Stack` (`stack/`); [`Rules`] names one of them
-//! and a fork.
+//! and a fork, [`ForkSchedule`] says when which holds. A [`Lane`] is one rollup's blocks of a slot while they are built, and
+//! [`execute_list`] runs a finished list on a fresh EVM.
 //!
 //! The crate knows nothing of networks, pools, messages or what anything is worth. A state that does not know a value
 //! answers [`StateError::Missing`]; nothing here waits for it.
