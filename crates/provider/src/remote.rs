@@ -64,6 +64,8 @@ pub use cache::CacheStats;
 pub use delivery::DeliverySettings;
 pub use endpoints::EndpointStatus;
 pub use errors::RpcFailure;
+pub(crate) use errors::with_causes;
+pub(crate) use exchange::for_plain_http;
 pub use exchange::http_client;
 pub use follow::FollowStats;
 pub use limits::RemoteLimits;

@@ -1,12 +1,12 @@
 //! Calls to somebody else's port, with a token of its secret.
 
-use std::{error::Error, fmt, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
 use alloy_rpc_types_engine::{Claims, JwtSecret};
 use hyper::{body::Bytes, header};
-use rustls::{ClientConfig, RootCertStore};
 
 use super::{EngineError, Refusal, config::MAX_ANSWER_BYTES, http::Answer};
+use crate::remote::{for_plain_http, with_causes};
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,15 +32,8 @@ impl Upstream {
         if url.scheme() != "http" {
             return Err(EngineError::Address(format!("{}:// is not served by engine ports", url.scheme())));
         }
-        let unusable = |error: &dyn fmt::Display| EngineError::Client(error.to_string());
-        // Only http:// is called, so no certificate is ever looked at, and none has to be on the machine.
-        let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| unusable(&error))?
-            .with_root_certificates(RootCertStore::empty())
-            .with_no_client_auth();
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
+        let client = for_plain_http(reqwest::Client::builder())
+            .map_err(EngineError::Client)?
             // Tokens go to the port itself, never to whom the environment or an answer names.
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
@@ -52,7 +45,7 @@ impl Upstream {
             .tcp_nodelay(true)
             .connect_timeout(CONNECT_TIMEOUT)
             .build()
-            .map_err(|error| unusable(&error))?;
+            .map_err(|error| EngineError::Client(error.to_string()))?;
         Ok(Self { client, url, secret })
     }
 
@@ -83,13 +76,5 @@ impl Upstream {
 
 /// An error with its causes, without the address, which may hold secrets.
 fn unreachable(error: reqwest::Error) -> Refusal {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    Refusal::Unreachable(text)
+    Refusal::Unreachable(with_causes(&error.without_url()))
 }

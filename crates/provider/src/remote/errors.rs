@@ -126,7 +126,7 @@ pub(crate) fn state_failure(rpc: &Rpc, block: B256, failure: RpcFailure) -> Node
 }
 
 /// An error with its causes.
-pub(super) fn with_causes(error: &dyn Error) -> String {
+pub(crate) fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

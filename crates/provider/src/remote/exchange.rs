@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use lockstep_primitives::ChainId;
 use reqwest::{
-    Client, StatusCode, Url,
+    Client, ClientBuilder, StatusCode, Url,
     header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER},
     redirect::Policy,
 };
@@ -67,15 +67,19 @@ pub(super) fn client(url: &Url, connect: Duration) -> Result<Client, String> {
         let _ = ring::default_provider().install_default();
         builder
     } else {
-        // No certificate is ever looked at, so none has to be on the machine.
-        let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(RootCertStore::empty())
-            .with_no_client_auth();
-        builder.tls_backend_preconfigured(tls)
+        for_plain_http(builder)?
     };
     builder.build().map_err(|error| with_causes(&error.without_url()))
+}
+
+/// Makes a client that only calls `http://`: no certificate is ever looked at, so none has to be on the machine.
+pub(crate) fn for_plain_http(builder: ClientBuilder) -> Result<ClientBuilder, String> {
+    let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    Ok(builder.tls_backend_preconfigured(tls))
 }
 
 /// What goes to the node: calls with consecutive ids.
