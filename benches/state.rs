@@ -228,7 +228,13 @@ async fn build(node: &RemoteNode, head: &ParentBlock, txs: &[Arc<SignedTx>]) -> 
         blocks: vec![BlockPlan { next, forced: Vec::new() }],
     };
     let rollups = BTreeMap::from([(chain, RollupView::free(Arc::new(slot), Price::PAR, 10_000))]);
-    let view = Arc::new(SlotView { slot: head.number, rollups, proposer: builder().address(), policy: Policy::default() });
+    let view = Arc::new(SlotView {
+        slot: head.number,
+        rollups,
+        proposer: builder().address(),
+        policy: Policy::default(),
+        facts: Arc::default(),
+    });
     let candidates: Vec<Candidate> = txs.iter().zip(0..).map(|(tx, sequence)| candidate(chain, tx, sequence)).collect();
     let candidates = Arc::new(candidates);
     for rounds in 0..MAX_ROUNDS {

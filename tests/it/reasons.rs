@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use alloy_primitives::{Address, B256, Bytes, I256, U256};
-use lockstep_primitives::{Place, Reason, Rejection};
+use lockstep_primitives::{Place, Reason, Rejection, Relay};
 use lockstep_rpc::from_rejection;
 
 /// Where the codes are written down.
@@ -12,6 +12,7 @@ const SOURCE: &str = include_str!("../../crates/primitives/src/reason.rs");
 /// The code of every reason, and the JSON-RPC code that an error with it has. Clients depend on it: what is here stays.
 const TABLE: &str = "\
 ambiguous_leg -32602
+ambiguous_relay -32602
 blob_transaction -32602
 bounds_for_unused_rollup -32602
 cancelled -32602
@@ -22,6 +23,8 @@ duplicate_transaction -32602
 empty_bundle -32602
 empty_leg -32602
 empty_range -32602
+evidence_pending -32602
+exit_root_updater -32602
 expired -32602
 fee_cap_too_low -32602
 gas_below_minimum -32602
@@ -34,7 +37,9 @@ invalid_replacement -32602
 invalid_signature -32602
 invalid_transaction -32602
 malformed_message -32602
+message_cycle -32602
 message_delivered -32602
+message_expired -32602
 mutual_messages -32602
 no_block_in_slot -32602
 no_byte_room -32602
@@ -45,6 +50,7 @@ no_signed_transaction -32602
 no_such_message -32602
 nonce_too_high -32003
 nonce_too_low -32003
+not_in_dependency_set -32602
 not_yet -32602
 nothing_left -32602
 only_deposits -32602
@@ -67,8 +73,10 @@ requirement_not_met -32602
 restricted_caller -32602
 reverted -32003
 rollup_not_won -32602
+same_slot_claim -32602
 sender_full -32005
 set_code_transaction -32602
+token_underflow -32602
 too_far_ahead -32602
 too_large -32005
 too_late -32003
@@ -77,7 +85,9 @@ too_many_legs -32005
 too_many_requirements -32005
 too_many_transactions -32005
 tx_data_too_large -32602
+uncertain_message -32602
 undecodable_transaction -32602
+unknown_message -32602
 unknown_rollup -32602
 unknown_tx_hash -32602
 unprofitable -32602
@@ -105,8 +115,9 @@ fn every_reason() -> Vec<Reason> {
         Reason::NoSignedTransaction,
         Reason::RelayToLaterLeg { leg: 0 },
         Reason::RelayCycle,
-        Reason::RelaySameRollup { leg: 0 },
-        Reason::RelayTwice { leg: 0, message: 0 },
+        Reason::AmbiguousRelay,
+        Reason::RelaySameRollup(0),
+        Reason::RelayTwice(Relay::Emitted { leg: 0, message: 0 }),
         Reason::DuplicateTransaction(hash),
         Reason::ConflictingModes(hash),
         Reason::UnknownTxHash(hash),
@@ -142,6 +153,15 @@ fn every_reason() -> Vec<Reason> {
         Reason::MessageDelivered(hash),
         Reason::NoEvidence(text()),
         Reason::MutualMessages,
+        Reason::UnknownMessage(text()),
+        Reason::EvidencePending(text()),
+        Reason::MessageExpired(text()),
+        Reason::UncertainMessage { origin: None, text: text() },
+        Reason::MessageCycle(text()),
+        Reason::NotInDependencySet { origin: 0, destination: 1 },
+        Reason::SameSlotClaim(0),
+        Reason::ExitRootUpdater { updater: account, builder: account },
+        Reason::TokenUnderflow { network: 0, token: account, available: U256::ZERO, exports: U256::ONE },
         Reason::RequirementNotMet { account, increase: I256::ZERO, required: U256::ZERO },
         Reason::UnreadableBalance { account, token: account },
         Reason::Unprofitable { value: I256::ZERO },

@@ -64,5 +64,9 @@ pub(crate) fn txs_leg(chain: ChainId, txs: &[&SignedTx]) -> LegParams {
 
 /// A leg that delivers a message of an earlier one.
 pub(crate) fn relay_leg(chain: ChainId, leg: usize, message: usize) -> LegParams {
-    LegParams { chain_id: U64::from(chain), relay: Some(RelayParams { leg, message }), ..LegParams::default() }
+    LegParams {
+        chain_id: U64::from(chain),
+        relay: Some(RelayParams { leg: Some(leg), message, ..RelayParams::default() }),
+        ..LegParams::default()
+    }
 }

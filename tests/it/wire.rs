@@ -36,7 +36,7 @@ fn bundle() -> Bundle {
     Bundle {
         legs: vec![
             Leg::Txs { chain: 1, txs: vec![LegTx { tx, mode: RevertMode::Allow }] },
-            Leg::Relay { chain: 10, relay: Relay { leg: 0, message: 2 } },
+            Leg::Relay { chain: 10, relay: Relay::Emitted { leg: 0, message: 2 } },
         ],
         blocks: [(1, BlockRange { min: 5, max: 9 })].into(),
         min_timestamp: Some(1_700_000_000),
@@ -271,7 +271,7 @@ fn hash_struct(of: &str, fields: &[B256]) -> B256 {
 #[test]
 fn the_lockstep_hash_can_be_computed_by_hand() {
     const BLOCK_BOUND: &str = "BlockBound(uint256 chainId,uint64 min,uint64 max)";
-    const LEG: &str = "Leg(uint256 chainId,LegTransaction[] txs,bool relay,uint64 relayLeg,uint64 relayMessage)";
+    const LEG: &str = "Leg(uint256 chainId,LegTransaction[] txs,bool relay,uint64 relayLeg,uint64 relayMessage,uint256 relayChainId,bytes32 relayTx)";
     const LEG_TRANSACTION: &str = "LegTransaction(bytes32 hash,uint8 mode)";
     const REQUIREMENT: &str = "Requirement(uint256 chainId,address account,address asset,uint256 minIncrease)";
     const BUNDLE: &str = "Bundle(Leg[] legs,BlockBound[] blocks,uint64 minTimestamp,uint64 maxTimestamp,\

@@ -278,9 +278,10 @@ impl Builder<'_> {
         let attempt = run_bundle(self.view, lanes, bundle, &self.delivered)?;
         // What the sequencer demands is in, whatever it is worth.
         let demanded = self.demanded.contains(&entry.candidate.hash);
+        let floor = if attempt.run.relays.is_empty() { I256::ZERO } else { self.view.policy.min_relay_value };
         let rejection = match attempt.blocked {
             Some(rejection) => Some(rejection),
-            None if attempt.run.value < I256::ZERO && !demanded => {
+            None if attempt.run.value < floor && !demanded => {
                 Some(Rejection::new(Place::BUNDLE, Reason::Unprofitable { value: attempt.run.value }))
             }
             None if self.closes_untrusted_cycle(&attempt.run.edges) => {

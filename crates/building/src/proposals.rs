@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use lockstep_primitives::{RollupSet, Validity};
+use lockstep_primitives::{Reason, Rejection, RollupSet, Validity};
 use rayon::prelude::*;
 
 use crate::{BuildError, Draft, Simulated, SlotView, build};
@@ -22,7 +22,7 @@ pub fn useful_sets(view: &SlotView, simulated: &[Simulated]) -> Vec<RollupSet> {
             None => true,
             Some(rejection) => rejection.reason.validity() == Validity::Later,
         })
-        .map(|entry| entry.candidate.bundle.rollups())
+        .map(span)
         .filter(|rollups| rollups.len() > 1 && rollups.iter().all(|chain| view.rollups.contains_key(chain)))
         .collect();
     let mut grown: Vec<RollupSet> = spans.iter().cloned().collect();
@@ -42,6 +42,15 @@ pub fn useful_sets(view: &SlotView, simulated: &[Simulated]) -> Vec<RollupSet> {
         ordered.extend(largest);
     }
     ordered
+}
+
+/// The rollups that a bundle needs: its own, and the one on whose block of this slot a transaction of it waits.
+fn span(entry: &Simulated) -> RollupSet {
+    let mut rollups = entry.candidate.bundle.rollups();
+    if let Some(Rejection { reason: Reason::UncertainMessage { origin: Some(origin), .. }, .. }) = &entry.attempt.blocked {
+        rollups.insert(*origin);
+    }
+    rollups
 }
 
 /// Builds a draft for every useful set, in parallel. In the order of [`useful_sets`].

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use alloy_consensus::{SignableTransaction, TxEip1559, TxEnvelope};
 use alloy_primitives::{Address, B256, Signature, TxKind, U256, keccak256};
-use lockstep_messaging::{EvidenceRequest, Message, RelayCall};
+use lockstep_messaging::{Demand, Destination, Evidence, EvidenceRequest, Message, RelayCall, Slot};
 use lockstep_primitives::{ChainId, Reason, SignedTx};
 use lockstep_simulation::{BlockContext, StandIns};
 
@@ -17,38 +17,73 @@ pub struct RelayDraft {
     pub leg: usize,
     /// The rollup that it delivers to.
     pub chain: ChainId,
-    /// What evidence it needs.
-    pub request: EvidenceRequest,
+    /// The message.
+    pub message: Message,
+    /// What attestation it needs; `None` when the evidence is in its calldata already.
+    pub request: Option<EvidenceRequest>,
     /// Which of the delivering calls it is.
     pub call: usize,
     /// Index of its block in the slot.
     pub block: usize,
     /// Position in the block, forced prefix included.
     pub position: usize,
-    /// The transaction, with stand-in evidence in its calldata.
+    /// The transaction, with stand-in evidence in its calldata where the evidence is not there yet.
     pub tx: TxEip1559,
 }
 
 /// A relay ready to be simulated.
 pub(crate) struct Prepared {
-    pub(crate) request: EvidenceRequest,
+    pub(crate) request: Option<EvidenceRequest>,
     pub(crate) calls: Vec<RelayCall>,
     pub(crate) stand_ins: StandIns,
 }
 
-/// Checks that `message` may be delivered on `chain` by `builder`, and writes the calls with stand-in evidence.
-pub(crate) fn prepare(policy: &Policy, message: &Message, chain: ChainId, builder: Address) -> Result<Prepared, Reason> {
-    if message.destination != Some(chain) {
+/// Where a relay delivers to: the block that is open.
+pub(crate) const fn destination(context: &BlockContext, builder: Address) -> Destination {
+    let (chain, number, timestamp) = (context.chain, context.number, context.timestamp);
+    Destination { chain, number, timestamp, beneficiary: context.beneficiary, builder }
+}
+
+/// Checks that a message may be delivered there, and writes the calls. `evidence` is there for messages that landed before; for
+/// one of this slot it is derived from the open blocks, or stood in for.
+pub(crate) fn prepare(
+    policy: &Policy,
+    message: &Message,
+    evidence: Option<&Evidence>,
+    to: &Destination,
+    slot: &Slot<'_>,
+) -> Result<Prepared, Reason> {
+    if message.destination != Some(to.chain) {
         return Err(Reason::WrongDestination { destination: message.destination_name.clone() });
     }
-    if let Some(caller) = message.restricted_to.filter(|caller| *caller != builder) {
-        return Err(Reason::RestrictedCaller { caller, builder });
+    if let Some(caller) = message.restricted_to.filter(|caller| *caller != to.builder) {
+        return Err(Reason::RestrictedCaller { caller, builder: to.builder });
     }
     let protocol = policy.protocols.of(message)?;
-    let request = protocol.evidence_request(message)?;
-    let (evidence, stand_ins) = protocol.stand_in(&request);
-    let calls = protocol.deliver(message, &evidence)?;
+    let (request, evidence, stand_ins) = match evidence {
+        Some(evidence) => (None, evidence.clone(), Vec::new()),
+        None => match protocol.demand(message, slot)? {
+            Demand::Derived(evidence) => (None, evidence, Vec::new()),
+            Demand::Attestation(request) => {
+                let (evidence, stand_ins) = protocol.stand_in(&request);
+                (Some(request), evidence, stand_ins)
+            }
+        },
+    };
+    let calls = protocol.deliver(message, &evidence, to)?;
     Ok(Prepared { request, calls, stand_ins: stand_ins.into() })
+}
+
+/// The gas limit of a relay transaction: what its protocol asks for beyond what its bytes cost, but never below the floor of
+/// EIP-7623, under which it would be invalid.
+pub fn relay_gas_limit(policy: &Policy, call: &RelayCall) -> u64 {
+    const BASE: u64 = 21_000;
+    let zeros = call.data.iter().filter(|byte| **byte == 0).count() as u64;
+    let tokens = zeros + 4 * (call.data.len() as u64 - zeros);
+    let keys: usize = call.access_list.iter().map(|item| item.storage_keys.len()).sum();
+    let declared = 2_400 * call.access_list.len() as u64 + 1_900 * keys as u64;
+    let wanted = if call.gas == 0 { policy.relay_gas_limit } else { BASE + 4 * tokens + declared + call.gas };
+    wanted.max(BASE + 10 * tokens + declared)
 }
 
 /// The transaction of a delivering call. It pays the block's base fee and, but for rollups that order by it, no priority fee:
@@ -63,7 +98,7 @@ pub(crate) fn transaction(context: &BlockContext, call: &RelayCall, nonce: u64, 
         max_priority_fee_per_gas: tip,
         to: TxKind::Call(call.to),
         value: U256::ZERO,
-        access_list: Default::default(),
+        access_list: call.access_list.clone(),
         input: call.data.clone(),
     }
 }

@@ -5,16 +5,25 @@ use std::{
     sync::Arc,
 };
 
+use alloy_consensus::Transaction;
 use alloy_primitives::{Address, B256, I256, U256};
-use lockstep_messaging::Message;
+use lockstep_messaging::{Evidence, Message, Ran, ReadCall, Slot};
 use lockstep_primitives::{
-    Asset, Bundle, ChainId, Leg, LegTx, Place, Reason, Rejection, Relay, Requirement, RevertMode, RollupSet,
+    Asset, Bundle, ChainId, Leg, LegTx, Place, Reason, Rejection, Relay, Requirement, RevertMode, RollupSet, SignedTx,
 };
 use lockstep_simulation::{
-    BlockTx, Checkpoint, Lane, PendingBlock, SimulationError, StandIns, StateView, TxFees, TxOutcome, TxStatus,
+    BlockTx, CallRequest, Checkpoint, Lane, PendingBlock, SimulationError, StandIns, StateView, TxFees, TxOutcome, TxStatus, call,
 };
 
-use crate::{BalanceChange, BuildError, Policy, RelayDraft, SlotView, balance_of, balances::token_changes, order, relay, value};
+use crate::{
+    BalanceChange, BuildError, RelayDraft, SlotView, balance_of,
+    balances::token_changes,
+    logs::{LaneLogs, emitted},
+    order, relay, value,
+};
+
+/// The gas of a call that only reads.
+const READ_GAS: u64 = 1_000_000;
 
 /// The open blocks of a set of rollups.
 pub type Lanes = BTreeMap<ChainId, Lane>;
@@ -117,7 +126,7 @@ pub fn run_bundle(
 ) -> Result<Attempt, BuildError> {
     let checkpoints: BTreeMap<ChainId, Checkpoint> =
         bundle.rollups().iter().filter_map(|chain| Some((*chain, lanes.get(chain)?.block().checkpoint()))).collect();
-    let mut runner = Runner { view, lanes, bundle, delivered, checkpoints, run: BundleRun::default() };
+    let mut runner = Runner { view, lanes, bundle, delivered, checkpoints, run: BundleRun::default(), crosses: false };
     let result = runner.all();
     let Runner { lanes, checkpoints, run, .. } = runner;
     let blocked = match result {
@@ -158,6 +167,8 @@ struct Runner<'a> {
     delivered: &'a BTreeSet<B256>,
     checkpoints: BTreeMap<ChainId, Checkpoint>,
     run: BundleRun,
+    /// Whether a transaction so far has to do with messages that it consumes.
+    crosses: bool,
 }
 
 impl Runner<'_> {
@@ -174,15 +185,12 @@ impl Runner<'_> {
             return Err(bad(Place::BUNDLE, Reason::NothingLeft));
         }
         self.check_requirements(&before)?;
+        self.check_slot()?;
         self.measure()
     }
 
     fn lane(&mut self, chain: ChainId) -> Result<&mut Lane, Stop> {
         self.lanes.get_mut(&chain).ok_or_else(|| bad(Place::rollup(chain), Reason::RollupNotWon))
-    }
-
-    fn policy(&self) -> &Policy {
-        &self.view.policy
     }
 
     fn check_bounds(&mut self) -> Result<(), Stop> {
@@ -239,6 +247,7 @@ impl Runner<'_> {
         for (position, tx) in txs.iter().enumerate() {
             let run = execute(self.lane(chain)?.block_mut(), &BlockTx::Signed(Arc::clone(&tx.tx)), tx.mode, &StandIns::default());
             let (run, reason) = run.map_err(|error| Stop::Engine(BuildError::simulation(chain, error)))?;
+            let reason = reason.or_else(|| self.check_transaction(chain, &tx.tx, run.position).err());
             leg.txs.push(run);
             if let Some(reason) = reason {
                 blocked = Some(bad(Place::tx(chain, index, position), reason));
@@ -251,27 +260,37 @@ impl Runner<'_> {
 
     fn relay_leg(&mut self, index: usize, chain: ChainId, relay: Relay) -> Result<(), Stop> {
         let place = Place::leg(chain, index);
-        let message = self.message(relay).map_err(|reason| bad(place, reason))?;
+        let (message, evidence) = self.message(relay).map_err(|reason| bad(place, reason))?;
         if self.delivered.contains(&message.id) || !self.run.delivered.insert(message.id) {
             return Err(bad(place, Reason::MessageDelivered(message.id)));
         }
         let builder = self.view.proposer;
-        let prepared = relay::prepare(self.policy(), &message, chain, builder).map_err(|reason| bad(place, reason))?;
-        let gas_limit = self.policy().relay_gas_limit;
+        let to = relay::destination(self.lane(chain)?.block().context(), builder);
+        let logs = LaneLogs(&*self.lanes);
+        let slot = Slot { facts: &self.view.facts, logs: &logs };
+        let prepared = relay::prepare(&self.view.policy, &message, evidence.as_ref(), &to, &slot);
+        let prepared = prepared.map_err(|reason| bad(place, reason))?;
         let (view, bundle) = (self.view, self.bundle);
         let rollup = view.rollups.get(&chain).ok_or(BuildError::UnknownRollup(chain))?;
         let mut leg = self.start_leg(chain, true)?;
         for (number, call) in prepared.calls.iter().enumerate() {
             let engine = |error| Stop::Engine(BuildError::simulation(chain, error));
             let lane = self.lane(chain)?;
+            if let Some(read) = &call.unless
+                && answers(lane.block(), read).map_err(engine)?
+            {
+                continue;
+            }
             let (block_index, position) = (lane.index(), lane.block().executed().len());
             let nonce =
                 lane.block().state().account(builder).map_err(|error| engine(error.into()))?.map_or(0, |account| account.nonce);
             let context = lane.block().context();
             let tip = order::relay_tip(rollup, bundle, index, chain, context.base_fee);
-            let tx = relay::transaction(context, call, nonce, gas_limit, tip);
-            let signed = BlockTx::Signed(relay::placeholder(tx.clone(), builder));
-            let (run, reason) = execute(lane.block_mut(), &signed, RevertMode::Fail, &prepared.stand_ins).map_err(engine)?;
+            let tx = relay::transaction(context, call, nonce, relay::relay_gas_limit(&view.policy, call), tip);
+            let signed = relay::placeholder(tx.clone(), builder);
+            let run = execute(lane.block_mut(), &BlockTx::Signed(Arc::clone(&signed)), RevertMode::Fail, &prepared.stand_ins);
+            let (run, reason) = run.map_err(engine)?;
+            let reason = reason.or_else(|| self.check_transaction(chain, &signed, run.position).err());
             leg.txs.push(run);
             if let Some(reason) = reason {
                 self.end_leg(leg);
@@ -280,6 +299,7 @@ impl Runner<'_> {
             self.run.relays.push(RelayDraft {
                 leg: index,
                 chain,
+                message: message.clone(),
                 request: prepared.request.clone(),
                 call: number,
                 block: block_index,
@@ -287,17 +307,57 @@ impl Runner<'_> {
                 tx,
             });
         }
-        self.run.edges.insert((message.origin, chain));
+        // What landed before depends on no block of this slot.
+        if evidence.is_none() {
+            self.run.edges.insert((message.origin, chain));
+        }
         self.end_leg(leg);
         Ok(())
     }
 
-    fn message(&self, relay: Relay) -> Result<Message, Reason> {
-        let messages = self.run.legs.get(relay.leg).map_or(&[][..], |leg| &leg.messages);
-        match messages.get(relay.message) {
-            Some(message) => message.clone(),
-            None => Err(Reason::NoSuchMessage { leg: relay.leg, message: relay.message, count: messages.len() }),
+    /// The message that a relay names, with evidence when it landed before.
+    fn message(&self, relay: Relay) -> Result<(Message, Option<Evidence>), Reason> {
+        match relay {
+            Relay::Emitted { leg, message } => {
+                let messages = self.run.legs.get(leg).map_or(&[][..], |leg| &leg.messages);
+                let count = messages.len();
+                let message = messages.get(message).ok_or(Reason::NoSuchMessage { leg, message, count })?;
+                Ok((message.clone()?, None))
+            }
+            Relay::Landed(landed) => match self.view.facts.landed.get(&landed) {
+                Some(Ok(landed)) => Ok((landed.message.clone(), Some(landed.evidence.clone()))),
+                Some(Err(reason)) => Err(reason.clone()),
+                None => Err(Reason::EvidencePending(format!("nothing is known of {landed} yet"))),
+            },
         }
+    }
+
+    /// Checks what the newest transaction of a rollup has to do with other rollups, and notes on which it depends.
+    fn check_transaction(&mut self, chain: ChainId, tx: &SignedTx, position: Option<usize>) -> Result<(), Reason> {
+        let (Some(position), Some(lane)) = (position, self.lanes.get(&chain)) else { return Ok(()) };
+        let logs = emitted(lane.block(), position);
+        let access_list = tx.envelope().access_list();
+        self.crosses |= access_list.is_some_and(|list| !list.is_empty());
+        if logs.is_empty() && access_list.is_none_or(|list| list.is_empty()) {
+            return Ok(());
+        }
+        self.crosses |= logs.iter().any(|emitted| self.view.policy.protocols.delivered(chain, emitted.log).is_some());
+        let ran = Ran { access_list, logs: &logs, timestamp: lane.block().context().timestamp };
+        let lanes = LaneLogs(&*self.lanes);
+        let slot = Slot { facts: &self.view.facts, logs: &lanes };
+        let origins = self.view.policy.protocols.check_transaction(chain, &ran, &slot)?;
+        self.run.edges.extend(origins.into_iter().filter(|origin| *origin != chain).map(|origin| (origin, chain)));
+        Ok(())
+    }
+
+    /// Checks the rules that span rollups, where the bundle has to do with any.
+    fn check_slot(&self) -> Result<(), Stop> {
+        if !self.crosses && self.run.legs.iter().all(|leg| leg.messages.is_empty()) {
+            return Ok(());
+        }
+        let logs = LaneLogs(&*self.lanes);
+        let slot = Slot { facts: &self.view.facts, logs: &logs };
+        self.view.policy.protocols.check_slot(&slot).map_err(Stop::Bundle)
     }
 
     fn start_leg(&mut self, chain: ChainId, relay: bool) -> Result<LegRun, Stop> {
@@ -307,8 +367,10 @@ impl Runner<'_> {
     }
 
     fn end_leg(&mut self, mut leg: LegRun) {
-        let logs = leg.txs.iter().filter_map(|tx| tx.outcome.as_ref()).flat_map(|outcome| &outcome.logs);
-        leg.messages = self.policy().protocols.recognise(leg.chain, logs);
+        let first = leg.txs.iter().find_map(|tx| tx.position);
+        if let (Some(first), Some(lane)) = (first, self.lanes.get(&leg.chain)) {
+            leg.messages = self.view.policy.protocols.recognise(leg.chain, emitted(lane.block(), first));
+        }
         self.run.legs.push(leg);
     }
 
@@ -345,6 +407,13 @@ impl Runner<'_> {
 
 fn outcomes(legs: &[LegRun], chain: ChainId) -> impl Iterator<Item = &TxOutcome> {
     legs.iter().filter(move |leg| leg.chain == chain).flat_map(|leg| &leg.txs).filter_map(|tx| tx.outcome.as_ref())
+}
+
+/// Whether a reading call succeeds and answers with anything but zeros.
+fn answers(block: &PendingBlock, read: &ReadCall) -> Result<bool, SimulationError> {
+    let request = CallRequest::read(read.to, read.data.clone(), READ_GAS);
+    let outcome = call(block.context(), block.state(), &request)?;
+    Ok(outcome.is_ok_and(|outcome| outcome.succeeded() && outcome.output.iter().any(|byte| *byte != 0)))
 }
 
 fn read_balance(block: &PendingBlock, chain: ChainId, account: Address, asset: Asset) -> Result<U256, Stop> {

@@ -139,12 +139,20 @@ fn sign_relays(
     let mut signed = SignedRelays::new();
     for relay in draft.relays(chain) {
         let reject = |reason| SealError::Evidence(Rejection::new(Place::leg(chain, relay.leg), reason));
-        let message = &relay.request.message;
-        let evidence =
-            evidence.get(&message.id).ok_or_else(|| reject(Reason::NoEvidence(format!("message {} has none", message.id))))?;
-        let calls = view.policy.protocols.of(message).and_then(|protocol| protocol.deliver(message, evidence)).map_err(reject)?;
-        let call = calls.get(relay.call).ok_or_else(|| SealError::Differs("the delivery has fewer calls".into()))?;
-        let tx = alloy_consensus::TxEip1559 { input: call.data.clone(), ..relay.tx.clone() };
+        let message = &relay.message;
+        let mut tx = relay.tx.clone();
+        if relay.request.is_some() {
+            let evidence = evidence.get(&message.id);
+            let evidence = evidence.ok_or_else(|| reject(Reason::NoEvidence(format!("message {} has none", message.id))))?;
+            let block = draft.lanes.get(&chain).and_then(|lane| lane.blocks.get(relay.block));
+            let block = block.ok_or_else(|| SealError::Differs("the relay's block is not in the draft".into()))?;
+            let to = relay::destination(block.block.context(), view.proposer);
+            let protocol = view.policy.protocols.of(message).map_err(reject)?;
+            let calls = protocol.deliver(message, evidence, &to).map_err(reject)?;
+            let call = calls.get(relay.call).ok_or_else(|| SealError::Differs("the delivery has fewer calls".into()))?;
+            tx.input = call.data.clone();
+            tx.access_list = call.access_list.clone();
+        }
         let signed_tx = relay::sign(tx, view.proposer, sign);
         signed.insert((relay.block, relay.position), BlockTx::Signed(signed_tx));
     }

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use alloy_primitives::{Address, B256};
-use lockstep_messaging::Protocols;
+use alloy_primitives::{Address, B256, I256};
+use lockstep_messaging::{Facts, Protocols};
 use lockstep_primitives::{Bundle, ChainId, OrderingPolicy, Price, RollupSet, SignedTx, SlotNumber};
 use lockstep_simulation::{LaneError, SimulationError, SlotRollup, StateError, StateKey};
 
@@ -37,8 +37,11 @@ impl RollupView {
 pub struct Policy {
     /// The message protocols.
     pub protocols: Protocols,
-    /// The gas limit of a relay transaction.
+    /// The gas limit of a relay transaction of which its protocol says nothing.
     pub relay_gas_limit: u64,
+    /// The least value of a bundle with relays, in the numeraire's smallest unit: its relays cost the builder gas even where
+    /// that is more than was simulated.
+    pub min_relay_value: I256,
     /// Rollups whose sequencers the evidence sources trust to vote before evidence is held back: only between these may
     /// messages go both ways in one slot.
     pub trusted: RollupSet,
@@ -48,7 +51,13 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { protocols: Protocols::default(), relay_gas_limit: 600_000, trusted: RollupSet::new(), max_passes: 16 }
+        Self {
+            protocols: Protocols::default(),
+            relay_gas_limit: 600_000,
+            min_relay_value: I256::ZERO,
+            trusted: RollupSet::new(),
+            max_passes: 16,
+        }
     }
 }
 
@@ -63,6 +72,8 @@ pub struct SlotView {
     pub proposer: Address,
     /// How to build.
     pub policy: Policy,
+    /// What is known of messages before the slot.
+    pub facts: Arc<Facts>,
 }
 
 /// A pending bundle.

@@ -9,12 +9,13 @@ use std::collections::BTreeMap;
 
 use alloy_primitives::{Address, B256, Bytes, Log, keccak256};
 use alloy_sol_types::{SolCall, SolEvent, sol};
-use lockstep_primitives::{ChainId, Reason, SignatureBytes, StandIn};
+use lockstep_primitives::{ChainId, Reason};
 
-use crate::{Evidence, EvidenceRequest, Message, Protocol, RelayCall};
+use crate::{Demand, Destination, Emitted, Evidence, LogPlace, Message, Protocol, RelayCall, Slot, attestation};
 
 sol! {
     event MessageSent(bytes message);
+    event MessageReceived(address indexed caller, uint32 sourceDomain, uint64 indexed nonce, bytes32 sender, bytes messageBody);
     function receiveMessage(bytes message, bytes attestation) external returns (bool);
 }
 
@@ -59,7 +60,7 @@ impl CctpV1 {
             .ok_or_else(|| Reason::WrongDestination { destination: message.destination_name.clone() })
     }
 
-    fn parse(&self, chain: ChainId, own_domain: u32, payload: Bytes) -> Result<Message, Reason> {
+    fn parse(&self, chain: ChainId, own_domain: u32, payload: Bytes, place: LogPlace) -> Result<Message, Reason> {
         if payload.len() < HEADER_LENGTH {
             return Err(Reason::MalformedMessage(format!("{} bytes are less than a header", payload.len())));
         }
@@ -69,20 +70,23 @@ impl CctpV1 {
             return Err(Reason::MalformedMessage(format!("source domain {source} is not the emitter's {own_domain}")));
         }
         let caller = B256::from_slice(&payload[84..116]);
-        let mut key = NAME.as_bytes().to_vec();
-        // The nonce counts over all destinations of a source, so (source, nonce) names the message.
-        key.extend_from_slice(&payload[4..8]);
-        key.extend_from_slice(&payload[12..20]);
+        let nonce = payload[12..20].iter().fold(0, |value, byte| (value << 8) | u64::from(*byte));
         Ok(Message {
             protocol: NAME,
-            id: keccak256(key),
+            id: id(source, nonce),
             origin: chain,
             destination: self.chain_of(destination),
             destination_name: format!("CCTP domain {destination}"),
             restricted_to: (!caller.is_zero()).then(|| Address::from_word(caller)),
             payload,
+            place,
         })
     }
+}
+
+/// The nonce counts over all destinations of a source, so (source, nonce) names the message.
+fn id(source: u32, nonce: u64) -> B256 {
+    keccak256([NAME.as_bytes(), &source.to_be_bytes(), &nonce.to_be_bytes()].concat())
 }
 
 fn u32_at(bytes: &[u8], offset: usize) -> u32 {
@@ -94,7 +98,8 @@ impl Protocol for CctpV1 {
         NAME
     }
 
-    fn recognise(&self, chain: ChainId, log: &Log) -> Option<Result<Message, Reason>> {
+    fn recognise(&self, chain: ChainId, emitted: &Emitted<'_>) -> Option<Result<Message, Reason>> {
+        let log = emitted.log;
         let deployment = self.deployments.get(&chain)?;
         if log.address != deployment.message_transmitter || log.topics().first() != Some(&MessageSent::SIGNATURE_HASH) {
             return None;
@@ -107,48 +112,35 @@ impl Protocol for CctpV1 {
         if payload.len() >= 4 && u32_at(&payload, 0) != VERSION {
             return None;
         }
-        Some(self.parse(chain, deployment.domain, payload))
+        Some(self.parse(chain, deployment.domain, payload, emitted.place))
     }
 
-    fn evidence_request(&self, message: &Message) -> Result<EvidenceRequest, Reason> {
+    fn demand(&self, message: &Message, _: &Slot<'_>) -> Result<Demand, Reason> {
         let deployment = self.destination(message)?;
-        let mut signers = deployment.attesters.clone();
-        signers.sort();
-        signers.dedup();
-        if deployment.threshold == 0 || signers.len() < deployment.threshold {
-            return Err(Reason::NoEvidence(format!(
-                "{} attesters are configured, {} have to sign",
-                signers.len(),
-                deployment.threshold
-            )));
-        }
-        signers.truncate(deployment.threshold);
-        Ok(EvidenceRequest { message: message.clone(), digest: keccak256(&message.payload), signers })
+        let request = attestation::request(message, message.payload.clone(), &deployment.attesters, deployment.threshold)?;
+        Ok(Demand::Attestation(request))
     }
 
-    fn stand_in(&self, request: &EvidenceRequest) -> (Evidence, Vec<StandIn>) {
-        let mut signatures = Vec::new();
-        let mut stand_ins = Vec::new();
-        for signer in &request.signers {
-            // Any r and a low s do; hashing gives bytes as dense as a real signature's, so that calldata costs the same.
-            let r = keccak256([request.digest.as_slice(), signer.as_slice(), b"r"].concat());
-            let mut s = keccak256([request.digest.as_slice(), signer.as_slice(), b"s"].concat());
-            s[0] = 0x3f;
-            let mut signature: SignatureBytes = [0; 65];
-            signature[..32].copy_from_slice(r.as_slice());
-            signature[32..64].copy_from_slice(s.as_slice());
-            signature[64] = 27;
-            signatures.push(signature);
-            stand_ins.push(StandIn { digest: request.digest, r, s, signer: *signer });
-        }
-        (Evidence::Signatures(signatures), stand_ins)
-    }
-
-    fn deliver(&self, message: &Message, evidence: &Evidence) -> Result<Vec<RelayCall>, Reason> {
+    fn deliver(&self, message: &Message, evidence: &Evidence, _: &Destination) -> Result<Vec<RelayCall>, Reason> {
         let deployment = self.destination(message)?;
-        let Evidence::Signatures(signatures) = evidence;
-        let data = receiveMessageCall { message: message.payload.clone(), attestation: signatures.concat().into() }.abi_encode();
-        Ok(vec![RelayCall { to: deployment.message_transmitter, data: data.into() }])
+        let Evidence::Attestation { payload, signatures } = evidence else {
+            return Err(Reason::NoEvidence(format!("{NAME} needs an attestation")));
+        };
+        let data = receiveMessageCall { message: payload.clone(), attestation: signatures.concat().into() }.abi_encode();
+        Ok(vec![RelayCall { to: deployment.message_transmitter, data: data.into(), ..RelayCall::default() }])
+    }
+
+    fn receipt(&self, message: &Message, _: Option<&Evidence>) -> Option<B256> {
+        Some(message.id)
+    }
+
+    fn delivered(&self, chain: ChainId, log: &Log) -> Option<B256> {
+        let deployment = self.deployments.get(&chain)?;
+        if log.address != deployment.message_transmitter {
+            return None;
+        }
+        let event = MessageReceived::decode_log_data(&log.data).ok()?;
+        Some(id(event.sourceDomain, event.nonce))
     }
 }
 

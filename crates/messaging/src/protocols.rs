@@ -2,10 +2,10 @@
 
 use std::{fmt, sync::Arc};
 
-use alloy_primitives::Log;
-use lockstep_primitives::{ChainId, Reason, StandIn};
+use alloy_primitives::{B256, Log};
+use lockstep_primitives::{ChainId, Reason, Rejection, RollupSet, StandIn};
 
-use crate::{Evidence, EvidenceRequest, Message, RelayCall};
+use crate::{Demand, Destination, Emitted, Evidence, EvidenceRequest, Message, Ran, RelayCall, Slot};
 
 /// One message protocol.
 pub trait Protocol: Send + Sync + fmt::Debug {
@@ -13,22 +13,49 @@ pub trait Protocol: Send + Sync + fmt::Debug {
     fn name(&self) -> &'static str;
 
     /// Reads a log of rollup `chain` as an outbound message: `None` when it is none of this protocol's.
-    fn recognise(&self, chain: ChainId, log: &Log) -> Option<Result<Message, Reason>>;
+    fn recognise(&self, chain: ChainId, emitted: &Emitted<'_>) -> Option<Result<Message, Reason>>;
 
-    /// What has to be presented on the destination.
+    /// What has to be presented on the destination for a message that is sent in this slot.
     ///
     /// # Errors
-    /// When the destination is not configured.
-    fn evidence_request(&self, message: &Message) -> Result<EvidenceRequest, Reason>;
+    /// When the destination is not configured, or does not take messages of the same slot.
+    fn demand(&self, message: &Message, slot: &Slot<'_>) -> Result<Demand, Reason>;
 
     /// Evidence of the right shape and size that a simulation accepts for real.
-    fn stand_in(&self, request: &EvidenceRequest) -> (Evidence, Vec<StandIn>);
+    fn stand_in(&self, request: &EvidenceRequest) -> (Evidence, Vec<StandIn>) {
+        crate::attestation::stand_in(request)
+    }
 
-    /// The calls that deliver the message, in order.
+    /// The calls that deliver the message, in order. The last of them delivers.
     ///
     /// # Errors
-    /// When the destination is not configured or the evidence is of another kind.
-    fn deliver(&self, message: &Message, evidence: &Evidence) -> Result<Vec<RelayCall>, Reason>;
+    /// When the destination is not configured, the evidence is of another kind, or it does not hold in that block.
+    fn deliver(&self, message: &Message, evidence: &Evidence, to: &Destination) -> Result<Vec<RelayCall>, Reason>;
+
+    /// What [`Protocol::delivered`] says once this message is delivered; `None` while that cannot be known without evidence.
+    fn receipt(&self, message: &Message, evidence: Option<&Evidence>) -> Option<B256>;
+
+    /// Reads a log of rollup `chain` as the delivery of a message, by whomever: `None` when it is none of this protocol's.
+    fn delivered(&self, chain: ChainId, log: &Log) -> Option<B256>;
+
+    /// Checks a transaction that has run on `chain` as the slot's newest one: what its destination's rules do not check by
+    /// themselves, because it is about other rollups. Returns the rollups on whose blocks of this slot it depends.
+    ///
+    /// # Errors
+    /// When it makes the block invalid, or may: what is not certain is refused.
+    fn check_transaction(&self, chain: ChainId, ran: &Ran<'_>, slot: &Slot<'_>) -> Result<RollupSet, Reason> {
+        let _ = (chain, ran, slot);
+        Ok(RollupSet::new())
+    }
+
+    /// Checks all blocks of the slot together, as far as they are built.
+    ///
+    /// # Errors
+    /// When they break a rule that spans rollups; names the rollup.
+    fn check_slot(&self, slot: &Slot<'_>) -> Result<(), Rejection> {
+        let _ = slot;
+        Ok(())
+    }
 }
 
 /// The configured protocols.
@@ -41,10 +68,10 @@ impl Protocols {
         Self(protocols)
     }
 
-    /// The messages among the logs of rollup `chain`, in log order. A log that looks like a message but is malformed keeps
-    /// its index and carries its reason.
-    pub fn recognise<'a>(&self, chain: ChainId, logs: impl IntoIterator<Item = &'a Log>) -> Vec<Result<Message, Reason>> {
-        logs.into_iter().filter_map(|log| self.0.iter().find_map(|protocol| protocol.recognise(chain, log))).collect()
+    /// The messages among logs of rollup `chain`, in log order. A log that looks like a message but is malformed keeps its
+    /// index and carries its reason.
+    pub fn recognise<'a>(&self, chain: ChainId, logs: impl IntoIterator<Item = Emitted<'a>>) -> Vec<Result<Message, Reason>> {
+        logs.into_iter().filter_map(|log| self.0.iter().find_map(|protocol| protocol.recognise(chain, &log))).collect()
     }
 
     /// The protocol of a message.
@@ -57,5 +84,30 @@ impl Protocols {
             .find(|protocol| protocol.name() == message.protocol)
             .map(AsRef::as_ref)
             .ok_or_else(|| Reason::NoEvidence(format!("protocol {} is not configured", message.protocol)))
+    }
+
+    /// The receipt of the delivery that a log tells of, see [`Protocol::delivered`].
+    pub fn delivered(&self, chain: ChainId, log: &Log) -> Option<B256> {
+        self.0.iter().find_map(|protocol| protocol.delivered(chain, log))
+    }
+
+    /// As [`Protocol::check_transaction`], of every protocol.
+    ///
+    /// # Errors
+    /// The first that refuses.
+    pub fn check_transaction(&self, chain: ChainId, ran: &Ran<'_>, slot: &Slot<'_>) -> Result<RollupSet, Reason> {
+        let mut origins = RollupSet::new();
+        for protocol in &self.0 {
+            origins.extend(protocol.check_transaction(chain, ran, slot)?);
+        }
+        Ok(origins)
+    }
+
+    /// As [`Protocol::check_slot`], of every protocol.
+    ///
+    /// # Errors
+    /// The first that refuses.
+    pub fn check_slot(&self, slot: &Slot<'_>) -> Result<(), Rejection> {
+        self.0.iter().try_for_each(|protocol| protocol.check_slot(slot))
     }
 }

@@ -60,7 +60,13 @@ impl LockstepRpc {
             let (price, fee_share_bps) = self.builder.terms(*chain);
             views.insert(*chain, lockstep_building::RollupView::free(slot, price, fee_share_bps));
         }
-        Ok(SlotView { slot: 0, rollups: views, proposer: self.builder.address(), policy: self.policy.clone() })
+        Ok(SlotView {
+            slot: 0,
+            rollups: views,
+            proposer: self.builder.address(),
+            policy: self.policy.clone(),
+            facts: Arc::default(),
+        })
     }
 
     pub(crate) async fn simulate(&self, bundle: Arc<Bundle>) -> Result<Attempt, jsonrpsee::types::ErrorObjectOwned> {

@@ -54,7 +54,9 @@ pub fn check(bundle: &Bundle, heads: &Heads, now_s: u64, limits: &Limits) -> Res
         return bundle_wide(Reason::TooManyRequirements { count: bundle.require.len(), limit: limits.requirements });
     }
     check_legs(bundle, heads)?;
-    if count == 0 {
+    // A message that is on its chain already was sent by a transaction that its user signed.
+    let landed = |leg: &Leg| matches!(leg, Leg::Relay { relay: Relay::Landed(_), .. });
+    if count == 0 && !bundle.legs.iter().any(landed) {
         return bundle_wide(Reason::NoSignedTransaction);
     }
     check_bounds(bundle, heads, now_s, limits)
@@ -69,9 +71,9 @@ fn check_legs(bundle: &Bundle, heads: &Heads) -> Result<(), Rejection> {
         let head = heads.get(&chain).ok_or_else(|| at_leg(Reason::UnknownRollup))?;
         match leg {
             Leg::Relay { relay, .. } => {
-                check_relay(bundle, index, chain, *relay).map_err(at_leg)?;
-                if !relays.insert((relay.leg, relay.message)) {
-                    return Err(at_leg(Reason::RelayTwice { leg: relay.leg, message: relay.message }));
+                check_relay(bundle, heads, index, chain, *relay).map_err(at_leg)?;
+                if !relays.insert(*relay) {
+                    return Err(at_leg(Reason::RelayTwice(*relay)));
                 }
             }
             Leg::Txs { txs, .. } if txs.is_empty() => return Err(at_leg(Reason::EmptyLeg)),
@@ -103,15 +105,20 @@ fn check_legs(bundle: &Bundle, heads: &Heads) -> Result<(), Rejection> {
     Ok(())
 }
 
-fn check_relay(bundle: &Bundle, index: usize, chain: ChainId, relay: Relay) -> Result<(), Reason> {
-    if relay.leg == index {
-        return Err(Reason::RelayCycle);
-    }
-    let Some(origin) = bundle.legs.get(relay.leg).filter(|_| relay.leg < index) else {
-        return Err(Reason::RelayToLaterLeg { leg: relay.leg });
+fn check_relay(bundle: &Bundle, heads: &Heads, index: usize, chain: ChainId, relay: Relay) -> Result<(), Reason> {
+    let origin = match relay {
+        Relay::Emitted { leg, .. } if leg == index => return Err(Reason::RelayCycle),
+        Relay::Emitted { leg, .. } => {
+            let origin = bundle.legs.get(leg).filter(|_| leg < index).ok_or(Reason::RelayToLaterLeg { leg })?;
+            origin.chain()
+        }
+        Relay::Landed(landed) if !heads.contains_key(&landed.chain) => {
+            return Err(Reason::UnknownMessage(format!("rollup {} is not served", landed.chain)));
+        }
+        Relay::Landed(landed) => landed.chain,
     };
-    if origin.chain() == chain {
-        return Err(Reason::RelaySameRollup { leg: relay.leg });
+    if origin == chain {
+        return Err(Reason::RelaySameRollup(origin));
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! A bundle: one atomic user request of ordered legs over one or more rollups.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use alloy_primitives::{Address, U256};
+use alloy_primitives::{Address, B256, U256};
 
 use crate::{ChainId, RollupSet, SignedTx};
 
@@ -27,12 +27,43 @@ pub struct LegTx {
     pub mode: RevertMode,
 }
 
-/// The delivery of a message that an earlier leg emits. The builder writes and signs the transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Relay {
-    /// Index of the earlier leg.
-    pub leg: usize,
-    /// Index of the message among the messages recognised in that leg, in log order.
+/// The delivery of a message. The builder writes and signs the transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Relay {
+    /// Of a message that an earlier leg emits.
+    Emitted {
+        /// Index of the earlier leg.
+        leg: usize,
+        /// Index of the message among the messages recognised in that leg, in log order.
+        message: usize,
+    },
+    /// Of a message that is on its chain already.
+    Landed(LandedRef),
+}
+
+impl fmt::Display for Relay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Emitted { leg, message } => write!(f, "message {message} of leg {leg}"),
+            Self::Landed(landed) => landed.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for LandedRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "message {} of transaction {} on rollup {}", self.message, self.tx, self.chain)
+    }
+}
+
+/// A message that is on its chain already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LandedRef {
+    /// The rollup that it was sent on.
+    pub chain: ChainId,
+    /// The hash of the transaction that sent it.
+    pub tx: B256,
+    /// Index of the message among the messages recognised in that transaction, in log order.
     pub message: usize,
 }
 

@@ -3,7 +3,7 @@
 use alloy_primitives::{Address, B256, U256, keccak256};
 use alloy_sol_types::{SolStruct, sol};
 
-use crate::{Asset, Bundle, Leg, RevertMode};
+use crate::{Asset, Bundle, Leg, Relay, RevertMode};
 
 mod eip712 {
     use super::sol;
@@ -20,6 +20,8 @@ mod eip712 {
             bool relay;
             uint64 relayLeg;
             uint64 relayMessage;
+            uint256 relayChainId;
+            bytes32 relayTx;
         }
 
         struct BlockBound {
@@ -50,11 +52,12 @@ mod eip712 {
 
 /// The EIP-712 type string behind [`Bundle::hash`].
 ///
-/// `mode` is 0 fail, 1 allow, 2 drop; `asset` zero is the native asset; unset timestamps, uuid and nonce are zero or
+/// `relay` says whether the leg is one; of a message that landed before, `relayChainId` and `relayTx` name the transaction and
+/// `relayLeg` is zero, and else they are zero. `mode` is 0 fail, 1 allow, 2 drop; `asset` zero is the native asset; unset timestamps, uuid and nonce are zero or
 /// empty; `signer` is zero for an unsigned request; block bounds are sorted by chain id.
 pub const BUNDLE_TYPE: &str = "Bundle(Leg[] legs,BlockBound[] blocks,uint64 minTimestamp,uint64 maxTimestamp,Requirement[] requirements,string replacementUuid,uint64 replacementNonce,address signer)\
 BlockBound(uint256 chainId,uint64 min,uint64 max)\
-Leg(uint256 chainId,LegTransaction[] txs,bool relay,uint64 relayLeg,uint64 relayMessage)\
+Leg(uint256 chainId,LegTransaction[] txs,bool relay,uint64 relayLeg,uint64 relayMessage,uint256 relayChainId,bytes32 relayTx)\
 LegTransaction(bytes32 hash,uint8 mode)\
 Requirement(uint256 chainId,address account,address asset,uint256 minIncrease)";
 
@@ -67,9 +70,10 @@ impl Bundle {
             .legs
             .iter()
             .map(|leg| {
-                let relay = match leg {
-                    Leg::Relay { relay, .. } => Some(relay),
-                    Leg::Txs { .. } => None,
+                let (relay, from) = match leg {
+                    Leg::Relay { relay: Relay::Emitted { leg, message }, .. } => (Some((*leg, *message)), None),
+                    Leg::Relay { relay: Relay::Landed(landed), .. } => (Some((0, landed.message)), Some(landed)),
+                    Leg::Txs { .. } => (None, None),
                 };
                 eip712::Leg {
                     chainId: U256::from(leg.chain()),
@@ -79,8 +83,10 @@ impl Bundle {
                         .map(|tx| eip712::LegTransaction { hash: tx.tx.hash(), mode: mode_number(tx.mode) })
                         .collect(),
                     relay: relay.is_some(),
-                    relayLeg: relay.map_or(0, |relay| relay.leg as u64),
-                    relayMessage: relay.map_or(0, |relay| relay.message as u64),
+                    relayLeg: relay.map_or(0, |(leg, _)| leg as u64),
+                    relayMessage: relay.map_or(0, |(_, message)| message as u64),
+                    relayChainId: U256::from(from.map_or(0, |landed| landed.chain)),
+                    relayTx: from.map(|landed| landed.tx).unwrap_or_default(),
                 }
             })
             .collect();
@@ -138,7 +144,7 @@ pub fn dialect_bundle_hash(tx_hashes: impl IntoIterator<Item = B256>) -> B256 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{BlockRange, Relay, Replacement, Requirement};
+    use crate::{BlockRange, LandedRef, Replacement, Requirement};
     use alloy_primitives::b256;
 
     #[test]
@@ -154,10 +160,18 @@ mod tests {
 
     #[test]
     fn every_condition_changes_the_hash() {
-        let plain = Bundle { legs: vec![Leg::Relay { chain: 7, relay: Relay { leg: 0, message: 0 } }], ..Bundle::default() };
+        let plain =
+            Bundle { legs: vec![Leg::Relay { chain: 7, relay: Relay::Emitted { leg: 0, message: 0 } }], ..Bundle::default() };
+        let landed = |chain, tx, message| {
+            let relay = Relay::Landed(LandedRef { chain, tx: B256::repeat_byte(tx), message });
+            Bundle { legs: vec![Leg::Relay { chain: 7, relay }], ..Bundle::default() }
+        };
         let variants = [
-            Bundle { legs: vec![Leg::Relay { chain: 8, relay: Relay { leg: 0, message: 0 } }], ..Bundle::default() },
-            Bundle { legs: vec![Leg::Relay { chain: 7, relay: Relay { leg: 0, message: 1 } }], ..Bundle::default() },
+            Bundle { legs: vec![Leg::Relay { chain: 8, relay: Relay::Emitted { leg: 0, message: 0 } }], ..Bundle::default() },
+            Bundle { legs: vec![Leg::Relay { chain: 7, relay: Relay::Emitted { leg: 0, message: 1 } }], ..Bundle::default() },
+            landed(1, 0, 0),
+            landed(1, 1, 0),
+            landed(1, 0, 1),
             Bundle { blocks: [(7, BlockRange { min: 1, max: 2 })].into(), ..plain.clone() },
             Bundle { min_timestamp: Some(1), ..plain.clone() },
             Bundle { max_timestamp: Some(1), ..plain.clone() },

@@ -14,9 +14,10 @@ mod signing;
 mod stand_in;
 mod status;
 mod transaction;
+mod tx_id;
 mod tx_rules;
 
-pub use bundle::{Asset, BlockRange, Bundle, Leg, LegTx, Relay, Replacement, Requirement, RevertMode};
+pub use bundle::{Asset, BlockRange, Bundle, LandedRef, Leg, LegTx, Relay, Replacement, Requirement, RevertMode};
 pub use hash::{BUNDLE_TYPE, dialect_bundle_hash};
 pub use lists::{BlockList, ListBlock, RollupSet};
 pub use market::{Allocation, Bid, Grant, Registration};
@@ -27,6 +28,7 @@ pub use signing::{InvalidSignature, SignatureBytes, digest, domain, recover, sub
 pub use stand_in::StandIn;
 pub use status::{BundleState, Guarantee};
 pub use transaction::{SignedTx, TxDecodeError};
+pub use tx_id::TxId;
 pub use tx_rules::TxRules;
 
 /// The EIP-155 chain id that names a rollup. Ethereum L1 is a rollup here too.

@@ -116,20 +116,15 @@ pub enum Reason {
     /// A relay that waits for itself.
     #[error("the relay depends on itself")]
     RelayCycle,
-    /// A relay on the rollup whose leg emits the message.
-    #[error("the relay delivers to the rollup that leg {leg} is on")]
-    RelaySameRollup {
-        /// The named leg.
-        leg: usize,
-    },
+    /// A relay that names neither an earlier leg nor a landed transaction, or both.
+    #[error("the relay names neither a leg nor a transaction, or both")]
+    AmbiguousRelay,
+    /// A relay on the rollup that the message is sent from.
+    #[error("the relay delivers to rollup {0}, which the message is sent from")]
+    RelaySameRollup(crate::ChainId),
     /// Two relays for one message.
-    #[error("message {message} of leg {leg} is delivered twice")]
-    RelayTwice {
-        /// The leg.
-        leg: usize,
-        /// The message.
-        message: usize,
-    },
+    #[error("two relays deliver {0}")]
+    RelayTwice(crate::Relay),
     /// The same transaction twice.
     #[error("transaction {0} is in the bundle twice")]
     DuplicateTransaction(B256),
@@ -364,6 +359,57 @@ pub enum Reason {
     /// The bundle closes a cycle of messages between rollups whose sequencers the attester does not trust.
     #[error("the bundle sends messages both ways between rollups that the attester does not trust to vote blindly")]
     MutualMessages,
+    /// A landed message that the builder's nodes do not know.
+    #[error("the message is not known: {0}")]
+    UnknownMessage(String),
+    /// Who has to attest the message has not done so yet.
+    #[error("the evidence is not there yet: {0}")]
+    EvidencePending(String),
+    /// The message cannot be delivered any more.
+    #[error("the message has expired: {0}")]
+    MessageExpired(String),
+    /// A transaction executes a message of which it is not certain that it was sent (OP interop).
+    #[error("the transaction executes a message that is not certain: {text}")]
+    UncertainMessage {
+        /// The rollup that the message is said to be of; `None` when that cannot be read.
+        origin: Option<crate::ChainId>,
+        /// What is not certain.
+        text: String,
+    },
+    /// Messages of one timestamp wait for each other (OP interop).
+    #[error("messages of one timestamp wait for each other: {0}")]
+    MessageCycle(String),
+    /// The destination does not take messages from the origin (OP interop).
+    #[error("rollup {destination} does not depend on rollup {origin}")]
+    NotInDependencySet {
+        /// Where the message is sent.
+        origin: crate::ChainId,
+        /// Where it would be delivered.
+        destination: crate::ChainId,
+    },
+    /// The rollup does not sell claims against exits of the same slot (AggLayer).
+    #[error("rollup {0} does not take claims of the slot in which the exit happens")]
+    SameSlotClaim(crate::ChainId),
+    /// The builder may not insert exit roots on the rollup (AggLayer).
+    #[error("only {updater} may insert exit roots, the builder is {builder}")]
+    ExitRootUpdater {
+        /// Who may.
+        updater: Address,
+        /// Who would.
+        builder: Address,
+    },
+    /// More of a token would leave a rollup than ever came (AggLayer's pessimistic rule).
+    #[error("{exports} of token {token} of network {network} would leave, {available} are there")]
+    TokenUnderflow {
+        /// The token's own network.
+        network: u32,
+        /// The token on its own network.
+        token: Address,
+        /// What was settled, and what the slot imports.
+        available: U256,
+        /// What the slot exports.
+        exports: U256,
+    },
     /// A balance condition does not hold.
     #[error("the balance of {account} rises by {increase}, required are {required}")]
     RequirementNotMet {
@@ -491,8 +537,9 @@ impl Reason {
             Self::NoSignedTransaction => "no_signed_transaction",
             Self::RelayToLaterLeg { .. } => "relay_to_later_leg",
             Self::RelayCycle => "relay_cycle",
-            Self::RelaySameRollup { .. } => "relay_same_rollup",
-            Self::RelayTwice { .. } => "relay_twice",
+            Self::AmbiguousRelay => "ambiguous_relay",
+            Self::RelaySameRollup(_) => "relay_same_rollup",
+            Self::RelayTwice(_) => "relay_twice",
             Self::DuplicateTransaction(_) => "duplicate_transaction",
             Self::ConflictingModes(_) => "conflicting_modes",
             Self::UnknownTxHash(_) => "unknown_tx_hash",
@@ -528,6 +575,15 @@ impl Reason {
             Self::MessageDelivered(_) => "message_delivered",
             Self::NoEvidence(_) => "no_evidence",
             Self::MutualMessages => "mutual_messages",
+            Self::UnknownMessage(_) => "unknown_message",
+            Self::EvidencePending(_) => "evidence_pending",
+            Self::MessageExpired(_) => "message_expired",
+            Self::UncertainMessage { .. } => "uncertain_message",
+            Self::MessageCycle(_) => "message_cycle",
+            Self::NotInDependencySet { .. } => "not_in_dependency_set",
+            Self::SameSlotClaim(_) => "same_slot_claim",
+            Self::ExitRootUpdater { .. } => "exit_root_updater",
+            Self::TokenUnderflow { .. } => "token_underflow",
             Self::RequirementNotMet { .. } => "requirement_not_met",
             Self::UnreadableBalance { .. } => "unreadable_balance",
             Self::Unprofitable { .. } => "unprofitable",
@@ -570,8 +626,9 @@ impl Reason {
             Self::InvalidAsset(_) => "give \"native\" or the 0x-prefixed address of an ERC-20 token",
             Self::NoSignedTransaction => "a bundle needs at least one transaction that its user signed",
             Self::RelayToLaterLeg { .. } | Self::RelayCycle => "put the leg that emits the message before the relay",
-            Self::RelaySameRollup { .. } => "a message is delivered on another rollup than the one that emits it",
-            Self::RelayTwice { .. } => "every message is delivered once",
+            Self::AmbiguousRelay => "give leg and message, or chainId, txHash and message of a transaction that has landed",
+            Self::RelaySameRollup(_) => "a message is delivered on another rollup than the one that emits it",
+            Self::RelayTwice(_) => "every message is delivered once",
             Self::DuplicateTransaction(_) => "list every transaction once",
             Self::ConflictingModes(_) => "a transaction may revert or be dropped, not both",
             Self::UnknownTxHash(_) => "list hashes of the leg's own transactions",
@@ -610,6 +667,19 @@ impl Reason {
             Self::MessageDelivered(_) => "a message can be delivered once only",
             Self::NoEvidence(_) => "the builder has no source of evidence for this protocol and route",
             Self::MutualMessages => "split the bundle, or send it when no bundle goes the other way",
+            Self::UnknownMessage(_) => {
+                "give the rollup, the hash of a transaction that is on its chain, and the index of its message"
+            }
+            Self::EvidencePending(_) => "it waits in the pool until the attesters have signed",
+            Self::MessageExpired(_) => "send the message again",
+            Self::UncertainMessage { .. } => {
+                "execute messages of served rollups only, from blocks before the slot or by a relay leg of the bundle that sends them"
+            }
+            Self::MessageCycle(_) => "execute a message after the log that sends it, on every rollup",
+            Self::NotInDependencySet { .. } => "messages can be sent between rollups of one dependency set only",
+            Self::SameSlotClaim(_) => "send the exit first and claim it in a later slot",
+            Self::ExitRootUpdater { .. } => "claim once the exit root has been inserted",
+            Self::TokenUnderflow { .. } => "wait until more of the token has been brought to the rollup",
             Self::RequirementNotMet { .. } => "relax the requirement, or wait for a better state",
             Self::UnreadableBalance { .. } => "the asset has to be an ERC-20 token on that rollup",
             Self::Unprofitable { .. } => "raise the priority fee or pay the builder's address, at least for the relay's gas",
@@ -650,6 +720,14 @@ impl Reason {
             | Self::NoSuchMessage { .. }
             | Self::NoEvidence(_)
             | Self::MutualMessages
+            | Self::UnknownMessage(_)
+            | Self::EvidencePending(_)
+            | Self::UncertainMessage { .. }
+            | Self::MessageCycle(_)
+            | Self::NotInDependencySet { .. }
+            | Self::SameSlotClaim(_)
+            | Self::ExitRootUpdater { .. }
+            | Self::TokenUnderflow { .. }
             | Self::RequirementNotMet { .. }
             | Self::UnreadableBalance { .. }
             | Self::Unprofitable { .. }

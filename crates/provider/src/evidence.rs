@@ -74,7 +74,7 @@ impl EvidenceSource for LocalAttester {
             .iter()
             .map(|attester| self.sign(*attester, request.digest))
             .collect::<Result<Vec<_>, EvidenceError>>()?;
-        Ok(Evidence::Signatures(signatures))
+        Ok(Evidence::Attestation { payload: request.payload.clone(), signatures })
     }
 
     fn trusted(&self) -> &RollupSet {

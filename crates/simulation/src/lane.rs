@@ -146,6 +146,11 @@ impl Lane {
         &mut self.open
     }
 
+    /// The blocks of the slot that are finished.
+    pub fn closed(&self) -> &[LaneBlock] {
+        &self.closed
+    }
+
     /// The index in the slot of the block that is being built.
     pub const fn index(&self) -> usize {
         self.closed.len()

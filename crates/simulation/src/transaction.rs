@@ -8,7 +8,7 @@ use alloy_evm::{FromRecoveredTx, FromTxWithEncoded};
 use alloy_op_evm::OpTx;
 use alloy_primitives::{Address, B256, Bytes, ChainId, Log, U256, keccak256};
 use alloy_rlp::length_of_length;
-use lockstep_primitives::{SignedTx, TxDecodeError};
+use lockstep_primitives::{SignedTx, TxDecodeError, TxId};
 use op_alloy::consensus::TxDeposit;
 use revm::{context::TxEnv, context_interface::either::Either};
 
@@ -74,6 +74,14 @@ impl BlockTx {
         match self {
             Self::Signed(tx) => tx.hash(),
             Self::Deposit(deposit) => deposit.hash,
+        }
+    }
+
+    /// What it is called whether it is signed already or not.
+    pub fn id(&self) -> TxId {
+        match self {
+            Self::Signed(tx) => TxId::Signed { signer: tx.signer(), nonce: tx.nonce() },
+            Self::Deposit(deposit) => TxId::Deposit(deposit.hash),
         }
     }
 

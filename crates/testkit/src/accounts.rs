@@ -194,11 +194,11 @@ pub fn attest(request: &EvidenceRequest) -> Evidence {
         let key = attesters().iter().find(|key| key.address() == *signer).expect("the signer is an attester of the testkit");
         sign_digest(key, request.digest).as_bytes()
     });
-    Evidence::Signatures(signatures.collect())
+    Evidence::Attestation { payload: request.payload.clone(), signatures: signatures.collect() }
 }
 
 /// The evidence for every relay of a draft.
 pub fn evidence(draft: &Draft) -> EvidenceMap {
     let relays = draft.placed.iter().flat_map(|placed| &placed.run.relays);
-    relays.map(|relay| (relay.request.message.id, attest(&relay.request))).collect()
+    relays.filter_map(|relay| Some((relay.message.id, attest(relay.request.as_ref()?)))).collect()
 }

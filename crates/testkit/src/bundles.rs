@@ -30,7 +30,7 @@ impl Recipe {
 
     /// Adds a leg that delivers a message of an earlier leg.
     pub fn relay(mut self, chain: ChainId, leg: usize, message: usize) -> Self {
-        self.0.legs.push(Leg::Relay { chain, relay: Relay { leg, message } });
+        self.0.legs.push(Leg::Relay { chain, relay: Relay::Emitted { leg, message } });
         self
     }
 

@@ -522,7 +522,7 @@ impl Author<'_> {
             .collect();
         let mut legs = vec![Leg::Txs { chain: from, txs: burns }];
         for message in &plan.relayed {
-            legs.push(Leg::Relay { chain: relayed_to, relay: Relay { leg: 0, message: *message } });
+            legs.push(Leg::Relay { chain: relayed_to, relay: Relay::Emitted { leg: 0, message: *message } });
         }
         let mut follow_ups = Vec::new();
         match plan.afterwards {

@@ -9,10 +9,10 @@ use std::{
     sync::Arc,
 };
 
-use alloy_consensus::{SignableTransaction, TxEip1559, TxEnvelope};
-use alloy_primitives::{Address, B256, I256, Signature, TxKind, U256, uint};
-use lockstep_building::{Candidate, SlotView};
-use lockstep_messaging::{Message, RelayCall};
+use alloy_consensus::{SignableTransaction, Transaction, TxEip1559, TxEnvelope};
+use alloy_primitives::{Address, B256, Bytes, I256, Signature, TxKind, U256, uint};
+use lockstep_building::{Candidate, SlotView, relay_gas_limit};
+use lockstep_messaging::{Demand, Destination, Emitted, Evidence, LogPlace, Message, Ran, RelayCall, SlotLogs};
 use lockstep_primitives::{Asset, Bundle, ChainId, Leg, LegTx, Place, Reason, Rejection, Relay, RevertMode, RollupSet, SignedTx};
 use lockstep_simulation::{BlockTx, CallRequest, Lane, LaneBlock, StandIns, StateView, TxOutcome, TxStatus};
 
@@ -117,8 +117,36 @@ struct Slot<'a> {
     value: I256,
 }
 
-/// A leg that ran: its rollup, and the outcomes of its transactions that stayed.
-type Done = (ChainId, Vec<TxOutcome>);
+/// A leg that ran.
+struct Done {
+    chain: ChainId,
+    /// Of its transactions that stayed.
+    outcomes: Vec<TxOutcome>,
+    /// What it sent.
+    messages: Vec<Result<Message, Reason>>,
+}
+
+impl SlotLogs for Slot<'_> {
+    fn logs(&self, chain: ChainId) -> Option<Vec<Emitted<'_>>> {
+        let lane = self.lanes.get(&chain)?;
+        let mut logs = Vec::new();
+        for block in lane.closed().iter().map(|closed| &closed.block).chain([lane.block()]) {
+            let mut index = 0;
+            for executed in block.executed() {
+                for (in_tx, log) in executed.outcome.logs.iter().enumerate() {
+                    let place = LogPlace { block: block.context().number, timestamp: block.context().timestamp, index };
+                    logs.push(Emitted { log, place, tx: executed.tx.id(), in_tx });
+                    index += 1;
+                }
+            }
+        }
+        Some(logs)
+    }
+
+    fn chains(&self) -> Vec<ChainId> {
+        self.lanes.keys().copied().collect()
+    }
+}
 
 impl Slot<'_> {
     /// Puts a bundle into the open blocks. After a refusal this copy is of no use any more.
@@ -131,15 +159,21 @@ impl Slot<'_> {
             bundle.rollups().into_iter().map(|chain| (chain, self.native(chain, self.view.proposer))).collect();
         let mut done: Vec<Done> = Vec::new();
         for (index, leg) in bundle.legs.iter().enumerate() {
+            let chain = leg.chain();
+            let logs_before = self.logs(chain).map_or(0, |logs| logs.len());
             let outcomes = match leg {
                 Leg::Txs { chain, txs } => self.run_signed(index, *chain, txs)?,
                 Leg::Relay { chain, relay } => {
                     self.run_relay(*chain, *relay, &done).map_err(|reason| Rejection::new(Place::leg(*chain, index), reason))?
                 }
             };
-            done.push((leg.chain(), outcomes));
+            let logs = self.logs(chain).unwrap_or_default().split_off(logs_before);
+            let messages = self.view.policy.protocols.recognise(chain, logs);
+            done.push(Done { chain, outcomes, messages });
         }
-        if done.iter().all(|(_, outcomes)| outcomes.is_empty()) {
+        let protocols = &self.view.policy.protocols;
+        protocols.check_slot(&lockstep_messaging::Slot { facts: &self.view.facts, logs: &*self })?;
+        if done.iter().all(|leg| leg.outcomes.is_empty()) {
             return Err(Rejection::new(Place::BUNDLE, Reason::NothingLeft));
         }
         let after = self.required_balances(bundle)?;
@@ -152,7 +186,8 @@ impl Slot<'_> {
             }
         }
         let value: I256 = purse.iter().map(|(chain, before)| self.worth(*chain, *before, &done)).fold(I256::ZERO, |a, b| a + b);
-        if value < I256::ZERO {
+        let relays = bundle.legs.iter().any(|leg| matches!(leg, Leg::Relay { .. }));
+        if value < if relays { self.view.policy.min_relay_value } else { I256::ZERO } {
             return Err(Rejection::new(Place::BUNDLE, Reason::Unprofitable { value }));
         }
         if self.messages_go_in_an_untrusted_circle() {
@@ -234,6 +269,8 @@ impl Slot<'_> {
         };
         if outcome.succeeded() || mode == RevertMode::Allow {
             self.lanes.insert(chain, copy);
+            let origins = self.check_newest(chain, tx, outcome.logs.len())?;
+            self.edges.extend(origins.into_iter().filter(|origin| *origin != chain).map(|origin| (origin, chain)));
             return Ok(Some(outcome));
         }
         if mode == RevertMode::Drop {
@@ -245,9 +282,22 @@ impl Slot<'_> {
         })
     }
 
+    /// What the newest transaction of a rollup consumes has to be certain. Returns the rollups on which it depends.
+    fn check_newest(&self, chain: ChainId, tx: &BlockTx, count: usize) -> Result<RollupSet, Reason> {
+        let mut logs = self.logs(chain).unwrap_or_default();
+        let logs = logs.split_off(logs.len() - count);
+        let access_list = match tx {
+            BlockTx::Signed(tx) => tx.envelope().access_list(),
+            BlockTx::Deposit(_) => None,
+        };
+        let ran = Ran { access_list, logs: &logs, timestamp: self.lanes[&chain].block().context().timestamp };
+        let slot = lockstep_messaging::Slot { facts: &self.view.facts, logs: self };
+        self.view.policy.protocols.check_transaction(chain, &ran, &slot)
+    }
+
     fn run_relay(&mut self, chain: ChainId, relay: Relay, done: &[Done]) -> Result<Vec<TxOutcome>, Reason> {
         let view = self.view;
-        let message = self.message(relay, done)?;
+        let (message, known) = self.message(relay, done)?;
         if !self.delivered.insert(message.id) {
             return Err(Reason::MessageDelivered(message.id));
         }
@@ -260,34 +310,67 @@ impl Slot<'_> {
             return Err(Reason::RestrictedCaller { caller, builder: view.proposer });
         }
         let protocol = view.policy.protocols.of(&message)?;
-        let request = protocol.evidence_request(&message)?;
-        let (evidence, stand_ins) = match self.relays {
-            Relays::Drafted(_) => protocol.stand_in(&request),
-            Relays::Sealed => (attest(&request), Vec::new()),
+        let landed = known.is_some();
+        let mut stand_ins = Vec::new();
+        let evidence = match known {
+            Some(evidence) => evidence,
+            None => match protocol.demand(&message, &lockstep_messaging::Slot { facts: &view.facts, logs: &*self })? {
+                Demand::Derived(evidence) => evidence,
+                Demand::Attestation(request) => match self.relays {
+                    Relays::Drafted(_) => {
+                        let (evidence, placeholders) = protocol.stand_in(&request);
+                        stand_ins = placeholders;
+                        evidence
+                    }
+                    Relays::Sealed => attest(&request),
+                },
+            },
         };
         let stand_ins = StandIns::from(stand_ins);
+        let context = self.lanes[&chain].block().context();
+        let to = Destination {
+            chain,
+            number: context.number,
+            timestamp: context.timestamp,
+            beneficiary: context.beneficiary,
+            builder: view.proposer,
+        };
         let mut outcomes = Vec::new();
-        for call in protocol.deliver(&message, &evidence)? {
+        for call in protocol.deliver(&message, &evidence, &to)? {
+            if call.unless.as_ref().is_some_and(|read| self.answers(chain, read.to, &read.data)) {
+                continue;
+            }
             let tx = self.relay_tx(chain, call);
             outcomes.extend(self.run_tx(chain, &tx, RevertMode::Fail, &stand_ins)?);
         }
-        self.edges.insert((message.origin, chain));
+        if !landed {
+            self.edges.insert((message.origin, chain));
+        }
         Ok(outcomes)
     }
 
-    /// The message that a relay names, read from the logs of the leg that it names.
-    fn message(&self, relay: Relay, done: &[Done]) -> Result<Message, Reason> {
-        let Relay { leg, message } = relay;
-        let mut messages = match done.get(leg) {
-            Some((origin, outcomes)) => {
-                self.view.policy.protocols.recognise(*origin, outcomes.iter().flat_map(|outcome| &outcome.logs))
+    /// Whether a reading call answers with anything but zeros.
+    fn answers(&self, chain: ChainId, to: Address, data: &Bytes) -> bool {
+        let block = self.lanes[&chain].block();
+        let request = CallRequest::read(to, data.clone(), 1_000_000);
+        let outcome = lockstep_simulation::call(block.context(), block.state(), &request).expect("the engine works");
+        outcome.is_ok_and(|outcome| outcome.succeeded() && outcome.output.iter().any(|byte| *byte != 0))
+    }
+
+    /// The message that a relay names: of the leg that it names, or one that landed before, with evidence.
+    fn message(&self, relay: Relay, done: &[Done]) -> Result<(Message, Option<Evidence>), Reason> {
+        match relay {
+            Relay::Emitted { leg, message } => {
+                let messages = done.get(leg).map_or(&[][..], |leg| &leg.messages);
+                let count = messages.len();
+                let found = messages.get(message).cloned().ok_or(Reason::NoSuchMessage { leg, message, count })??;
+                Ok((found, None))
             }
-            None => Vec::new(),
-        };
-        if message < messages.len() {
-            messages.swap_remove(message)
-        } else {
-            Err(Reason::NoSuchMessage { leg, message, count: messages.len() })
+            Relay::Landed(landed) => {
+                let unknown = || Reason::EvidencePending(landed.to_string());
+                let known = self.view.facts.landed.get(&landed).cloned().ok_or_else(unknown)??;
+                Ok((known.message, Some(known.evidence)))
+            }
         }
     }
 
@@ -298,12 +381,12 @@ impl Slot<'_> {
         let tx = TxEip1559 {
             chain_id: chain,
             nonce: account.map_or(0, |account| account.nonce),
-            gas_limit: self.view.policy.relay_gas_limit,
+            gas_limit: relay_gas_limit(&self.view.policy, &call),
             max_fee_per_gas: u128::from(block.context().base_fee) * 2,
             max_priority_fee_per_gas: 0,
             to: TxKind::Call(call.to),
             value: U256::ZERO,
-            access_list: Default::default(),
+            access_list: call.access_list,
             input: call.data,
         };
         let signature = match self.relays {
@@ -320,7 +403,7 @@ impl Slot<'_> {
         let rollup = &self.view.rollups[&chain];
         let context = self.lanes[&chain].block().context();
         let mut fees = U256::ZERO;
-        for outcome in done.iter().filter(|(leg, _)| *leg == chain).flat_map(|(_, outcomes)| outcomes) {
+        for outcome in done.iter().filter(|leg| leg.chain == chain).flat_map(|leg| &leg.outcomes) {
             if context.beneficiary != self.view.proposer {
                 fees += outcome.fees.priority;
             }

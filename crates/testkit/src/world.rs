@@ -216,7 +216,7 @@ impl World {
         }
         let protocols = Protocols::new(vec![Arc::new(CctpV1::new(deployments))]);
         let policy = Policy { protocols, max_passes: 64, ..Policy::default() };
-        let view = SlotView { slot: 1, rollups, proposer: builder().address(), policy };
+        let view = SlotView { slot: 1, rollups, proposer: builder().address(), policy, facts: Arc::default() };
         Self { kinds, view, contracts }
     }
 

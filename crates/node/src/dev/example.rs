@@ -21,7 +21,11 @@ pub(crate) fn txs_leg(chain: ChainId, txs: &[lockstep_primitives::SignedTx]) -> 
 
 /// A relay leg.
 pub(crate) fn relay_leg(chain: ChainId, leg: usize, message: usize) -> LegParams {
-    LegParams { chain_id: U64::from(chain), relay: Some(RelayParams { leg, message }), ..LegParams::default() }
+    LegParams {
+        chain_id: U64::from(chain),
+        relay: Some(RelayParams { leg: Some(leg), message, ..RelayParams::default() }),
+        ..LegParams::default()
+    }
 }
 
 /// A call of a key, with the tip of this demo.

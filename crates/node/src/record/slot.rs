@@ -267,10 +267,11 @@ impl SlotFile {
             relay_gas_limit: self.policy.relay_gas_limit,
             trusted: self.policy.trusted.iter().map(|chain| chain.to()).collect(),
             max_passes: self.policy.max_passes,
+            ..Policy::default()
         };
         let candidates =
             self.bundles.iter().enumerate().map(|(index, file)| file.candidate(index)).collect::<Result<Vec<_>, _>>()?;
-        Ok((SlotView { slot: self.slot, rollups, proposer: self.proposer, policy }, candidates))
+        Ok((SlotView { slot: self.slot, rollups, proposer: self.proposer, policy, facts: Arc::default() }, candidates))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use alloy_consensus::{SignableTransaction, TxEip4844, TxEnvelope, TxLegacy};
 use alloy_primitives::{B256, Bytes, TxKind, U256};
 use lockstep_pool::{Limits, check};
-use lockstep_primitives::{Asset, Bundle, Leg, Place, Reason, Rejection, RevertMode, SignedTx};
+use lockstep_primitives::{Asset, Bundle, Leg, Place, Reason, Rejection, Relay, RevertMode, SignedTx};
 use lockstep_testkit::{Call, GWEI, bundle, gwei, sign_digest, user};
 
 use crate::support::{
@@ -131,13 +131,13 @@ fn a_relay_of_a_later_or_of_no_leg_is_refused() {
 #[test]
 fn a_relay_to_the_rollup_that_emits_is_refused() {
     let same = bundle().tx(OP, pay(OP, 0, 0)).tx(ETH, pay(ETH, 0, 0)).relay(ETH, 1, 0).build();
-    assert_refused(checked(&same), "relay_same_rollup", Place::leg(ETH, 2), Reason::RelaySameRollup { leg: 1 });
+    assert_refused(checked(&same), "relay_same_rollup", Place::leg(ETH, 2), Reason::RelaySameRollup(ETH));
 }
 
 #[test]
 fn a_message_that_is_relayed_twice_is_refused() {
     let twice = bundle().tx(ETH, pay(ETH, 0, 0)).relay(OP, 0, 3).relay(OP, 0, 4).relay(OP, 0, 3).build();
-    let reason = Reason::RelayTwice { leg: 0, message: 3 };
+    let reason = Reason::RelayTwice(Relay::Emitted { leg: 0, message: 3 });
     assert_refused(checked(&twice), "relay_twice", Place::leg(OP, 3), reason);
 }
 

@@ -7,8 +7,8 @@ use std::{
 
 use alloy_primitives::{Address, B256, Bytes, U64, U256};
 use lockstep_primitives::{
-    Asset, BlockRange, Bundle, ChainId, Leg, LegTx, Place, Reason, Rejection, Relay, Replacement, Requirement, RevertMode,
-    SignedTx, TxDecodeError,
+    Asset, BlockRange, Bundle, ChainId, LandedRef, Leg, LegTx, Place, Reason, Rejection, Relay, Replacement, Requirement,
+    RevertMode, SignedTx, TxDecodeError,
 };
 use serde::{Deserialize, Serialize};
 
@@ -58,14 +58,42 @@ pub struct LegParams {
     pub relay: Option<RelayParams>,
 }
 
-/// Which message a relay delivers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Which message a relay delivers: of an earlier leg, or of a transaction that is on its chain already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RelayParams {
     /// Index of the leg that emits it.
-    pub leg: usize,
-    /// Index among that leg's messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leg: Option<usize>,
+    /// Index among the messages of that leg or transaction.
     pub message: usize,
+    /// The rollup of the transaction that emitted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain_id: Option<U64>,
+    /// The transaction that emitted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tx_hash: Option<B256>,
+}
+
+impl RelayParams {
+    fn into_relay(self) -> Result<Relay, Reason> {
+        match (self.leg, self.chain_id, self.tx_hash) {
+            (Some(leg), None, None) => Ok(Relay::Emitted { leg, message: self.message }),
+            (None, Some(chain), Some(tx)) => Ok(Relay::Landed(LandedRef { chain: chain.to(), tx, message: self.message })),
+            _ => Err(Reason::AmbiguousRelay),
+        }
+    }
+}
+
+impl From<Relay> for RelayParams {
+    fn from(relay: Relay) -> Self {
+        match relay {
+            Relay::Emitted { leg, message } => Self { leg: Some(leg), message, ..Self::default() },
+            Relay::Landed(landed) => {
+                Self { leg: None, message: landed.message, chain_id: Some(U64::from(landed.chain)), tx_hash: Some(landed.tx) }
+            }
+        }
+    }
 }
 
 /// Inclusive block bounds.
@@ -172,7 +200,7 @@ impl LegParams {
                 Ok(Leg::Txs { chain, txs })
             }
             (None, Some(relay)) if self.reverting_tx_hashes.is_empty() && self.dropping_tx_hashes.is_empty() => {
-                Ok(Leg::Relay { chain, relay: Relay { leg: relay.leg, message: relay.message } })
+                Ok(Leg::Relay { chain, relay: relay.into_relay().map_err(at)? })
             }
             (None, Some(_)) => {
                 let hash = self.reverting_tx_hashes.first().or(self.dropping_tx_hashes.first()).copied().unwrap_or_default();
@@ -267,7 +295,7 @@ impl From<&Bundle> for BundleParams {
                 reverting_tx_hashes: hashes(leg, RevertMode::Allow),
                 dropping_tx_hashes: hashes(leg, RevertMode::Drop),
                 relay: match leg {
-                    Leg::Relay { relay, .. } => Some(RelayParams { leg: relay.leg, message: relay.message }),
+                    Leg::Relay { relay, .. } => Some(RelayParams::from(*relay)),
                     Leg::Txs { .. } => None,
                 },
             })

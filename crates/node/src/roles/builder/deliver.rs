@@ -187,10 +187,9 @@ impl BuilderRole {
     /// Seals a rollup's two lists and puts the prepare together.
     async fn seal_rollup(&self, work: &mut Work<'_>, chain: ChainId, released: &RollupSet) -> Result<B256, String> {
         let mut evidence = EvidenceMap::new();
-        for relay in work.draft.relays(chain) {
-            let id = relay.request.message.id;
-            if let Entry::Vacant(slot) = evidence.entry(id) {
-                slot.insert(self.evidence.evidence(&relay.request, released).await.map_err(|error| error.to_string())?);
+        for request in work.draft.relays(chain).into_iter().filter_map(|relay| relay.request.as_ref()) {
+            if let Entry::Vacant(slot) = evidence.entry(request.message.id) {
+                slot.insert(self.evidence.evidence(request, released).await.map_err(|error| error.to_string())?);
             }
         }
         let with = self.seal_list(&work.view, Arc::clone(&work.draft), chain, evidence).await?;

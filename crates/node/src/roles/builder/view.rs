@@ -69,7 +69,10 @@ impl BuilderRole {
         if rollups.is_empty() {
             return Err("no rollup of the slot can be built for".to_owned());
         }
-        Ok((SlotView { slot, rollups, proposer: self.address(), policy: self.settings.policy.clone() }, deliveries))
+        Ok((
+            SlotView { slot, rollups, proposer: self.address(), policy: self.settings.policy.clone(), facts: Arc::default() },
+            deliveries,
+        ))
     }
 
     async fn rollup_view(

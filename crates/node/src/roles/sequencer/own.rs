@@ -48,7 +48,7 @@ impl SequencerRole {
         };
         let chain = rollup.chain;
         let proposer = self.settings.key.address();
-        let view = SlotView { slot, rollups: [(chain, view)].into(), proposer, policy: Policy::default() };
+        let view = SlotView { slot, rollups: [(chain, view)].into(), proposer, policy: Policy::default(), facts: Arc::default() };
         let draft = self
             .with_state(rollup, move |_| {
                 let simulated = simulate_all(&view, &candidates)?;

@@ -1,0 +1,5 @@
+//! AggLayer's unified bridge.
+
+mod facts;
+
+pub use facts::{ExitFacts, ExitProof};
