@@ -165,6 +165,7 @@ impl Rig {
                     reserve: U256::from(1_000_000_000_u64),
                     holds: true,
                     fee_share_bps: 10_000,
+                    same_slot_claims: true,
                     ordering: OrderingPolicy::Free,
                     inclusion: 0,
                     data: DataLimits::default(),

@@ -147,7 +147,7 @@ fn a_bid_is_what_its_bidder_signed() {
 
 /// The type of a registration, and the separator of Lockstep's domain, as the documentation has them.
 const REGISTRATION_TYPE: &str = "Registration(uint64 chainId,uint256 reserve,address sequencer,string sequencerUrl,\
-uint64 blockTime,bool holds,uint64 feeShareBps,string ordering,uint64 laneGas,uint64 nonce)";
+uint64 blockTime,bool holds,uint64 feeShareBps,string ordering,uint64 laneGas,bool sameSlotClaims,uint64 nonce)";
 const DOMAIN: B256 = b256!("1c9a60e99a9db5ad110f4f5fe82699ab974b8cdafbd6ed0a4798f7028708ed58");
 
 #[test]
@@ -160,6 +160,7 @@ fn a_registration_is_signed_over_the_order_that_it_sells() {
         block_time: 2,
         holds: true,
         fee_share_bps: 9_000,
+        same_slot_claims: true,
         ordering: OrderingPolicy::TopOfBlock { lane_gas: 5_000_000 },
         nonce: 7,
     };
@@ -176,6 +177,7 @@ fn a_registration_is_signed_over_the_order_that_it_sells() {
         word(9_000),
         text("top-of-block"),
         word(5_000_000),
+        word(1),
         word(7),
     ];
     let fields: Vec<u8> = fields.iter().flat_map(|field| field.0).collect();

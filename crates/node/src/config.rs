@@ -177,6 +177,9 @@ pub struct SequencerConfig {
     /// The proposer's share of protocol fees, in basis points.
     #[serde(default)]
     pub fee_share_bps: u64,
+    /// Whether its blocks may claim AggLayer exits of the same slot: then its settlement depends on the origin's.
+    #[serde(default)]
+    pub same_slot_claims: bool,
     /// In which order blocks may hold transactions: `free`, `priority-fee`, `fcfs` or `top-of-block`.
     #[serde(default = "default_ordering")]
     pub ordering: String,
@@ -431,6 +434,7 @@ async fn rollup_setup(rollup: &RollupConfig, roles: Roles) -> Result<RollupSetup
             reserve: amount(&sequencer.reserve).map_err(|problem| wrong(&place, problem))?,
             holds: sequencer.holds,
             fee_share_bps: sequencer.fee_share_bps,
+            same_slot_claims: sequencer.same_slot_claims,
             ordering: sequencer.policy().map_err(|error| wrong(&place, error))?,
             inclusion: sequencer.inclusion,
             data: DataLimits::from_wire(sequencer.max_tx_da, sequencer.max_block_da),

@@ -172,6 +172,7 @@ impl Dev {
                     reserve: options.reserve,
                     holds: true,
                     fee_share_bps: 10_000,
+                    same_slot_claims: true,
                     ordering: options.ordering,
                     inclusion: options.inclusion,
                     data: DataLimits::default(),

@@ -70,6 +70,8 @@ pub struct SequencerSetup {
     pub holds: bool,
     /// The proposer's share of protocol fees, in basis points.
     pub fee_share_bps: u64,
+    /// Whether its blocks may claim AggLayer exits of the same slot.
+    pub same_slot_claims: bool,
     /// In which order its blocks may hold transactions.
     pub ordering: OrderingPolicy,
     /// How many of its public transactions an inclusion list has at the most, oldest first. Without a builder in the process
@@ -422,6 +424,7 @@ fn sequencers(
             block_time: rollup.block_time,
             holds: sequencer.holds,
             fee_share_bps: sequencer.fee_share_bps,
+            same_slot_claims: sequencer.same_slot_claims,
             ordering: sequencer.ordering,
             // Terms that are stated later count.
             nonce: now_ms(),

@@ -19,6 +19,7 @@ mod eip712 {
             uint64 feeShareBps;
             string ordering;
             uint64 laneGas;
+            bool sameSlotClaims;
             uint64 nonce;
         }
 
@@ -63,6 +64,8 @@ pub struct Registration {
     pub fee_share_bps: u64,
     /// In which order its blocks may hold transactions.
     pub ordering: OrderingPolicy,
+    /// Whether its blocks may claim AggLayer exits of the same slot: then its settlement depends on the origin's.
+    pub same_slot_claims: bool,
     /// Rises with each change of the terms.
     pub nonce: u64,
 }
@@ -80,6 +83,7 @@ impl Registration {
             feeShareBps: self.fee_share_bps,
             ordering: self.ordering.name().to_owned(),
             laneGas: self.ordering.lane_gas(),
+            sameSlotClaims: self.same_slot_claims,
             nonce: self.nonce,
         })
     }
@@ -175,6 +179,7 @@ mod tests {
             block_time: 2,
             holds: true,
             fee_share_bps: 0,
+            same_slot_claims: false,
             ordering,
             nonce: 1,
         };

@@ -16,6 +16,7 @@ fn registration(chain: ChainId, sequencer: &PrivateKeySigner, nonce: u64) -> Reg
         block_time: 2,
         holds: true,
         fee_share_bps: 10_000,
+        same_slot_claims: false,
         ordering: OrderingPolicy::Free,
         nonce,
     }

@@ -28,6 +28,8 @@ pub struct RegistrationWire {
     pub ordering: String,
     /// Gas of the free lane; 0 for every ordering but `top-of-block`.
     pub lane_gas: u64,
+    /// Whether its blocks may claim AggLayer exits of the same slot.
+    pub same_slot_claims: bool,
     /// Rises with each change.
     pub nonce: u64,
     /// 65 bytes r || s || v.
@@ -47,6 +49,7 @@ impl RegistrationWire {
             fee_share_bps: registration.fee_share_bps,
             ordering: registration.ordering.name().to_owned(),
             lane_gas: registration.ordering.lane_gas(),
+            same_slot_claims: registration.same_slot_claims,
             nonce: registration.nonce,
             signature,
         }
@@ -66,6 +69,7 @@ impl RegistrationWire {
             holds: self.holds,
             fee_share_bps: self.fee_share_bps,
             ordering: OrderingPolicy::parse(&self.ordering, self.lane_gas)?,
+            same_slot_claims: self.same_slot_claims,
             nonce: self.nonce,
         })
     }
@@ -159,6 +163,8 @@ pub struct Sale {
     pub ordering: String,
     /// Gas of the free lane; 0 for every ordering but `top-of-block`.
     pub lane_gas: u64,
+    /// Whether its blocks may claim AggLayer exits of the same slot.
+    pub same_slot_claims: bool,
 }
 
 impl Sale {
@@ -183,6 +189,7 @@ impl From<&Registration> for Sale {
             fee_share_bps: registration.fee_share_bps,
             ordering: registration.ordering.name().to_owned(),
             lane_gas: registration.ordering.lane_gas(),
+            same_slot_claims: registration.same_slot_claims,
         }
     }
 }
