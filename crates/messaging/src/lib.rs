@@ -7,12 +7,19 @@
 
 pub mod agglayer;
 mod attestation;
+mod cctp;
 mod cctp_v1;
+pub mod cctp_v2;
+mod mailbox;
 mod message;
 mod protocols;
 mod slot;
 
+pub use agglayer::{AggLayer, BridgeDeployment, ExitFacts, ExitProof, ExitTree, LandedExit};
+pub use attestation::check_attestation;
 pub use cctp_v1::{CctpV1, CctpV1Deployment};
+pub use cctp_v2::{BurnMessageV2, CctpV2, CctpV2Deployment, FilledV2};
+pub use mailbox::{Mailbox, MailboxDeployment};
 pub use message::{Demand, Destination, Emitted, Evidence, EvidenceRequest, LogPlace, Message, ReadCall, RelayCall};
 pub use protocols::{Protocol, Protocols};
 pub use slot::{Facts, KnownLog, LandedMessage, Ran, Slot, SlotLogs};

@@ -15,11 +15,11 @@ pub trait Protocol: Send + Sync + fmt::Debug {
     /// Reads a log of rollup `chain` as an outbound message: `None` when it is none of this protocol's.
     fn recognise(&self, chain: ChainId, emitted: &Emitted<'_>) -> Option<Result<Message, Reason>>;
 
-    /// What has to be presented on the destination for a message that is sent in this slot.
+    /// What has to be presented in the block `to` for a message that is sent in this slot.
     ///
     /// # Errors
     /// When the destination is not configured, or does not take messages of the same slot.
-    fn demand(&self, message: &Message, slot: &Slot<'_>) -> Result<Demand, Reason>;
+    fn demand(&self, message: &Message, to: &Destination, slot: &Slot<'_>) -> Result<Demand, Reason>;
 
     /// Evidence of the right shape and size that a simulation accepts for real.
     fn stand_in(&self, request: &EvidenceRequest) -> (Evidence, Vec<StandIn>) {
