@@ -12,7 +12,7 @@ use alloy_consensus::{SignableTransaction, TxEip1559, TxEnvelope};
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
 use async_trait::async_trait;
 use lockstep_primitives::{BlockList, Bundle, ChainId, Guarantee, Leg, LegTx, RevertMode, SignedTx};
-use lockstep_provider::{DroppedBlock, Landed, NodeError, NodeHealth, PublishedBlock, Reorg, RollupNode};
+use lockstep_provider::{BlockLog, DroppedBlock, Landed, NodeError, NodeHealth, PublishedBlock, Reorg, RollupNode};
 use lockstep_simulation::{BlockPlan, EthereumFork, ForkSchedule, MemoryState, ParentBlock, Rules, SlotRollup, StateView};
 use lockstep_store::Store;
 use parking_lot::Mutex;
@@ -175,6 +175,10 @@ impl RollupNode for FakeNode {
     async fn landed(&self, tx: B256) -> Result<Option<Landed>, NodeError> {
         self.up()?;
         Ok(self.txs.lock().get(&tx).copied())
+    }
+
+    async fn logs(&self, _block: B256) -> Result<Vec<BlockLog>, NodeError> {
+        Err(self.failure())
     }
 }
 

@@ -23,7 +23,7 @@ use lockstep_simulation::{
 use parking_lot::RwLock;
 use tokio::sync::{broadcast, watch};
 
-use crate::{Landed, NodeError, NodeHealth, PublishedBlock, Reorg, RollupNode};
+use crate::{BlockLog, Landed, NodeError, NodeHealth, PublishedBlock, Reorg, RollupNode};
 
 /// How many blocks are kept; older ones are forgotten.
 pub const MAX_BLOCKS: usize = 100_000;
@@ -316,6 +316,17 @@ impl RollupNode for EmbeddedRollup {
             })
         }))
     }
+
+    async fn logs(&self, block: B256) -> Result<Vec<BlockLog>, NodeError> {
+        let block = self.block_by_hash(block).ok_or(NodeError::UnknownBlock { chain: self.chain, hash: block })?;
+        Ok(block.txs.iter().flat_map(logs_of).collect())
+    }
+}
+
+fn logs_of(tx: &EmbeddedTx) -> impl Iterator<Item = BlockLog> {
+    let (tx_hash, id) = (tx.executed.tx.hash(), tx.executed.tx.id());
+    let places = (tx.first_log..).zip(&tx.executed.outcome.logs).enumerate();
+    places.map(move |(in_tx, (index, log))| BlockLog { tx_hash, tx: id, in_tx, index, log: log.clone() })
 }
 
 fn published(block: &EmbeddedBlock) -> PublishedBlock {

@@ -6,7 +6,8 @@
 //! [`RollupNode::fetch_missing`] and runs again, so that no worker thread waits for a socket.
 //!
 //! How a list gets onto a chain is a [`DeliveryAdapter`], chosen by [`DeliverySettings`]; [`EngineProxy`] is the other end of one
-//! of them. [`RecordedBlock`] and [`Prestate`] are blocks and states as files. [`EvidenceSource`] signs that a message was sent.
+//! of them. [`RecordedBlock`] and [`Prestate`] are blocks and states as files. [`EvidenceSource`] gives signatures that a message
+//! was sent: by keys of this process ([`LocalAttester`]), or from Circle's attestation service ([`IrisSource`]).
 
 mod adapter;
 mod embedded;
@@ -23,8 +24,11 @@ pub use engine::{
     MAX_ANSWER_BYTES, MAX_BODY_BYTES, MAX_CONNECTIONS, MAX_CONTROL_BODY_BYTES, MAX_JOBS, MAX_LISTS, Outcome, OutcomeState,
     PlannedAttributes, Refusal,
 };
-pub use evidence::{EvidenceError, EvidenceSource, LocalAttester};
-pub use node::{DroppedBlock, Landed, NodeError, NodeHealth, PublishedBlock, Reorg, RollupNode};
+pub use evidence::{
+    CctpVersion, Clock, EvidenceError, EvidenceRoutes, EvidenceSource, IrisClient, IrisLimits, IrisSource, LandedTx,
+    LocalAttester,
+};
+pub use node::{BlockLog, DroppedBlock, Landed, NodeError, NodeHealth, PublishedBlock, Reorg, RollupNode};
 pub use recorded::{BLOCK_FILE, MAX_GATHER_ROUNDS, Prestate, RecordedBlock, RecordedError, gather, short, write_folder};
 pub use remote::{
     CacheStats, DeliverySettings, EndpointStatus, FollowStats, RemoteLimits, RemoteNode, RemoteSettings, RpcFailure, http_client,

@@ -2,9 +2,9 @@
 
 use std::{fmt, sync::Arc};
 
-use alloy_primitives::{Address, B256};
+use alloy_primitives::{Address, B256, Log};
 use async_trait::async_trait;
-use lockstep_primitives::{BlockList, ChainId, Guarantee, SignedTx};
+use lockstep_primitives::{BlockList, ChainId, Guarantee, SignedTx, TxId};
 use lockstep_simulation::{BlockPlan, LaneError, ParentBlock, SlotRollup, StateView};
 use tokio::sync::{broadcast, watch};
 
@@ -36,6 +36,21 @@ pub struct Landed {
     pub index: u64,
     /// Whether it succeeded.
     pub success: bool,
+}
+
+/// A log of a block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockLog {
+    /// Hash of its transaction.
+    pub tx_hash: B256,
+    /// What its transaction is called whether it is signed already or not.
+    pub tx: TxId,
+    /// Index among the logs of its transaction.
+    pub in_tx: usize,
+    /// Index among all logs of the block.
+    pub index: u64,
+    /// Emitter, topics and data.
+    pub log: Log,
 }
 
 /// A block that is no longer on the chain.
@@ -245,4 +260,10 @@ pub trait RollupNode: Send + Sync + fmt::Debug {
     /// # Errors
     /// When the node cannot be reached.
     async fn landed(&self, tx: B256) -> Result<Option<Landed>, NodeError>;
+
+    /// All logs of a block, in order, those of forced transactions included.
+    ///
+    /// # Errors
+    /// When the node does not have the block, cannot be reached, or its answer is not what the block's header commits to.
+    async fn logs(&self, block: B256) -> Result<Vec<BlockLog>, NodeError>;
 }

@@ -21,6 +21,7 @@ mod follow;
 mod heads;
 mod limits;
 mod listed;
+mod logs;
 mod pending;
 mod prefetch;
 mod proof;
@@ -55,7 +56,7 @@ use self::{
     subscribe::HeadSignal,
     wire::Rpc,
 };
-use crate::{DeliveryAdapter, Landed, NodeError, NodeHealth, PublishedBlock, Reorg, RollupNode};
+use crate::{BlockLog, DeliveryAdapter, Landed, NodeError, NodeHealth, PublishedBlock, Reorg, RollupNode};
 
 pub(crate) use block::encode;
 pub(crate) use chain::RemoteChain;
@@ -64,9 +65,9 @@ pub use cache::CacheStats;
 pub use delivery::DeliverySettings;
 pub use endpoints::EndpointStatus;
 pub use errors::RpcFailure;
-pub(crate) use errors::with_causes;
-pub(crate) use exchange::for_plain_http;
+pub(crate) use errors::{excerpt, with_causes};
 pub use exchange::http_client;
+pub(crate) use exchange::{for_plain_http, read_body, retry_after};
 pub use follow::FollowStats;
 pub use limits::RemoteLimits;
 
@@ -308,5 +309,9 @@ impl RollupNode for RemoteNode {
     async fn landed(&self, tx: B256) -> Result<Option<Landed>, NodeError> {
         let receipt: Option<ReceiptAnswer> = self.chain.rpc.ask("eth_getTransactionReceipt", json!([tx])).await?;
         Ok(receipt.and_then(|receipt| receipt.landed()))
+    }
+
+    async fn logs(&self, block: B256) -> Result<Vec<BlockLog>, NodeError> {
+        logs::logs(&self.chain.rpc, block).await
     }
 }

@@ -118,6 +118,11 @@ impl ReceiptAnswer {
         })
     }
 
+    /// The block that it is said to be of.
+    pub(crate) const fn block_hash(&self) -> Option<B256> {
+        self.block_hash
+    }
+
     /// The receipt as the receipts trie holds it.
     pub(crate) fn into_receipt(self) -> Receipt {
         let success = self.success();

@@ -138,7 +138,7 @@ pub(crate) fn with_causes(error: &dyn Error) -> String {
 }
 
 /// The beginning of a text.
-pub(super) fn excerpt(text: &str) -> String {
+pub(crate) fn excerpt(text: &str) -> String {
     text.chars().take(EXCERPT_CHARS).collect()
 }
 

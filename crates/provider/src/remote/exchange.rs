@@ -241,7 +241,8 @@ pub(super) async fn exchange(
     }
 }
 
-async fn read_body(mut response: reqwest::Response, max: usize) -> Result<Vec<u8>, String> {
+/// Reads an answer's body, of at most `max` bytes.
+pub(crate) async fn read_body(mut response: reqwest::Response, max: usize) -> Result<Vec<u8>, String> {
     let too_long = || format!("an answer of more than {max} bytes");
     if response.content_length().is_some_and(|length| usize::try_from(length).is_ok_and(|length| length > max)) {
         return Err(too_long());
@@ -261,8 +262,8 @@ fn is_web_page(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).is_some_and(|kind| kind.starts_with("text/html"))
 }
 
-/// In seconds; dates are not read.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+/// How long an answer asks to be left alone, in seconds; dates are not read.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 

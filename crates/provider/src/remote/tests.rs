@@ -2,6 +2,7 @@
 
 mod announced;
 mod follow;
+mod logs;
 mod several;
 
 use std::sync::Arc;

@@ -314,11 +314,16 @@ fn verdict(calls: &[CallRef<'_>], outcomes: &[Outcome]) -> Verdict {
             Err(failure) if failure.is_limit() => return Verdict::Limited,
             Err(failure) if failure.is_unknown_block() || failure.is_pruned() => verdict = Verdict::Elsewhere,
             // A block that is asked for by its hash was seen somewhere.
-            Ok(answer) if *method == "eth_getBlockByHash" && answer.get() == "null" => verdict = Verdict::Elsewhere,
+            Ok(answer) if is_of_a_block(method) && answer.get() == "null" => verdict = Verdict::Elsewhere,
             Ok(_) | Err(_) => {}
         }
     }
     verdict
+}
+
+/// Whether a call is about a block that exists.
+fn is_of_a_block(method: &str) -> bool {
+    matches!(method, "eth_getBlockByHash" | "eth_getBlockReceipts")
 }
 
 fn named(calls: &[CallRef<'_>]) -> String {

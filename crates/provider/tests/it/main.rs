@@ -8,5 +8,6 @@ mod engine;
 mod engine_server;
 mod execution;
 mod http;
+mod iris;
 mod op_node;
 mod public_rpc;
