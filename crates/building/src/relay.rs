@@ -62,7 +62,7 @@ pub(crate) fn prepare(
     let protocol = policy.protocols.of(message)?;
     let (request, evidence, stand_ins) = match evidence {
         Some(evidence) => (None, evidence.clone(), Vec::new()),
-        None => match protocol.demand(message, slot)? {
+        None => match protocol.demand(message, to, slot)? {
             Demand::Derived(evidence) => (None, evidence, Vec::new()),
             Demand::Attestation(request) => {
                 let (evidence, stand_ins) = protocol.stand_in(&request);

@@ -245,9 +245,17 @@ impl Runner<'_> {
         let mut leg = self.start_leg(chain, false)?;
         let mut blocked = None;
         for (position, tx) in txs.iter().enumerate() {
+            let before = self.lane(chain)?.block().checkpoint();
             let run = execute(self.lane(chain)?.block_mut(), &BlockTx::Signed(Arc::clone(&tx.tx)), tx.mode, &StandIns::default());
-            let (run, reason) = run.map_err(|error| Stop::Engine(BuildError::simulation(chain, error)))?;
-            let reason = reason.or_else(|| self.check_transaction(chain, &tx.tx, run.position).err());
+            let (mut run, mut reason) = run.map_err(|error| Stop::Engine(BuildError::simulation(chain, error)))?;
+            if let Err(refused) = self.check_transaction(chain, &tx.tx, run.position) {
+                if tx.mode == RevertMode::Drop {
+                    self.lane(chain)?.block_mut().rollback(before);
+                    (run.outcome, run.position) = (None, None);
+                } else {
+                    reason = reason.or(Some(refused));
+                }
+            }
             leg.txs.push(run);
             if let Some(reason) = reason {
                 blocked = Some(bad(Place::tx(chain, index, position), reason));

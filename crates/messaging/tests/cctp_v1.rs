@@ -3,18 +3,23 @@
 mod cctp;
 
 use alloy_primitives::{Address, B256, Bytes, Log, U256, address, b256, keccak256, uint};
-use alloy_sol_types::{SolCall, sol};
+use alloy_sol_types::SolCall;
 use lockstep_messaging::{CctpV1, CctpV1Deployment, Evidence, Protocol, check_attestation};
 use lockstep_primitives::{Reason, SignatureBytes};
 use proptest::prelude::*;
 
-use crate::cctp::{
-    ATTESTERS, BASE, ETHEREUM, RECEIVE_MESSAGE, TRANSMITTER, attest, attester, attesters, block, message, received, recognise,
-    request, sent, sign, unsigned,
+use crate::{
+    abi::receiveMessageCall,
+    cctp::{
+        ATTESTERS, BASE, ETHEREUM, RECEIVE_MESSAGE, TRANSMITTER, attest, attester, attesters, block, message, received,
+        recognise, request, sent, sign, unsigned,
+    },
 };
 
-sol! {
-    function receiveMessage(bytes message, bytes attestation) external returns (bool);
+mod abi {
+    alloy_sol_types::sol! {
+        function receiveMessage(bytes message, bytes attestation) external returns (bool);
+    }
 }
 
 /// Topic of v1's `MessageReceived(address,uint32,uint64,bytes32,bytes)`.
@@ -282,7 +287,7 @@ proptest! {
         if v1_topic && let Some(first) = topics.first_mut() {
             *first = MESSAGE_RECEIVED;
         }
-        let _ = protocol.delivered(chain, &Log::new_unchecked(TRANSMITTER, topics.clone(), bytes.clone().into()));
+        let _ = protocol.delivered(chain, &Log::new_unchecked(TRANSMITTER, topics, bytes.clone().into()));
         let mut log = sent(&bytes);
         let of_bytes = recognise(&protocol, chain, &log);
         log.data.data = bytes.clone().into();

@@ -268,8 +268,14 @@ impl Slot<'_> {
             Err(invalid) => return Err(invalid),
         };
         if outcome.succeeded() || mode == RevertMode::Allow {
-            self.lanes.insert(chain, copy);
-            let origins = self.check_newest(chain, tx, outcome.logs.len())?;
+            let before = self.lanes.insert(chain, copy);
+            let origins = match self.check_newest(chain, tx, outcome.logs.len()) {
+                Err(_) if mode == RevertMode::Drop => {
+                    self.lanes.extend(before.map(|lane| (chain, lane)));
+                    return Ok(None);
+                }
+                checked => checked?,
+            };
             self.edges.extend(origins.into_iter().filter(|origin| *origin != chain).map(|origin| (origin, chain)));
             return Ok(Some(outcome));
         }
@@ -309,12 +315,21 @@ impl Slot<'_> {
         {
             return Err(Reason::RestrictedCaller { caller, builder: view.proposer });
         }
+        let context = self.lanes[&chain].block().context();
+        let to = Destination {
+            chain,
+            number: context.number,
+            timestamp: context.timestamp,
+            beneficiary: context.beneficiary,
+            builder: view.proposer,
+        };
         let protocol = view.policy.protocols.of(&message)?;
         let landed = known.is_some();
         let mut stand_ins = Vec::new();
+        let slot = lockstep_messaging::Slot { facts: &view.facts, logs: &*self };
         let evidence = match known {
             Some(evidence) => evidence,
-            None => match protocol.demand(&message, &lockstep_messaging::Slot { facts: &view.facts, logs: &*self })? {
+            None => match protocol.demand(&message, &to, &slot)? {
                 Demand::Derived(evidence) => evidence,
                 Demand::Attestation(request) => match self.relays {
                     Relays::Drafted(_) => {
@@ -327,14 +342,6 @@ impl Slot<'_> {
             },
         };
         let stand_ins = StandIns::from(stand_ins);
-        let context = self.lanes[&chain].block().context();
-        let to = Destination {
-            chain,
-            number: context.number,
-            timestamp: context.timestamp,
-            beneficiary: context.beneficiary,
-            builder: view.proposer,
-        };
         let mut outcomes = Vec::new();
         for call in protocol.deliver(&message, &evidence, &to)? {
             if call.unless.as_ref().is_some_and(|read| self.answers(chain, read.to, &read.data)) {
