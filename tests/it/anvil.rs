@@ -2,10 +2,12 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use alloy_primitives::{Address, B256, Bytes, ChainId, U256};
+use alloy_primitives::{Address, B256, Bytes, ChainId, I256, U256};
 use alloy_sol_types::{SolValue, sol};
+use lockstep_messaging::RollupDeployments;
 use lockstep_node::{
     clock::now_ms,
+    config::FollowConfig,
     dev::{Contracts, DOMAIN_BASE, attesters, builder, burn_mint_buy, cctp},
     keys::Key,
     process::{BuilderSetup, MarketSetup, Node, Process, RollupSetup, SequencerSetup, Setup},
@@ -159,7 +161,7 @@ impl Rig {
                 node: Node::Remote(Arc::new(node)),
                 block_time: block_times[index],
                 price: Price::PAR,
-                cctp_v1: Some(cctp(&contracts, DOMAINS[index])),
+                deployments: RollupDeployments { cctp_v1: Some(cctp(&contracts, DOMAINS[index])), ..RollupDeployments::default() },
                 sequencer: Some(SequencerSetup {
                     key: Key::of_name(&format!("sequencer {index}")),
                     reserve: U256::from(1_000_000_000_u64),
@@ -189,6 +191,9 @@ impl Rig {
                 attesters: attesters(),
                 // Nobody: the attestation is given once the origin's sequencer has voted yes.
                 trusted: RollupSet::new(),
+                circle: None,
+                messages: FollowConfig::default(),
+                min_relay_value: I256::ZERO,
                 pool: Limits::default(),
                 record: None,
             }),

@@ -10,8 +10,10 @@ mod attestation;
 mod cctp;
 mod cctp_v1;
 pub mod cctp_v2;
+mod deployments;
 mod mailbox;
 mod message;
+pub mod op_interop;
 mod protocols;
 mod slot;
 
@@ -19,7 +21,9 @@ pub use agglayer::{AggLayer, BridgeDeployment, ExitFacts, ExitProof, ExitTree, L
 pub use attestation::check_attestation;
 pub use cctp_v1::{CctpV1, CctpV1Deployment};
 pub use cctp_v2::{BurnMessageV2, CctpV2, CctpV2Deployment, FilledV2};
+pub use deployments::{Deployments, RollupDeployments};
 pub use mailbox::{Mailbox, MailboxDeployment};
 pub use message::{Demand, Destination, Emitted, Evidence, EvidenceRequest, LogPlace, Message, ReadCall, RelayCall};
+pub use op_interop::{InteropDeployment, OpInterop};
 pub use protocols::{Protocol, Protocols};
 pub use slot::{Facts, KnownLog, LandedMessage, Ran, Slot, SlotLogs};

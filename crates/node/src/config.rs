@@ -1,5 +1,6 @@
 //! Configuration: flag over environment over file over default. Unknown fields are errors.
 
+mod messages;
 mod remote;
 mod rules;
 
@@ -9,8 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use alloy_primitives::{Address, ChainId, U256};
-use lockstep_messaging::CctpV1Deployment;
+use alloy_primitives::{Address, ChainId, I256, U256};
 use lockstep_primitives::{Guarantee, InvalidOrdering, MAX_INCLUSION, OrderingPolicy, Price, RollupSet};
 use lockstep_provider::{DeliverySettings, RemoteNode, RemoteSettings, RollupNode};
 use lockstep_simulation::{DataLimits, ForkSchedule};
@@ -23,6 +23,10 @@ use crate::{
 };
 
 pub use self::{
+    messages::{
+        AggLayerConfig, CctpV1Config, CctpV2Config, CircleConfig, CircleProtocol, FollowConfig, InteropConfig, MailboxConfig,
+        ProtocolsConfig,
+    },
     remote::{DeliveryConfig, DeliveryKind, LimitsConfig, NodeUrls},
     rules::{ForkConfig, RulesConfig},
 };
@@ -95,6 +99,15 @@ pub struct BuilderConfig {
     /// Rollups whose sequencers the attesters trust to vote: only between these may messages go both ways in one slot.
     #[serde(default)]
     pub trusted: Vec<ChainId>,
+    /// Circle's attestation service, when it attests instead of keys that this builder may ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub circle: Option<CircleConfig>,
+    /// How messages on the chains are followed.
+    #[serde(default)]
+    pub messages: FollowConfig,
+    /// The least value of a bundle with relays, in the numeraire's smallest unit, as a decimal string.
+    #[serde(default = "default_min_relay_value")]
+    pub min_relay_value: String,
     /// Bundles that the pool holds.
     #[serde(default = "default_pool")]
     pub pool_bundles: usize,
@@ -136,7 +149,19 @@ pub struct RollupConfig {
     pub public_flow: bool,
     /// CCTP v1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cctp_v1: Option<CctpConfig>,
+    pub cctp_v1: Option<CctpV1Config>,
+    /// CCTP v2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cctp_v2: Option<CctpV2Config>,
+    /// OP interop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interop: Option<InteropConfig>,
+    /// AggLayer's unified bridge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agglayer: Option<AggLayerConfig>,
+    /// A mailbox of which the builder is the coordinator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mailbox: Option<MailboxConfig>,
     /// The sequencer, when this process may play it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequencer: Option<SequencerConfig>,
@@ -148,18 +173,17 @@ pub struct RollupConfig {
     pub limits: LimitsConfig,
 }
 
-/// CCTP v1 on a rollup.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CctpConfig {
-    /// Circle's domain; never the chain id.
-    pub domain: u32,
-    /// The `MessageTransmitter`.
-    pub message_transmitter: Address,
-    /// The attesters that sign for this destination.
-    pub attesters: Vec<Address>,
-    /// How many of them have to.
-    pub threshold: usize,
+impl RollupConfig {
+    /// The message protocols on it.
+    fn protocols(&self) -> ProtocolsConfig {
+        ProtocolsConfig {
+            cctp_v1: self.cctp_v1.clone(),
+            cctp_v2: self.cctp_v2.clone(),
+            interop: self.interop.clone(),
+            agglayer: self.agglayer.clone(),
+            mailbox: self.mailbox.clone(),
+        }
+    }
 }
 
 /// A rollup's sequencer and its terms of sale.
@@ -230,6 +254,10 @@ const fn default_record_slots() -> usize {
 
 fn default_price() -> String {
     Price::PAR.0.to_string()
+}
+
+fn default_min_relay_value() -> String {
+    "0".to_owned()
 }
 
 fn default_reserve() -> String {
@@ -333,11 +361,10 @@ impl Config {
                     return Err(wrong(place("sequencer.inclusion"), format!("is more than {MAX_INCLUSION}")));
                 }
             }
-            if let Some(cctp) = &rollup.cctp_v1
-                && (cctp.threshold == 0 || cctp.threshold > cctp.attesters.len())
-            {
-                return Err(wrong(place("cctp_v1.threshold"), format!("is not between 1 and {}", cctp.attesters.len())));
-            }
+        }
+        messages::check(&self.rollups).map_err(|(field, problem)| wrong(field, problem))?;
+        if let Some(builder) = &self.builder {
+            signed_amount(&builder.min_relay_value).map_err(|problem| wrong("builder.min_relay_value", problem))?;
         }
         let trusted = self.builder.iter().flat_map(|builder| &builder.trusted).find(|chain| !seen.contains(*chain));
         match trusted {
@@ -400,6 +427,9 @@ fn builder_setup(builder: &BuilderConfig) -> Result<BuilderSetup, ConfigError> {
         bid_bps: builder.bid_bps,
         attesters: builder.attester_key_files.iter().map(|file| key(file)).collect::<Result<_, _>>()?,
         trusted: builder.trusted.iter().copied().collect(),
+        circle: builder.circle.clone(),
+        messages: builder.messages,
+        min_relay_value: signed_amount(&builder.min_relay_value).map_err(|problem| wrong("builder.min_relay_value", problem))?,
         pool,
         record: builder.record_dir.clone().map(|folder| SlotRecords { folder, slots: builder.record_slots }),
     })
@@ -448,12 +478,7 @@ async fn rollup_setup(rollup: &RollupConfig, roles: Roles) -> Result<RollupSetup
         node: Node::Remote(Arc::new(node)),
         block_time: rollup.block_time,
         price: Price(amount(&rollup.price).map_err(|problem| wrong(&place, problem))?),
-        cctp_v1: rollup.cctp_v1.as_ref().map(|cctp| CctpV1Deployment {
-            domain: cctp.domain,
-            message_transmitter: cctp.message_transmitter,
-            attesters: cctp.attesters.clone(),
-            threshold: cctp.threshold,
-        }),
+        deployments: rollup.protocols().deployments(),
         sequencer,
         finality_blocks: rollup.finality_blocks,
         public_flow: rollup.public_flow,
@@ -468,6 +493,10 @@ fn key(file: &Path) -> Result<Key, ConfigError> {
 
 fn amount(text: &str) -> Result<U256, String> {
     U256::from_str_radix(text, 10).map_err(|_| format!("{text:?} is not a decimal amount"))
+}
+
+fn signed_amount(text: &str) -> Result<I256, String> {
+    I256::from_dec_str(text).map_err(|_| format!("{text:?} is not a decimal amount"))
 }
 
 fn forks(rollup: &RollupConfig) -> Result<ForkSchedule, String> {

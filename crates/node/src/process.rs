@@ -2,12 +2,15 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, I256};
 use jsonrpsee::RpcModule;
 use lockstep_building::Policy;
-use lockstep_messaging::{CctpV1, CctpV1Deployment, Protocols};
+use lockstep_messaging::{AggLayer, BridgeDeployment, Deployments, RollupDeployments};
 use lockstep_primitives::{ChainId, OrderingPolicy, Price, Registration, RollupSet};
-use lockstep_provider::{EmbeddedRollup, LocalAttester, RemoteNode, RollupNode};
+use lockstep_provider::{
+    CctpVersion, EmbeddedRollup, EvidenceRoutes, EvidenceSource, IrisClient, IrisLimits, IrisSource, LocalAttester, RemoteNode,
+    RollupNode,
+};
 use lockstep_rpc::{
     Limits as RpcLimits, Routes, Server, ServerError,
     api::{DecisionApiServer, LockstepApiServer, MarketApiClient, MarketApiServer, SequencerApiServer},
@@ -21,9 +24,11 @@ use crate::{
     api::LockstepRpc,
     batcher::batcher_methods,
     clock::{now_ms, sleep_until},
+    config::{CircleConfig, CircleProtocol, FollowConfig},
     dialect, eth, flow,
     intake::{Intake, ServedRollup},
     keys::Key,
+    messages::{Bridging, Messages, MessagesSettings},
     record::SlotRecords,
     reorg,
     roles::{
@@ -96,8 +101,8 @@ pub struct RollupSetup {
     pub block_time: u64,
     /// The price of its native asset.
     pub price: Price,
-    /// CCTP v1 on it.
-    pub cctp_v1: Option<CctpV1Deployment>,
+    /// The message protocols on it.
+    pub deployments: RollupDeployments,
     /// Its sequencer.
     pub sequencer: Option<SequencerSetup>,
     /// How many blocks deep a landed bundle is taken to be safe from reorgs; zero on a chain that has none.
@@ -117,6 +122,12 @@ pub struct BuilderSetup {
     pub attesters: Vec<Key>,
     /// Rollups whose sequencers the attester trusts to vote.
     pub trusted: RollupSet,
+    /// Circle's attestation service, when it attests instead of these keys.
+    pub circle: Option<CircleConfig>,
+    /// How messages on the chains are followed.
+    pub messages: FollowConfig,
+    /// The least value of a bundle with relays, in the numeraire's smallest unit.
+    pub min_relay_value: I256,
     /// Bounds of its pool.
     pub pool: lockstep_pool::Limits,
     /// Where it records its slots, if it does.
@@ -170,6 +181,9 @@ pub enum StartError {
     /// Methods.
     #[error("a method is registered twice: {0}")]
     Methods(#[from] jsonrpsee::core::RegisterMethodError),
+    /// Where attestations come from.
+    #[error("the attestation service cannot be used: {0}")]
+    Evidence(String),
     /// The market.
     #[error("the market cannot be used: {0}")]
     Market(String),
@@ -237,8 +251,8 @@ impl Process {
                 if restored > 0 {
                     tracing::info!(restored, "pending bundles are back from disk");
                 }
-                let keys = builder.attesters.iter().map(|key| key.signer().clone());
-                let evidence = LocalAttester::new(keys, builder.trusted.clone());
+                let evidence = evidence(&setup, builder)?;
+                let messages = Arc::new(messages(&setup, builder, intake, &evidence, &store)?);
                 let settings = BuilderSettings {
                     key: builder.key.clone(),
                     timings,
@@ -252,7 +266,8 @@ impl Process {
                     Arc::clone(intake),
                     client(&market_url)?,
                     market_address,
-                    Arc::new(evidence),
+                    evidence,
+                    messages,
                 ));
                 let rpc = LockstepRpc { builder: Arc::clone(&role), policy };
                 root.merge(LockstepApiServer::into_rpc(rpc.clone()))?;
@@ -291,6 +306,7 @@ impl Process {
         let mut process = Self { server: Some(server), tasks: Vec::new(), builder, timings, methods };
         if let Some(intake) = &intake {
             process.tasks.extend(reorg::followers(intake));
+            process.tasks.extend(process.builder.iter().flat_map(|builder| builder.messages().tasks()).collect::<Vec<_>>());
             process.tasks.extend(setup.rollups.iter().filter_map(|rollup| public_flow(rollup, intake)));
         }
         process.run(market, sequencers, &market_url).await?;
@@ -369,16 +385,71 @@ impl Process {
     }
 }
 
-/// Where CCTP v1 is.
-fn deployments(setup: &Setup) -> BTreeMap<ChainId, CctpV1Deployment> {
-    setup.rollups.iter().filter_map(|rollup| Some((rollup.chain, rollup.cctp_v1.clone()?))).collect()
+/// Where the message protocols are.
+fn deployments(setup: &Setup) -> Deployments {
+    Deployments(setup.rollups.iter().map(|rollup| (rollup.chain, rollup.deployments.clone())).collect())
 }
 
-/// How to build: the protocols of every rollup, and whom the attester trusts.
+/// How to build: the protocols of every rollup, whom the attester trusts, and what a relay has to be worth.
 fn policy(setup: &Setup) -> Policy {
-    let protocols = Protocols::new(vec![Arc::new(CctpV1::new(deployments(setup)))]);
+    let protocols = deployments(setup).protocols();
     let trusted = setup.builder.as_ref().map(|builder| builder.trusted.clone()).unwrap_or_default();
-    Policy { protocols, trusted, ..Policy::default() }
+    let min_relay_value = setup.builder.as_ref().map(|builder| builder.min_relay_value).unwrap_or_default();
+    Policy { protocols, trusted, min_relay_value, ..Policy::default() }
+}
+
+/// The keeper of messages. A rollup in this process begins with it, so that all its blocks are there to be read; of one elsewhere
+/// reading begins at its head.
+fn messages(
+    setup: &Setup,
+    builder: &BuilderSetup,
+    intake: &Intake,
+    evidence: &Arc<dyn EvidenceSource>,
+    store: &Store,
+) -> Result<Messages, StoreError> {
+    let deployments = deployments(setup);
+    let bridges = deployments.0.iter().filter_map(|(chain, rollup)| Some((*chain, rollup.agglayer.clone()?)));
+    let bridges: BTreeMap<ChainId, BridgeDeployment> = bridges.collect();
+    let bridges = if bridges.is_empty() { None } else { Some(AggLayer::new(bridges)) };
+    let bridging = Bridging { protocols: deployments.protocols(), bridges };
+    let embedded = setup.rollups.iter().filter(|rollup| matches!(rollup.node, Node::Embedded(_)));
+    let settings = MessagesSettings {
+        grace_blocks: builder.messages.grace_blocks,
+        confirmations: builder.messages.confirmations,
+        start: embedded.map(|rollup| (rollup.chain, 0)).collect(),
+        ..MessagesSettings::default()
+    };
+    let nodes = intake.rollups().iter().map(|(chain, served)| (*chain, Arc::clone(&served.node))).collect();
+    Messages::open(settings, bridging, builder.key.address(), nodes, Arc::clone(evidence), store.clone())
+}
+
+/// Who attests: keys that this process holds, and where it is configured Circle's service.
+fn evidence(setup: &Setup, builder: &BuilderSetup) -> Result<Arc<dyn EvidenceSource>, StartError> {
+    let keys = builder.attesters.iter().map(|key| key.signer().clone());
+    let own: Arc<dyn EvidenceSource> = Arc::new(LocalAttester::new(keys, builder.trusted.clone()));
+    let versions = [(CctpVersion::V1, CircleProtocol::CctpV1), (CctpVersion::V2, CircleProtocol::CctpV2)];
+    let circle = match &builder.circle {
+        Some(circle) => {
+            let client = IrisClient::new(&circle.url, IrisLimits::default());
+            Some((circle, Arc::new(client.map_err(|error| StartError::Evidence(error.to_string()))?)))
+        }
+        None => None,
+    };
+    let mut sources: BTreeMap<&'static str, Arc<dyn EvidenceSource>> = BTreeMap::new();
+    for (version, protocol) in versions {
+        let source = match &circle {
+            Some((circle, client)) if circle.protocols.contains(&protocol) => {
+                let attesters = setup.rollups.iter().flat_map(|rollup| match version {
+                    CctpVersion::V1 => rollup.deployments.cctp_v1.iter().flat_map(|cctp| &cctp.attesters).collect::<Vec<_>>(),
+                    CctpVersion::V2 => rollup.deployments.cctp_v2.iter().flat_map(|cctp| &cctp.attesters).collect(),
+                });
+                Arc::new(IrisSource::new(Arc::clone(client), version, attesters.copied().collect())) as _
+            }
+            _ => Arc::clone(&own),
+        };
+        sources.insert(version.protocol(), source);
+    }
+    Ok(Arc::new(EvidenceRoutes::new(sources, builder.trusted.clone())))
 }
 
 /// The task that takes a rollup's public transactions into the pool, where that is configured.

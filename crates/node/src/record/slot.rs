@@ -5,14 +5,16 @@
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
-use alloy_primitives::{Address, B256, Bytes, ChainId, U64};
+use alloy_primitives::{Address, B256, Bytes, ChainId, I256, U64};
 use lockstep_building::{BuildError, Candidate, Policy, RollupView, SlotView};
-use lockstep_messaging::{CctpV1, CctpV1Deployment, Protocols};
+use lockstep_messaging::Deployments;
 use lockstep_primitives::{OrderingPolicy, Price, SignedTx};
 use lockstep_provider::{Prestate, RecordedError};
 use lockstep_rpc::wire::{ArrivalWire, BundleParams, Decimal};
 use lockstep_simulation::{BlockPlan, BlockTx, DataLimits, ForkSchedule, MemoryState, NextBlock, ParentBlock, Rules, SlotRollup};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::config::ProtocolsConfig;
 
 use super::{
     decisions::{DECISIONS_FILE, DecisionsFile},
@@ -22,7 +24,7 @@ use super::{
 /// The file of what the builder saw.
 pub const SLOT_FILE: &str = "slot.json";
 /// The form of the files; another one is refused.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Why a recorded slot cannot be built again.
 #[derive(Debug, thiserror::Error)]
@@ -94,17 +96,10 @@ struct PolicyFile {
     relay_gas_limit: u64,
     trusted: Vec<U64>,
     max_passes: usize,
-    cctp_v1: Vec<CctpFile>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct CctpFile {
-    chain_id: U64,
-    domain: u32,
-    message_transmitter: Address,
-    attesters: Vec<Address>,
-    threshold: usize,
+    /// In the numeraire's smallest unit, decimal.
+    min_relay_value: String,
+    /// The message protocols by chain id, as a configuration file has them.
+    protocols: BTreeMap<U64, ProtocolsConfig>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -169,27 +164,19 @@ struct CandidateFile {
 }
 
 impl SlotFile {
-    /// What the builder saw: the slot, the candidates in the order in which they were simulated, and where CCTP v1 is.
+    /// What the builder saw: the slot, the candidates in the order in which they were simulated, and where the message protocols are.
     pub(crate) fn new<'a>(
         view: &SlotView,
         candidates: impl Iterator<Item = &'a Candidate>,
-        cctp_v1: &BTreeMap<ChainId, CctpV1Deployment>,
+        deployments: &Deployments,
         received_ms: impl Fn(B256) -> Option<u64>,
     ) -> Self {
         let policy = PolicyFile {
             relay_gas_limit: view.policy.relay_gas_limit,
             trusted: view.policy.trusted.iter().map(|chain| U64::from(*chain)).collect(),
             max_passes: view.policy.max_passes,
-            cctp_v1: cctp_v1
-                .iter()
-                .map(|(chain, deployment)| CctpFile {
-                    chain_id: U64::from(*chain),
-                    domain: deployment.domain,
-                    message_transmitter: deployment.message_transmitter,
-                    attesters: deployment.attesters.clone(),
-                    threshold: deployment.threshold,
-                })
-                .collect(),
+            min_relay_value: view.policy.min_relay_value.to_string(),
+            protocols: deployments.0.iter().map(|(chain, rollup)| (U64::from(*chain), rollup.into())).collect(),
         };
         let bundles = candidates
             .map(|candidate| CandidateFile {
@@ -253,21 +240,14 @@ impl SlotFile {
             let state = state.map_err(|cause| SlotFileError::State { chain, cause })?;
             rollups.insert(chain, rollup.view(&format!("rollups[{index}]"), Arc::new(state))?);
         }
-        let deployments = self.policy.cctp_v1.iter().map(|cctp| {
-            let deployment = CctpV1Deployment {
-                domain: cctp.domain,
-                message_transmitter: cctp.message_transmitter,
-                attesters: cctp.attesters.clone(),
-                threshold: cctp.threshold,
-            };
-            (cctp.chain_id.to(), deployment)
-        });
+        let protocols = self.policy.protocols.iter().map(|(chain, protocols)| (chain.to(), protocols.deployments()));
+        let min_relay_value = I256::from_dec_str(&self.policy.min_relay_value);
         let policy = Policy {
-            protocols: Protocols::new(vec![Arc::new(CctpV1::new(deployments.collect()))]),
+            protocols: Deployments(protocols.collect()).protocols(),
             relay_gas_limit: self.policy.relay_gas_limit,
+            min_relay_value: min_relay_value.map_err(|_| wrong("policy.minRelayValue", "it is not a decimal amount"))?,
             trusted: self.policy.trusted.iter().map(|chain| chain.to()).collect(),
             max_passes: self.policy.max_passes,
-            ..Policy::default()
         };
         let candidates =
             self.bundles.iter().enumerate().map(|(index, file)| file.candidate(index)).collect::<Result<Vec<_>, _>>()?;

@@ -31,6 +31,7 @@ use crate::{
     clock::{now_ms, sleep_until},
     intake::Intake,
     keys::Key,
+    messages::Messages,
     reorg::located,
 };
 
@@ -73,10 +74,13 @@ pub(crate) struct BuilderRole {
     market: HttpClient,
     market_address: Address,
     evidence: Arc<dyn EvidenceSource>,
+    messages: Arc<Messages>,
     reports: broadcast::Sender<SlotReport>,
     last_reports: Mutex<BTreeMap<SlotNumber, SlotReport>>,
     /// The fee shares of the last slot's sale.
     fee_shares: Mutex<BTreeMap<ChainId, u64>>,
+    /// The rollups that allowed claims of exits of the same slot in the last slot's sale.
+    same_slot_claims: Mutex<RollupSet>,
 }
 
 /// What was built for a slot.
@@ -97,6 +101,7 @@ impl BuilderRole {
         market: HttpClient,
         market_address: Address,
         evidence: Arc<dyn EvidenceSource>,
+        messages: Arc<Messages>,
     ) -> Self {
         let reports = broadcast::channel(MAX_REPORTS).0;
         Self {
@@ -105,9 +110,11 @@ impl BuilderRole {
             market,
             market_address,
             evidence,
+            messages,
             reports,
             last_reports: Mutex::default(),
             fee_shares: Mutex::default(),
+            same_slot_claims: Mutex::default(),
         }
     }
 
@@ -124,6 +131,16 @@ impl BuilderRole {
     /// Where bundles come in.
     pub(crate) const fn intake(&self) -> &Arc<Intake> {
         &self.intake
+    }
+
+    /// The rollups that allow claims of exits of the same slot by the newest terms of sale.
+    pub(crate) fn same_slot_claims(&self) -> RollupSet {
+        self.same_slot_claims.lock().clone()
+    }
+
+    /// The messages that are on their chains.
+    pub(crate) const fn messages(&self) -> &Arc<Messages> {
+        &self.messages
     }
 
     /// What a rollup's native asset is worth, and which part of its fees a proposer receives by the newest terms of sale.
@@ -212,8 +229,9 @@ impl BuilderRole {
         *self.fee_shares.lock() = market.on_sale.iter().map(|sale| (sale.chain_id.to(), sale.fee_share_bps)).collect();
         let (mut view, deliveries) = self.slot_view(slot, &market).await?;
         let traces = if self.settings.recorder.is_some() { record::trace(&mut view) } else { BTreeMap::new() };
-        let mut view = Arc::new(view);
         let candidates = self.candidates();
+        view.facts = self.facts(&view, &market, &candidates).await;
+        let mut view = Arc::new(view);
         let (simulated, drafts) = loop {
             let until_ms = now_ms() + market.close_ms.saturating_sub(now_ms()) * SIMULATE_PERCENT / 100;
             match self.build_on(&view, &candidates, until_ms).await {

@@ -11,7 +11,7 @@ use std::{
 use alloy_primitives::B256;
 use lockstep_building::{BuildError, SlotView};
 use lockstep_delivery::Decision;
-use lockstep_messaging::CctpV1Deployment;
+use lockstep_messaging::Deployments;
 use lockstep_primitives::{Allocation, ChainId};
 use lockstep_provider::{Prestate, write_folder};
 use lockstep_rpc::wire::{AllocationWire, BidWire};
@@ -33,15 +33,15 @@ const PREFIX: &str = "slot-";
 pub(crate) struct Recorder {
     records: SlotRecords,
     /// Where CCTP v1 is: a policy does not say it any more.
-    cctp_v1: BTreeMap<ChainId, CctpV1Deployment>,
+    deployments: Deployments,
     /// Held while a recording is written, so that no two of them sweep at once.
     turn: Mutex<()>,
 }
 
 impl Recorder {
     /// Records in the given folder, over rollups with these deployments of CCTP v1.
-    pub(crate) fn new(records: SlotRecords, cctp_v1: BTreeMap<ChainId, CctpV1Deployment>) -> Self {
-        Self { records, cctp_v1, turn: Mutex::new(()) }
+    pub(crate) fn new(records: SlotRecords, deployments: Deployments) -> Self {
+        Self { records, deployments, turn: Mutex::new(()) }
     }
 
     fn write(&self, recording: &Recording) -> Result<(), String> {
@@ -109,7 +109,7 @@ impl BuilderRole {
             let (.., status) = self.intake.tracker().own(hash)?;
             status.history.first().map(|event| event.at_ms)
         };
-        let slot = SlotFile::new(&view, simulated.iter().map(|entry| &entry.candidate), &recorder.cctp_v1, received_ms);
+        let slot = SlotFile::new(&view, simulated.iter().map(|entry| &entry.candidate), &recorder.deployments, received_ms);
         let bids = outcome.bids;
         let allocation = outcome.allocation.map(|allocation| AllocationWire::new(allocation, Default::default()).grants);
         let decision = outcome.decision.map(DecisionFile::from);

@@ -9,7 +9,8 @@ use std::{
 use alloy_primitives::{B256, Bytes};
 use jsonrpsee::core::ClientError;
 use lockstep_building::{BuildError, Candidate, RollupView, Simulated, SlotView, simulate_each};
-use lockstep_primitives::{ChainId, Guarantee, MAX_ARRIVALS, MAX_INCLUSION, Price, SignedTx, SlotNumber};
+use lockstep_messaging::Facts;
+use lockstep_primitives::{Bundle, ChainId, Guarantee, MAX_ARRIVALS, MAX_INCLUSION, Price, RollupSet, SignedTx, SlotNumber};
 use lockstep_rpc::{
     api::SequencerApiClient,
     wire::{MarketSlot, Sale, SlotOffer},
@@ -135,6 +136,16 @@ impl BuilderRole {
         }
         tracing::warn!(slot = view.slot, ?failed, %cause, "rollups are left out of the slot after all");
         Ok(rest)
+    }
+
+    /// What is known of messages as of the blocks that the slot builds on.
+    pub(super) async fn facts(&self, view: &SlotView, market: &MarketSlot, candidates: &[Candidate]) -> Arc<Facts> {
+        let claims = market.on_sale.iter().filter(|sale| sale.same_slot_claims).map(|sale| sale.chain_id.to::<ChainId>());
+        let same_slot_claims: RollupSet = claims.collect();
+        let bundles: Vec<Arc<Bundle>> = candidates.iter().map(|candidate| Arc::clone(&candidate.bundle)).collect();
+        self.messages.wanted(&bundles);
+        *self.same_slot_claims.lock() = same_slot_claims.clone();
+        self.messages.facts(view, &bundles, &same_slot_claims).await
     }
 
     /// The pending bundles that are free to be built.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use lockstep_building::{Candidate, Policy, RollupView, SlotView, build, simulate_all};
+use lockstep_messaging::Deployments;
 use lockstep_primitives::{BlockList, ListBlock, Price, RollupSet, SlotNumber};
 use lockstep_provider::NodeError;
 use lockstep_simulation::SlotRollup;
@@ -48,7 +49,9 @@ impl SequencerRole {
         };
         let chain = rollup.chain;
         let proposer = self.settings.key.address();
-        let view = SlotView { slot, rollups: [(chain, view)].into(), proposer, policy: Policy::default(), facts: Arc::default() };
+        // A lone sequencer is certain of no other rollup's messages, so it lets none be executed.
+        let policy = Policy { protocols: Deployments::default().protocols(), ..Policy::default() };
+        let view = SlotView { slot, rollups: [(chain, view)].into(), proposer, policy, facts: Arc::default() };
         let draft = self
             .with_state(rollup, move |_| {
                 let simulated = simulate_all(&view, &candidates)?;

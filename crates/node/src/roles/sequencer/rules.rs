@@ -5,9 +5,11 @@ use std::{
     sync::Arc,
 };
 
+use alloy_consensus::Transaction;
 use alloy_primitives::{B256, Bytes};
 use jsonrpsee::types::ErrorObjectOwned;
 use lockstep_building::BuildError;
+use lockstep_messaging::op_interop::access_list::declares;
 use lockstep_primitives::{MAX_ARRIVALS, MAX_INCLUSION, OrderingPolicy, Place, Reason, Rejection, SignedTx, SlotNumber};
 use lockstep_rpc::{from_rejection, invalid_params, wire::decode_tx};
 use lockstep_simulation::{BlockTx, Lane, SlotRollup};
@@ -40,6 +42,11 @@ impl ListRules {
         by_age.sort_unstable();
         by_age
     }
+}
+
+/// Whether a transaction declares that it executes messages of other rollups (OP interop).
+fn executes_messages(tx: &SignedTx) -> bool {
+    tx.envelope().access_list().is_some_and(declares)
 }
 
 impl SequencerRole {
@@ -84,7 +91,8 @@ impl SequencerRole {
     /// The oldest of the transactions that are valid one after the other at the slot's begin: a list can hold all of them.
     async fn choose(&self, rollup: &Arc<SlotRollup>, seen: &[PublicTx]) -> Result<Vec<Arc<SignedTx>>, String> {
         let limit = self.settings.inclusion.min(MAX_INCLUSION);
-        let free = seen.iter().filter(|seen| seen.free).take(limit.saturating_mul(TRIED_PER_PLACE));
+        // Whether a message of another rollup may be executed is for the proposer to say, who knows the others' blocks.
+        let free = seen.iter().filter(|seen| seen.free && !executes_messages(&seen.tx)).take(limit.saturating_mul(TRIED_PER_PLACE));
         let oldest: Vec<Arc<SignedTx>> = free.map(|seen| Arc::clone(&seen.tx)).collect();
         if oldest.is_empty() || rollup.blocks.is_empty() {
             return Ok(Vec::new());
@@ -130,6 +138,10 @@ impl SequencerRole {
             }
             if !hashes.insert(tx.hash()) {
                 return Err(bad(Reason::DuplicateTransaction(tx.hash())));
+            }
+            if executes_messages(&tx) {
+                let text = "no proposer can be held to it".to_owned();
+                return Err(bad(Reason::UncertainMessage { origin: None, text }));
             }
             txs.push(Arc::new(tx));
         }
