@@ -7,14 +7,15 @@ mod genesis;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
-use alloy_primitives::{ChainId, U256};
-use lockstep_messaging::CctpV1Deployment;
+use alloy_primitives::{ChainId, I256, U256};
+use lockstep_messaging::{CctpV1Deployment, RollupDeployments};
 use lockstep_primitives::{OrderingPolicy, Price, RollupSet};
 use lockstep_provider::{EmbeddedGenesis, EmbeddedRollup};
 use lockstep_simulation::{DataLimits, EthereumFork, ForkSchedule, OpFork, Rules};
 
 use crate::{
     clock::now_ms,
+    config::FollowConfig,
     keys::Key,
     process::{BuilderSetup, MarketSetup, Node, Process, RollupSetup, SequencerSetup, Setup, StartError},
     record::SlotRecords,
@@ -166,7 +167,7 @@ impl Dev {
                 node: Node::Embedded(Arc::clone(&rollup)),
                 block_time: options.block_times.get(index).copied().unwrap_or(last),
                 price: Price::PAR,
-                cctp_v1: Some(cctp(&contracts, domain)),
+                deployments: RollupDeployments { cctp_v1: Some(cctp(&contracts, domain)), ..RollupDeployments::default() },
                 sequencer: Some(SequencerSetup {
                     key: Key::of_name(&format!("sequencer {index}")),
                     reserve: options.reserve,
@@ -198,6 +199,9 @@ impl Dev {
                 attesters: attesters(),
                 // One process plays every sequencer, so there is nobody to distrust.
                 trusted: rollups.iter().map(|rollup| rollup.chain).collect::<RollupSet>(),
+                circle: None,
+                messages: FollowConfig::default(),
+                min_relay_value: I256::ZERO,
                 pool: lockstep_pool::Limits::default(),
                 record: options.record,
             }),

@@ -5,6 +5,7 @@
 //!
 //! [`config`] reads a file and [`process`] starts what it says. A bundle comes in by [`intake`], what becomes of it is in
 //! [`tracker`]; `landed` and `reorg` look after it until no reorg can take it, and `flow` takes in public transactions.
+//! [`messages`] keeps what was sent between rollups until it is delivered.
 //! [`record`] writes blocks and slots down, [`replay`] executes them again.
 
 mod api;
@@ -23,6 +24,7 @@ mod forward;
 pub mod intake;
 pub mod keys;
 mod landed;
+pub mod messages;
 pub mod process;
 pub mod record;
 mod reorg;

@@ -21,13 +21,15 @@ pub enum Table {
     Bids,
     /// Allocations of slots.
     Allocations,
+    /// Messages between rollups, and how far their chains were read.
+    Messages,
     /// What does not fit elsewhere, such as counters and format marks of the layers above.
     Meta,
 }
 
 impl Table {
     /// How many tables there are.
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 9;
 
     /// All of them.
     pub const ALL: [Self; Self::COUNT] = [
@@ -38,6 +40,7 @@ impl Table {
         Self::Registrations,
         Self::Bids,
         Self::Allocations,
+        Self::Messages,
         Self::Meta,
     ];
 
@@ -51,6 +54,7 @@ impl Table {
             Self::Registrations => "registrations",
             Self::Bids => "bids",
             Self::Allocations => "allocations",
+            Self::Messages => "messages",
             Self::Meta => "meta",
         }
     }
