@@ -43,6 +43,9 @@ const FORBIDDEN: [&str; 6] = [
 
 const PREFIX: &str = "lockstep-";
 
+/// What strategies share.
+const STRATEGY_KIT: &str = "strategy-kit";
+
 #[derive(Deserialize)]
 struct Metadata {
     packages: Vec<Package>,
@@ -70,6 +73,11 @@ impl Package {
 
     fn folder(&self) -> &Path {
         self.manifest_path.parent().expect("a manifest is in a folder")
+    }
+
+    /// Whether it makes bundles of its own, or helps with that.
+    fn is_strategy(&self) -> bool {
+        self.folder().parent().is_some_and(|parent| parent.ends_with("strategies"))
     }
 
     /// Whether it is a crate that others build on, not tests or benches.
@@ -104,15 +112,17 @@ fn packages() -> Vec<Package> {
 fn crates_know_only_what_lies_below_them() {
     let may_know: BTreeMap<&str, &[&str]> = MAY_KNOW.into_iter().collect();
     let building = may_know["building"];
-    for package in packages().iter().filter(|package| package.is_product()) {
-        let strategy = package.folder().parent().is_some_and(|parent| parent.ends_with("strategies"));
+    let packages = packages();
+    let strategies: Vec<&str> = packages.iter().filter(|package| package.is_strategy()).map(Package::short).collect();
+    for package in packages.iter().filter(|package| package.is_product()) {
         for known in package.needs().filter_map(|name| name.strip_prefix(PREFIX)) {
-            let allowed = if strategy {
-                known == "building" || building.contains(&known)
+            let allowed = if package.is_strategy() {
+                // Strategies do not know each other, but for what they share.
+                known == "building" || building.contains(&known) || known == STRATEGY_KIT
             } else {
                 let Some(below) = may_know.get(package.short()) else { panic!("{} has no layer: give it one", package.name) };
                 // The binary carries strategies; nothing else knows them.
-                below.contains(&known) || (package.short() == "node" && known.starts_with("strategy-"))
+                below.contains(&known) || (package.short() == "node" && strategies.contains(&known))
             };
             assert!(allowed, "{} must not know {PREFIX}{known}", package.name);
         }
@@ -129,7 +139,7 @@ fn every_layer_is_there() {
 
 #[test]
 fn pure_crates_do_no_input_and_no_output() {
-    for package in packages().iter().filter(|package| PURE.contains(&package.short())) {
+    for package in packages().iter().filter(|package| PURE.contains(&package.short()) || package.is_strategy()) {
         for needed in package.needs() {
             assert!(!IMPURE.contains(&needed), "{} is pure and must not need {needed}", package.name);
         }

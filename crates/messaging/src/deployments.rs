@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use lockstep_primitives::ChainId;
 
 use crate::{
-    AggLayer, BridgeDeployment, CctpV1, CctpV1Deployment, CctpV2, CctpV2Deployment, InteropDeployment, Mailbox, MailboxDeployment,
-    OpInterop, Protocol, Protocols,
+    AggLayer, BridgeDeployment, CctpV1, CctpV1Deployment, CctpV2, CctpV2Deployment, InteropDeployment, Mailbox,
+    MailboxDeployment, OpInterop, Protocol, Protocols,
 };
 
 /// The message protocols of one rollup.

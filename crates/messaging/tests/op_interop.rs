@@ -9,8 +9,8 @@ use alloy_eips::eip2930::{AccessList, AccessListItem};
 use alloy_primitives::{Address, B256, Bytes, Log, LogData, U256, b256, keccak256};
 use alloy_sol_types::{SolCall, SolEvent, SolValue};
 use lockstep_messaging::{
-    Demand, Destination, Emitted, Evidence, Facts, InteropDeployment, KnownLog, LogPlace, Message, OpInterop, Protocol, Ran, Slot,
-    SlotLogs,
+    Demand, Destination, Emitted, Evidence, Facts, InteropDeployment, KnownLog, LogPlace, Message, OpInterop, Protocol, Ran,
+    Slot, SlotLogs,
     op_interop::{
         INBOX, Identifier, MESSENGER, access_list,
         graph::{Executing, unresolved},
@@ -132,18 +132,16 @@ fn message(logs: &Logs, chain: ChainId, index: usize) -> Message {
 
 #[test]
 fn the_published_vectors_of_lookup_and_checksum_hold() {
-    let id = Identifier {
-        origin: MESSENGER,
-        block_number: 100,
-        log_index: 7,
-        timestamp: 1_700_000_000,
-        chain_id: U256::from(901),
-    };
+    let id =
+        Identifier { origin: MESSENGER, block_number: 100, log_index: 7, timestamp: 1_700_000_000, chain_id: U256::from(901) };
     let keys = access_list::encode(&id, B256::repeat_byte(0x11));
-    assert_eq!(keys, [
-        b256!("0100000000000000000003850000000000000064000000006553f10000000007"),
-        b256!("0355150a7129a747df9f176174f8e40719d450fd25bc3f145509d8bb2dc1a0a8"),
-    ]);
+    assert_eq!(
+        keys,
+        [
+            b256!("0100000000000000000003850000000000000064000000006553f10000000007"),
+            b256!("0355150a7129a747df9f176174f8e40719d450fd25bc3f145509d8bb2dc1a0a8"),
+        ]
+    );
 }
 
 #[test]
@@ -363,7 +361,8 @@ fn messages_go_both_ways_at_one_timestamp() {
 #[test]
 fn messages_that_wait_for_each_other_are_a_circle_and_bystanders_are_none() {
     // A executes at 0 what B sends at 2, after B executed at 1 what A sends at 1.
-    let blocks = BTreeMap::from([(A, vec![node(0, B, 2)]), (B, vec![node(1, A, 1)]), (LONER, vec![node(4, A, 9), node(5, NOWHERE, 0)])]);
+    let blocks =
+        BTreeMap::from([(A, vec![node(0, B, 2)]), (B, vec![node(1, A, 1)]), (LONER, vec![node(4, A, 9), node(5, NOWHERE, 0)])]);
     let found: BTreeSet<(ChainId, u64)> = unresolved(&blocks).into_iter().collect();
     assert!(found.is_superset(&[(A, 0), (B, 1)].into()), "{found:?}");
     let bystander = BTreeMap::from([(A, vec![node(0, B, 2)]), (B, vec![node(1, A, 1)]), (LONER, vec![node(5, NOWHERE, 0)])]);
@@ -386,6 +385,16 @@ fn three_chains_can_wait_in_a_circle() {
 }
 
 #[test]
+fn thousands_of_messages_that_each_come_after_another_are_no_circle() {
+    // All execute what is sent at 0; with the last one executing itself only that one is stuck.
+    let count = 50_000;
+    let mut blocks = BTreeMap::from([(A, (1..=count).map(|index| node(index, A, 0)).collect::<Vec<_>>())]);
+    assert_eq!(unresolved(&blocks), []);
+    blocks.entry(A).or_default().push(node(count + 1, A, count + 1));
+    assert_eq!(unresolved(&blocks), [(A, count + 1)]);
+}
+
+#[test]
 fn a_circle_in_the_open_blocks_is_refused_by_name() {
     let a = plain(b"sent on A");
     let b = plain(b"sent on B");
@@ -395,7 +404,11 @@ fn a_circle_in_the_open_blocks_is_refused_by_name() {
         let executes_b = executing(&on_b, payload_hash(&b));
         let executes_a = executing(&on_a, payload_hash(&a));
         let logs = Logs::default().with(B, 0, executes_a).with(B, 1, b.clone());
-        if first_on_a { logs.with(A, 0, a.clone()).with(A, 1, executes_b) } else { logs.with(A, 0, executes_b).with(A, 1, a.clone()) }
+        if first_on_a {
+            logs.with(A, 0, a.clone()).with(A, 1, executes_b)
+        } else {
+            logs.with(A, 0, executes_b).with(A, 1, a.clone())
+        }
     };
     let facts = Facts::default();
     assert!(protocol().check_slot(&Slot { facts: &facts, logs: &logs(true) }).is_ok());
@@ -406,7 +419,8 @@ fn a_circle_in_the_open_blocks_is_refused_by_name() {
 /// The older check: every log is a node that waits for the one before it, and an executing one for its initiating log
 /// (op-supervisor).
 fn has_circle_over_logs(blocks: &BTreeMap<ChainId, Vec<Executing>>, length: u64) -> bool {
-    let nodes: Vec<(ChainId, u64)> = [A, B, LONER].into_iter().flat_map(|chain| (0..length).map(move |index| (chain, index))).collect();
+    let nodes: Vec<(ChainId, u64)> =
+        [A, B, LONER].into_iter().flat_map(|chain| (0..length).map(move |index| (chain, index))).collect();
     let mut open: BTreeSet<(ChainId, u64)> = nodes.into_iter().collect();
     loop {
         let free: Vec<(ChainId, u64)> = open

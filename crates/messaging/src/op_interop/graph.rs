@@ -20,31 +20,37 @@ pub struct Executing {
 }
 
 /// The executing messages that wait for each other in a circle, or for one that does, by chain and index of the log. Empty when
-/// there are none. `blocks` has the executing messages of one timestamp by chain, by rising index.
+/// there are none. `blocks` has the executing messages of one timestamp by chain, by rising index: of one block a chain.
 pub fn unresolved(blocks: &BTreeMap<ChainId, Vec<Executing>>) -> Vec<(ChainId, u64)> {
-    let nodes: Vec<(ChainId, usize)> =
-        blocks.iter().flat_map(|(chain, messages)| (0..messages.len()).map(|position| (*chain, position))).collect();
-    let waits_for = |chain: ChainId, position: usize| -> Vec<(ChainId, usize)> {
-        let Some(message) = blocks.get(&chain).and_then(|messages| messages.get(position)) else { return Vec::new() };
-        let before = position.checked_sub(1).map(|before| (chain, before));
-        let on_origin = blocks.get(&message.origin).map_or(&[][..], Vec::as_slice);
-        let newest = on_origin.partition_point(|other| other.index <= message.init).checked_sub(1);
-        before.into_iter().chain(newest.map(|newest| (message.origin, newest))).collect()
-    };
-    let mut open: Vec<(ChainId, usize)> = nodes;
-    loop {
-        let count = open.len();
-        let rest: Vec<(ChainId, usize)> = open
-            .iter()
-            .copied()
-            .filter(|(chain, position)| waits_for(*chain, *position).iter().any(|other| open.contains(other)))
-            .collect();
-        if rest.len() == count {
-            let index = |chain: ChainId, position: usize| {
-                blocks.get(&chain).and_then(|messages| messages.get(position)).map(|message| (chain, message.index))
-            };
-            return rest.into_iter().filter_map(|(chain, position)| index(chain, position)).collect();
-        }
-        open = rest;
+    let mut nodes: Vec<(ChainId, Executing)> = Vec::new();
+    let mut first: BTreeMap<ChainId, usize> = BTreeMap::new();
+    for (chain, messages) in blocks {
+        first.insert(*chain, nodes.len());
+        nodes.extend(messages.iter().map(|message| (*chain, *message)));
     }
+    // One transaction can execute thousands of messages, so each is looked at once (Kahn).
+    let mut waits_for = vec![0_usize; nodes.len()];
+    let mut waiters: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
+    for (number, (chain, message)) in nodes.iter().enumerate() {
+        let before = number.checked_sub(1).filter(|before| nodes[*before].0 == *chain);
+        let newest = blocks.get(&message.origin).zip(first.get(&message.origin)).and_then(|(on_origin, first)| {
+            let position = on_origin.partition_point(|other| other.index <= message.init).checked_sub(1)?;
+            Some(*first + position)
+        });
+        for other in before.into_iter().chain(newest) {
+            waiters[other].push(number);
+            waits_for[number] += 1;
+        }
+    }
+    let mut ready: Vec<usize> = (0..nodes.len()).filter(|number| waits_for[*number] == 0).collect();
+    while let Some(number) = ready.pop() {
+        for waiter in &waiters[number] {
+            waits_for[*waiter] -= 1;
+            if waits_for[*waiter] == 0 {
+                ready.push(*waiter);
+            }
+        }
+    }
+    let open = nodes.iter().zip(&waits_for).filter(|(_, waits_for)| **waits_for > 0);
+    open.map(|((chain, message), _)| (*chain, message.index)).collect()
 }

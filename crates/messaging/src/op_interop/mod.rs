@@ -9,14 +9,14 @@ pub mod access_list;
 pub mod graph;
 mod identifier;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alloy_eips::eip2930::{AccessList, AccessListItem};
 use alloy_primitives::{Address, B256, Log, U256, address, keccak256};
 use alloy_sol_types::{SolCall, SolEvent, SolValue, sol};
 use lockstep_primitives::{ChainId, Place, Reason, Rejection, RollupSet};
 
-use crate::{Demand, Destination, Emitted, Evidence, LogPlace, Message, Protocol, Ran, RelayCall, Slot};
+use crate::{Demand, Destination, Emitted, Evidence, KnownLog, LogPlace, Message, Protocol, Ran, RelayCall, Slot};
 use graph::Executing;
 
 pub use identifier::{Identifier, payload, payload_hash};
@@ -77,13 +77,43 @@ pub struct OpInterop {
 }
 
 /// A message that is executed, or would be.
-struct Execution<'a> {
+struct Execution {
     chain: ChainId,
     /// Timestamp of the executing block.
     timestamp: u64,
     /// Index in its block of the executing log; `None` before it is there.
     index: Option<u64>,
-    slot: &'a Slot<'a>,
+}
+
+/// The logs of the slot as one transaction refers to them. It may refer to thousands, or to one a thousand times, so each rollup
+/// is read once, and each log hashed once.
+struct Lookup<'a> {
+    slot: Slot<'a>,
+    /// By rollup, then by block and index.
+    logs: BTreeMap<ChainId, BTreeMap<(u64, u64), Emitted<'a>>>,
+    found: BTreeMap<(ChainId, u64, u64), KnownLog>,
+}
+
+impl<'a> Lookup<'a> {
+    const fn new(slot: &Slot<'a>) -> Self {
+        Self { slot: *slot, logs: BTreeMap::new(), found: BTreeMap::new() }
+    }
+
+    fn in_slot(&mut self, chain: ChainId, place: LogPlace) -> Option<KnownLog> {
+        let key = (chain, place.block, place.index);
+        if let Some(found) = self.found.get(&key) {
+            return Some(*found);
+        }
+        let all = self.slot.logs;
+        let logs = self.logs.entry(chain).or_insert_with(move || {
+            let logs = all.logs(chain).unwrap_or_default();
+            logs.into_iter().map(|emitted| ((emitted.place.block, emitted.place.index), emitted)).collect()
+        });
+        let emitted = logs.get(&(place.block, place.index))?;
+        let found = KnownLog { address: emitted.log.address, payload_hash: payload_hash(emitted.log), place: emitted.place };
+        self.found.insert(key, found);
+        Some(found)
+    }
 }
 
 /// Where a log was found.
@@ -114,12 +144,14 @@ impl OpInterop {
         }
         for (rollup, deployment, time) in [(origin, there, sent), (chain, here, executed)] {
             if time <= deployment.activated_at {
-                let text = format!("interop is active on rollup {rollup} after {}, the block is of {time}", deployment.activated_at);
+                let text =
+                    format!("interop is active on rollup {rollup} after {}, the block is of {time}", deployment.activated_at);
                 return Err(uncertain(text));
             }
         }
-        if sent.saturating_add(there.expires_after) <= executed {
-            let text = format!("sent at {sent}, it could be executed for {} seconds, the block is of {executed}", there.expires_after);
+        let window = there.expires_after.min(here.expires_after);
+        if sent.saturating_add(window) <= executed {
+            let text = format!("sent at {sent}, it could be executed for {window} seconds, the block is of {executed}");
             return Err(Reason::MessageExpired(text));
         }
         Ok(())
@@ -128,30 +160,32 @@ impl OpInterop {
     /// Finds the log at a place of a rollup that `matches`, and checks that its message may be executed.
     fn check(
         &self,
-        execution: &Execution<'_>,
+        execution: &Execution,
+        lookup: &mut Lookup<'_>,
         origin: ChainId,
         place: LogPlace,
         matches: &dyn Fn(Address, B256) -> bool,
     ) -> Result<Found, Reason> {
-        let Execution { chain, timestamp, index, slot } = *execution;
+        let Execution { chain, timestamp, index } = *execution;
         self.check_route(origin, place.timestamp, chain, timestamp)?;
         let uncertain = |text: String| Reason::UncertainMessage { origin: Some(origin), text };
         let other = || uncertain(format!("the log {} of block {} of rollup {origin} is another one", place.index, place.block));
-        let logs = slot.logs.logs(origin).unwrap_or_default();
-        if let Some(there) = logs.iter().find(|emitted| (emitted.place.block, emitted.place.index) == (place.block, place.index)) {
-            if there.place != place || !matches(there.log.address, payload_hash(there.log)) {
+        if let Some(there) = lookup.in_slot(origin, place) {
+            if there.place != place || !matches(there.address, there.payload_hash) {
                 return Err(other());
             }
             // On one chain a block that executes a log before it is there waits for itself.
             if origin == chain && there.place.timestamp == timestamp && index.is_some_and(|index| index <= place.index) {
-                return Err(Reason::MessageCycle(format!("log {} of rollup {chain} is executed before it is there", place.index)));
+                return Err(Reason::MessageCycle(format!(
+                    "log {} of rollup {chain} is executed before it is there",
+                    place.index
+                )));
             }
             return Ok(Found::InSlot);
         }
-        let known = slot.facts.logs.get(&(origin, place.block, place.index));
-        let known = known.ok_or_else(|| {
-            uncertain(format!("log {} of block {} of rollup {origin} is not known", place.index, place.block))
-        })?;
+        let known = lookup.slot.facts.logs.get(&(origin, place.block, place.index));
+        let known = known
+            .ok_or_else(|| uncertain(format!("log {} of block {} of rollup {origin} is not known", place.index, place.block)))?;
         if known.place != place || !matches(known.address, known.payload_hash) {
             return Err(other());
         }
@@ -233,10 +267,10 @@ impl Protocol for OpInterop {
 
     /// The message's log has to be in the open blocks, at its place.
     fn demand(&self, message: &Message, to: &Destination, slot: &Slot<'_>) -> Result<Demand, Reason> {
-        let execution = Execution { chain: to.chain, timestamp: to.timestamp, index: None, slot };
+        let execution = Execution { chain: to.chain, timestamp: to.timestamp, index: None };
         let hash = keccak256(&message.payload);
         let matches = |address: Address, payload_hash: B256| address == MESSENGER && payload_hash == hash;
-        match self.check(&execution, message.origin, message.place, &matches)? {
+        match self.check(&execution, &mut Lookup::new(slot), message.origin, message.place, &matches)? {
             Found::InSlot => Ok(Demand::Derived(Evidence::Place)),
             Found::Before => Err(Reason::NoEvidence("the message is not of this slot".to_owned())),
         }
@@ -249,7 +283,10 @@ impl Protocol for OpInterop {
         if *evidence != Evidence::Place {
             return Err(Reason::NoEvidence(format!("{NAME} takes no evidence but the message's place")));
         }
-        sent(&message.payload)?;
+        let sent = sent(&message.payload)?;
+        if sent.destination != U256::from(to.chain) {
+            return Err(Reason::WrongDestination { destination: format!("chain {}", sent.destination) });
+        }
         self.check_route(message.origin, message.place.timestamp, to.chain, to.timestamp)?;
         let id = Identifier::new(MESSENGER, U256::from(message.origin), message.place)
             .ok_or_else(|| Reason::MalformedMessage(format!("log {} has no index of 32 bits", message.place.index)))?;
@@ -265,6 +302,7 @@ impl Protocol for OpInterop {
         };
         let storage_keys = access_list::encode(&id, keccak256(&message.payload));
         let access_list = AccessList(vec![AccessListItem { address: INBOX, storage_keys }]);
+        // What the target does with the message is not known: the gas is left to the policy.
         Ok(vec![RelayCall { to: MESSENGER, data: call.abi_encode().into(), access_list, ..RelayCall::default() }])
     }
 
@@ -283,26 +321,33 @@ impl Protocol for OpInterop {
 
     fn check_transaction(&self, chain: ChainId, ran: &Ran<'_>, slot: &Slot<'_>) -> Result<RollupSet, Reason> {
         let mut origins = RollupSet::new();
+        let mut lookup = Lookup::new(slot);
         let unreadable = |text: String| Reason::UncertainMessage { origin: None, text };
         let chain_of = |id: U256| ChainId::try_from(id).map_err(|_| unreadable(format!("chain {id} is not known")));
+        let declared = ran.access_list.map_or_else(|| Ok(Vec::new()), access_list::decode).map_err(unreadable)?;
+        let checksums: BTreeSet<B256> = declared.iter().map(|access| access.checksum).collect();
         for emitted in ran.logs {
             let Some(executing) = Self::executing(emitted) else { continue };
             let (id, hash) = executing?;
             let origin = chain_of(id.chain_id)?;
-            let execution = Execution { chain, timestamp: ran.timestamp, index: Some(emitted.place.index), slot };
+            let execution = Execution { chain, timestamp: ran.timestamp, index: Some(emitted.place.index) };
             let matches = |address: Address, payload_hash: B256| address == id.origin && payload_hash == hash;
-            if let Found::InSlot = self.check(&execution, origin, id.place(), &matches)? {
+            if let Found::InSlot = self.check(&execution, &mut lookup, origin, id.place(), &matches)? {
                 origins.insert(origin);
             }
+            // The inbox lets only what is declared pass. A slot that is warm without that was warmed by a simulation.
+            if !checksums.contains(&id.checksum(hash)) {
+                return Err(unreadable(format!("log {} executes a message that is not declared", emitted.place.index)));
+            }
         }
-        let declared = ran.access_list.map_or_else(|| Ok(Vec::new()), access_list::decode).map_err(unreadable)?;
         for access in declared {
             let origin = chain_of(access.chain_id)?;
-            let execution = Execution { chain, timestamp: ran.timestamp, index: None, slot };
+            let execution = Execution { chain, timestamp: ran.timestamp, index: None };
             let matches = |address: Address, payload_hash: B256| {
-                Identifier::new(address, access.chain_id, access.place).is_some_and(|id| id.checksum(payload_hash) == access.checksum)
+                Identifier::new(address, access.chain_id, access.place)
+                    .is_some_and(|id| id.checksum(payload_hash) == access.checksum)
             };
-            if let Found::InSlot = self.check(&execution, origin, access.place, &matches)? {
+            if let Found::InSlot = self.check(&execution, &mut lookup, origin, access.place, &matches)? {
                 origins.insert(origin);
             }
         }
