@@ -3,7 +3,7 @@
 use alloy_primitives::{Address, Bytes};
 use alloy_sol_types::SolValue;
 
-use crate::accounts::deployer;
+use crate::{accounts::deployer, protocols::ProtocolContracts};
 
 /// The contracts of one rollup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,19 +20,22 @@ pub struct Contracts {
     pub minter: Address,
     /// Sells numbered tokens for dollars.
     pub shop: Address,
+    /// CCTP v2, OP interop, AggLayer and the mailbox.
+    pub protocols: ProtocolContracts,
 }
 
 impl Contracts {
     /// Where the contracts of a rollup will be, when they are created in the order of the fields from this nonce on.
     pub(crate) fn planned(domain: u32, first_nonce: u64) -> Self {
         let at = |offset| deployer().address().create(first_nonce + offset);
-        Self { domain, usdc: at(0), transmitter: at(1), messenger: at(2), minter: at(3), shop: at(4) }
+        let protocols = ProtocolContracts::planned(first_nonce + 5, domain);
+        Self { domain, usdc: at(0), transmitter: at(1), messenger: at(2), minter: at(3), shop: at(4), protocols }
     }
 }
 
 /// An artifact of `fixtures/contracts`.
 #[derive(Clone, Copy)]
-struct Artifact(&'static str);
+pub(crate) struct Artifact(pub(crate) &'static str);
 
 const USDC: Artifact = Artifact(include_str!("../../../fixtures/contracts/artifacts/Usdc.json"));
 const TRANSMITTER: Artifact = Artifact(include_str!("../../../fixtures/contracts/artifacts/MessageTransmitter.json"));
@@ -42,14 +45,14 @@ const SHOP: Artifact = Artifact(include_str!("../../../fixtures/contracts/artifa
 const PROBE: Artifact = Artifact(include_str!("../../../fixtures/contracts/artifacts/Probe.json"));
 
 impl Artifact {
-    fn field(self, name: &str) -> Bytes {
+    pub(crate) fn field(self, name: &str) -> Bytes {
         let artifact: serde_json::Value = serde_json::from_str(self.0).expect("an artifact is JSON");
         let text = artifact.get(name).and_then(serde_json::Value::as_str).expect("an artifact has bytecode");
         text.parse().expect("bytecode is hexadecimal")
     }
 
     /// Creation code with its constructor's arguments.
-    fn with_args(self, args: Vec<u8>) -> Bytes {
+    pub(crate) fn with_args(self, args: Vec<u8>) -> Bytes {
         let mut code = self.field("bytecode").to_vec();
         code.extend(args);
         code.into()

@@ -12,6 +12,7 @@ mod bundles;
 mod contracts;
 mod generate;
 mod naive;
+mod protocols;
 mod proxy;
 mod setup;
 mod world;
@@ -27,6 +28,7 @@ pub use generate::{
     Use, cases, cases_without_relays,
 };
 pub use naive::{NaiveDraft, Relays, naive};
+pub use protocols::{BRIDGED, BurnTerms, FAST_BLOCKS, FAST_FEE_BPS, INTEROP_WINDOW, ProtocolContracts, TOKEN_BRIDGE};
 pub use proxy::{Fault, NodeProxy};
 pub use setup::Deployer;
 pub use world::{

@@ -7,7 +7,7 @@ use std::{
 
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256, address, keccak256};
 use lockstep_building::{Policy, RollupView, SlotView};
-use lockstep_messaging::{CctpV1, CctpV1Deployment, Protocols};
+use lockstep_messaging::{CctpV1Deployment, Deployments, Facts, RollupDeployments};
 use lockstep_primitives::{ChainId, OrderingPolicy, Price, RollupSet, SignedTx};
 use lockstep_simulation::{
     BlockPlan, BlockTx, Deposit, EthereumFork, ForkSchedule, MemoryState, NextBlock, OpFork, ParentBlock, Rules, SlotRollup,
@@ -17,6 +17,7 @@ use op_alloy::consensus::TxDeposit;
 use crate::{
     accounts::{Call, GWEI, USERS, attesters, builder, deployer, ether, user},
     contracts::{Contracts, calls, init_code, probe_code},
+    protocols,
     setup::Deployer,
 };
 
@@ -155,6 +156,8 @@ pub struct World {
     pub view: SlotView,
     /// The contracts by rollup.
     pub contracts: BTreeMap<ChainId, Contracts>,
+    /// Where the message protocols are.
+    pub deployments: Deployments,
 }
 
 impl World {
@@ -199,7 +202,7 @@ impl World {
                 chain: kind.chain,
                 forks: ForkSchedule::always(kind.rules),
                 parent: kind.head(index),
-                state: Arc::new(genesis(kind, index, &planned)),
+                state: Arc::new(genesis(kind, index, chains, &planned)),
                 blocks: kind.plans(1, GAS_LIMIT),
             };
             let price = Price(U256::from(10_u64).pow(U256::from(16_u64)) * U256::from(kind.price_percent));
@@ -212,12 +215,15 @@ impl World {
                 attesters: attesters().iter().map(|attester| attester.address()).collect(),
                 threshold: 2,
             };
-            deployments.insert(kind.chain, deployment);
+            let others = kinds.iter().map(|kind| kind.chain).filter(|chain| *chain != kind.chain);
+            let rollup = RollupDeployments { cctp_v1: Some(deployment), ..planned[index].protocols.deployments(others) };
+            deployments.insert(kind.chain, rollup);
         }
-        let protocols = Protocols::new(vec![Arc::new(CctpV1::new(deployments))]);
-        let policy = Policy { protocols, max_passes: 64, ..Policy::default() };
-        let view = SlotView { slot: 1, rollups, proposer: builder().address(), policy, facts: Arc::default() };
-        Self { kinds, view, contracts }
+        let deployments = Deployments(deployments);
+        let policy = Policy { protocols: deployments.protocols(), max_passes: 64, ..Policy::default() };
+        let facts = Facts { exits: protocols::exits(kinds.iter().map(|kind| kind.chain)), ..Facts::default() };
+        let view = SlotView { slot: 1, rollups, proposer: builder().address(), policy, facts: Arc::new(facts) };
+        Self { kinds, view, contracts, deployments }
     }
 
     /// The same world where the slot has that many blocks of `chain`.
@@ -393,7 +399,7 @@ impl Kind {
 
 /// Deployers begin at different nonces, so that no contract has the same address on two rollups.
 const fn first_nonce(index: usize) -> u64 {
-    10 * (index as u64 + 1)
+    100 * (index as u64 + 1)
 }
 
 /// What the rollup's derivation forces to the front of a block. The predeploy's code does nothing: the fee scalars are in
@@ -437,10 +443,11 @@ fn put_l1_block(state: &mut MemoryState) {
 
 /// The state of a rollup's head: contracts deployed and linked with those of all other rollups, users funded and their
 /// allowances given, with all their nonces still at zero.
-fn genesis(kind: &Kind, index: usize, contracts: &[Contracts]) -> MemoryState {
+fn genesis(kind: &Kind, index: usize, chains: &[ChainId], contracts: &[Contracts]) -> MemoryState {
     let mut state = MemoryState::new();
     state.set_account(deployer().address(), ether(1_000), first_nonce(index), Bytes::new());
     state.set_account(PROBE, U256::ZERO, 1, probe_code());
+    contracts[index].protocols.put(&mut state);
     for number in 0..USERS {
         state.set_account(user(number).address(), ether(1_000), 0, Bytes::new());
     }
@@ -449,6 +456,9 @@ fn genesis(kind: &Kind, index: usize, contracts: &[Contracts]) -> MemoryState {
     }
     let mut setup = Deployer::open(kind.chain, kind.rules, &state);
     deploy(&mut setup, index, contracts);
+    for (chain, far) in chains.iter().zip(contracts).filter(|(chain, _)| **chain != kind.chain) {
+        contracts[index].protocols.peer(&mut setup, *chain, &far.protocols);
+    }
     fund(&mut setup, index, &contracts[index]);
     state.apply(&setup.finish());
     for number in 0..USERS {
@@ -473,6 +483,8 @@ fn deploy(setup: &mut Deployer, index: usize, contracts: &[Contracts]) {
     for (planned, code) in created {
         assert_eq!(setup.create(owner, code), planned, "contracts are created in the order of their planned addresses");
     }
+    let others: Vec<&Contracts> = contracts.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, it)| it).collect();
+    here.protocols.deploy(setup, here, &others);
     for attester in &attesters()[1..] {
         setup.call(owner, here.transmitter, calls::enable_attester(attester.address()));
     }
@@ -501,7 +513,8 @@ fn fund(setup: &mut Deployer, index: usize, here: &Contracts) {
         if dollars > 0 {
             setup.call(deployer(), here.usdc, calls::mint(key.address(), dollars));
         }
-        for spender in [here.messenger, here.shop] {
+        here.protocols.fund(setup, key);
+        for spender in [here.messenger, here.shop, here.protocols.v2_messenger, here.protocols.bridge] {
             setup.call(key, here.usdc, calls::approve_all(spender));
         }
     }
