@@ -16,6 +16,7 @@ mod anvil;
 mod delivery;
 mod faults;
 mod follow;
+mod fuzz;
 mod market;
 mod nodes;
 mod openrpc;

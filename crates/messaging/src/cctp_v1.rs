@@ -15,7 +15,9 @@ use alloy_primitives::{Address, B256, Bytes, Log, keccak256};
 use alloy_sol_types::{SolEvent, sol};
 use lockstep_primitives::{ChainId, Reason};
 
-use crate::{Demand, Destination, Emitted, Evidence, LogPlace, Message, Protocol, RelayCall, Slot, attestation, cctp};
+use crate::{
+    Demand, Destination, Emitted, Evidence, EvidenceKind, LogPlace, Message, Protocol, RelayCall, Slot, attestation, cctp,
+};
 
 sol! {
     event MessageReceived(address indexed caller, uint32 sourceDomain, uint64 indexed nonce, bytes32 sender, bytes messageBody);
@@ -115,6 +117,10 @@ fn id(source: u32, nonce: u64) -> B256 {
 impl Protocol for CctpV1 {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn evidence_kind(&self) -> EvidenceKind {
+        EvidenceKind::Attested
     }
 
     fn recognise(&self, chain: ChainId, emitted: &Emitted<'_>) -> Option<Result<Message, Reason>> {

@@ -23,7 +23,9 @@ pub use cctp_v1::{CctpV1, CctpV1Deployment};
 pub use cctp_v2::{BurnMessageV2, CctpV2, CctpV2Deployment, FilledV2};
 pub use deployments::{Deployments, RollupDeployments};
 pub use mailbox::{Mailbox, MailboxDeployment};
-pub use message::{Demand, Destination, Emitted, Evidence, EvidenceRequest, LogPlace, Message, ReadCall, RelayCall};
+pub use message::{
+    Demand, Destination, Emitted, Evidence, EvidenceKind, EvidenceRequest, LogPlace, Message, ReadCall, RelayCall,
+};
 pub use op_interop::{InteropDeployment, OpInterop};
 pub use protocols::{Protocol, Protocols};
 pub use slot::{Facts, KnownLog, LandedMessage, Ran, Slot, SlotLogs};

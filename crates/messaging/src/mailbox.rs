@@ -9,7 +9,7 @@ use alloy_primitives::{Address, B256, Bytes, Log, U256, keccak256};
 use alloy_sol_types::{SolCall, SolEvent, SolValue, sol};
 use lockstep_primitives::{ChainId, Reason};
 
-use crate::{Demand, Destination, Emitted, Evidence, Message, Protocol, RelayCall, Slot};
+use crate::{Demand, Destination, Emitted, Evidence, EvidenceKind, Message, Protocol, RelayCall, Slot};
 
 sol! {
     event MailboxWritten(
@@ -125,6 +125,10 @@ fn words(bytes: &Bytes) -> u64 {
 impl Protocol for Mailbox {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn evidence_kind(&self) -> EvidenceKind {
+        EvidenceKind::Place
     }
 
     fn recognise(&self, chain: ChainId, emitted: &Emitted<'_>) -> Option<Result<Message, Reason>> {

@@ -67,6 +67,17 @@ pub enum Evidence {
     Exit(Box<ExitProof>),
 }
 
+/// Which kind of evidence a protocol takes, and so where the evidence of a message comes from that is on its chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EvidenceKind {
+    /// [`Evidence::Attestation`]: attesters sign.
+    Attested,
+    /// [`Evidence::Place`]: being on its chain is enough.
+    Place,
+    /// [`Evidence::Exit`]: proofs against exit roots.
+    Exit,
+}
+
 /// Where evidence comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Demand {

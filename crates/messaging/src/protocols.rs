@@ -5,12 +5,15 @@ use std::{fmt, sync::Arc};
 use alloy_primitives::{B256, Log};
 use lockstep_primitives::{ChainId, Reason, Rejection, RollupSet, StandIn};
 
-use crate::{Demand, Destination, Emitted, Evidence, EvidenceRequest, Message, Ran, RelayCall, Slot};
+use crate::{Demand, Destination, Emitted, Evidence, EvidenceKind, EvidenceRequest, Message, Ran, RelayCall, Slot};
 
 /// One message protocol.
 pub trait Protocol: Send + Sync + fmt::Debug {
     /// The name used on every surface.
     fn name(&self) -> &'static str;
+
+    /// Which kind of evidence its messages take, all of them the same.
+    fn evidence_kind(&self) -> EvidenceKind;
 
     /// Reads a log of rollup `chain` as an outbound message: `None` when it is none of this protocol's.
     fn recognise(&self, chain: ChainId, emitted: &Emitted<'_>) -> Option<Result<Message, Reason>>;
@@ -109,5 +112,27 @@ impl Protocols {
     /// The first that refuses.
     pub fn check_slot(&self, slot: &Slot<'_>) -> Result<(), Rejection> {
         self.0.iter().try_for_each(|protocol| protocol.check_slot(slot))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{AggLayer, CctpV1, CctpV2, Mailbox, OpInterop};
+
+    #[test]
+    fn only_circles_protocols_have_attesters() {
+        let protocols: [(Box<dyn Protocol>, EvidenceKind); 5] = [
+            (Box::new(CctpV1::new(BTreeMap::new())), EvidenceKind::Attested),
+            (Box::new(CctpV2::new(BTreeMap::new())), EvidenceKind::Attested),
+            (Box::new(OpInterop::new(BTreeMap::new())), EvidenceKind::Place),
+            (Box::new(Mailbox::new(BTreeMap::new())), EvidenceKind::Place),
+            (Box::new(AggLayer::new(BTreeMap::new())), EvidenceKind::Exit),
+        ];
+        for (protocol, kind) in protocols {
+            assert_eq!(protocol.evidence_kind(), kind, "{}", protocol.name());
+        }
     }
 }

@@ -602,6 +602,16 @@ fn landed_logs_move_trees_and_balances() {
 }
 
 #[test]
+fn a_bridge_is_asked_for_its_tree() {
+    let bridges = bridges();
+    let (count, root) = (bridges.count_call(ORIGIN).unwrap(), bridges.root_call(ORIGIN).unwrap());
+    assert_eq!((count.to, root.to), (BRIDGE, BRIDGE));
+    assert_eq!(count.data, keccak256("depositCount()")[..4]);
+    assert_eq!(root.data, keccak256("getRoot()")[..4]);
+    assert!(bridges.count_call(99).is_none() && bridges.root_call(99).is_none());
+}
+
+#[test]
 fn logs_that_do_not_fit_change_nothing() {
     let bridges = bridges();
     let mut exits = facts().exits;

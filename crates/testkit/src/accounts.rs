@@ -5,7 +5,10 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use alloy::signers::{SignerSync, local::PrivateKeySigner};
+use alloy::{
+    eips::eip2930::AccessList,
+    signers::{SignerSync, local::PrivateKeySigner},
+};
 use alloy_consensus::{SignableTransaction, TxEip1559, TxEnvelope};
 use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U256, keccak256};
 use lockstep_building::{Draft, EvidenceMap};
@@ -107,17 +110,19 @@ pub struct Call {
     pub data: Bytes,
     /// Gas limit.
     pub gas: u64,
+    /// What it declares (EIP-2930).
+    pub access_list: AccessList,
 }
 
 impl Call {
     /// A transfer of the native asset.
     pub fn pay(to: Address, value: U256) -> Self {
-        Self { to, value, data: Bytes::new(), gas: 21_000 }
+        Self { to, value, data: Bytes::new(), gas: 21_000, access_list: AccessList::default() }
     }
 
     /// A call of a contract.
     pub fn contract(to: Address, data: Bytes, gas: u64) -> Self {
-        Self { to, value: U256::ZERO, data, gas }
+        Self { to, value: U256::ZERO, data, gas, access_list: AccessList::default() }
     }
 
     /// The same with a value.
@@ -130,6 +135,11 @@ impl Call {
         Self { gas, ..self }
     }
 
+    /// The same call, which declares this.
+    pub fn declaring(self, access_list: AccessList) -> Self {
+        Self { access_list, ..self }
+    }
+
     /// Signs it as an EIP-1559 transaction with a priority fee of `tip` wei.
     pub fn sign(self, chain: ChainId, key: &PrivateKeySigner, nonce: u64, tip: u128) -> Arc<SignedTx> {
         let tx = TxEip1559 {
@@ -140,7 +150,7 @@ impl Call {
             max_priority_fee_per_gas: tip,
             to: TxKind::Call(self.to),
             value: self.value,
-            access_list: Default::default(),
+            access_list: self.access_list,
             input: self.data,
         };
         sign(key, tx)

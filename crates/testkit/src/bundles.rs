@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use alloy_primitives::{Address, U256};
 use lockstep_building::Candidate;
-use lockstep_primitives::{Asset, BlockRange, Bundle, ChainId, Leg, LegTx, Relay, Requirement, RevertMode, SignedTx};
+use lockstep_primitives::{Asset, BlockRange, Bundle, ChainId, LandedRef, Leg, LegTx, Relay, Requirement, RevertMode, SignedTx};
 
 /// A bundle with no legs yet.
 pub fn bundle() -> Recipe {
@@ -31,6 +31,12 @@ impl Recipe {
     /// Adds a leg that delivers a message of an earlier leg.
     pub fn relay(mut self, chain: ChainId, leg: usize, message: usize) -> Self {
         self.0.legs.push(Leg::Relay { chain, relay: Relay::Emitted { leg, message } });
+        self
+    }
+
+    /// Adds a leg that delivers a message that landed before.
+    pub fn relay_landed(mut self, chain: ChainId, landed: LandedRef) -> Self {
+        self.0.legs.push(Leg::Relay { chain, relay: Relay::Landed(landed) });
         self
     }
 

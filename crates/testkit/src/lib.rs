@@ -10,6 +10,7 @@
 mod accounts;
 mod bundles;
 mod contracts;
+pub mod fuzz;
 mod generate;
 mod naive;
 mod protocols;

@@ -3,13 +3,16 @@
 
 use std::sync::LazyLock;
 
-use alloy::signers::local::PrivateKeySigner;
-use alloy_primitives::{Address, Bytes, U256, address};
+use alloy::{
+    eips::eip2930::{AccessList, AccessListItem},
+    signers::local::PrivateKeySigner,
+};
+use alloy_primitives::{Address, B256, Bytes, U256, address};
 use alloy_sol_types::{SolCall, SolValue, sol};
 use lockstep_messaging::{
     BridgeDeployment, CctpV2Deployment, ExitFacts, InteropDeployment, MailboxDeployment, RollupDeployments,
     agglayer::ExitTree,
-    op_interop::{INBOX, MESSENGER},
+    op_interop::{INBOX, Identifier, MESSENGER, access_list},
 };
 use lockstep_primitives::ChainId;
 use lockstep_simulation::MemoryState;
@@ -32,6 +35,16 @@ sol! {
     function send(uint256 chain, address token, address receiver, uint256 amount, uint256 session) external;
     function receiveTokens(uint256 chain, address sender, address token, address receiver, uint256 amount, uint256 session) external;
     function setPeer(uint256 chain, address peer) external;
+
+    struct InboxIdentifier {
+        address origin;
+        uint256 blockNumber;
+        uint256 logIndex;
+        uint256 timestamp;
+        uint256 chainId;
+    }
+
+    function validateMessage(InboxIdentifier id, bytes32 payloadHash) external;
 }
 
 macro_rules! artifact {
@@ -186,10 +199,9 @@ impl ProtocolContracts {
         let token = |name: &str, bridge: Address| {
             TOKEN.with_args((name.to_owned(), name.to_owned(), bridge, owner.address()).abi_encode_params())
         };
-        for (planned, code) in [
-            (self.interop_token, token("IUSD", TOKEN_BRIDGE)),
-            (self.mailbox_token, token("MUSD", self.mailbox_bridge)),
-        ] {
+        for (planned, code) in
+            [(self.interop_token, token("IUSD", TOKEN_BRIDGE)), (self.mailbox_token, token("MUSD", self.mailbox_bridge))]
+        {
             assert_eq!(setup.create(&TOKENS, code), planned, "tokens are created in the order of their planned addresses");
         }
         for attester in &attesters()[1..] {
@@ -271,6 +283,27 @@ impl World {
         Call::contract(MESSENGER, data.into(), CALL_GAS)
     }
 
+    /// Makes the inbox execute a message: what users sign themselves instead of asking for a relay.
+    pub fn execute_message(&self, id: &Identifier, payload_hash: B256) -> Call {
+        let data = validateMessageCall {
+            id: InboxIdentifier {
+                origin: id.origin,
+                blockNumber: U256::from(id.block_number),
+                logIndex: U256::from(id.log_index),
+                timestamp: U256::from(id.timestamp),
+                chainId: id.chain_id,
+            },
+            payloadHash: payload_hash,
+        };
+        Call::contract(INBOX, data.abi_encode().into(), CALL_GAS)
+    }
+
+    /// What a transaction declares that executes a message.
+    pub fn declare_message(&self, id: &Identifier, payload_hash: B256) -> AccessList {
+        let storage_keys = access_list::encode(id, payload_hash);
+        AccessList(vec![AccessListItem { address: INBOX, storage_keys }])
+    }
+
     /// Burns the interop token, to be minted for `recipient` on `to`.
     pub fn send_token(&self, from: ChainId, amount: u64, to: ChainId, recipient: Address) -> Call {
         let token = self.contracts[&from].protocols.interop_token;
@@ -286,14 +319,8 @@ impl World {
     /// Sends a token through AggLayer's bridge.
     pub fn bridge_token(&self, from: ChainId, token: Address, amount: u64, to: ChainId, recipient: Address) -> Call {
         let network = self.contracts[&to].protocols.network;
-        let data = bridgeAssetCall {
-            network,
-            to: recipient,
-            amount: U256::from(amount),
-            token,
-            force: false,
-            permit: Bytes::new(),
-        };
+        let data =
+            bridgeAssetCall { network, to: recipient, amount: U256::from(amount), token, force: false, permit: Bytes::new() };
         Call::contract(self.contracts[&from].protocols.bridge, data.abi_encode().into(), CALL_GAS)
     }
 
@@ -320,11 +347,25 @@ impl World {
     }
 
     /// Mints what was burned by [`World::mail_token`], once it is in the mailbox.
-    pub fn receive_mail(&self, on: ChainId, from: ChainId, sender: Address, amount: u64, recipient: Address, session: u64) -> Call {
+    pub fn receive_mail(
+        &self,
+        on: ChainId,
+        from: ChainId,
+        sender: Address,
+        amount: u64,
+        recipient: Address,
+        session: u64,
+    ) -> Call {
         let here = &self.contracts[&on].protocols;
         let (amount, session) = (U256::from(amount), U256::from(session));
-        let data =
-            receiveTokensCall { chain: U256::from(from), sender, token: here.mailbox_token, receiver: recipient, amount, session };
+        let data = receiveTokensCall {
+            chain: U256::from(from),
+            sender,
+            token: here.mailbox_token,
+            receiver: recipient,
+            amount,
+            session,
+        };
         Call::contract(here.mailbox_bridge, data.abi_encode().into(), CALL_GAS)
     }
 

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use alloy_primitives::{Address, B256, I256, Signature, U256, keccak256};
-use lockstep_building::{Draft, EvidenceMap, SealError, seal, verify};
+use lockstep_building::{EvidenceMap, SealError, seal, verify};
 use lockstep_primitives::{Asset, Bundle, ChainId, Place, Reason, Rejection};
 use lockstep_testkit::{
     CANCUN, ISTHMUS, JOVIAN, NFT_PRICE, PRAGUE, TRAVELLER_USDC, USD, Wallet, World, bundle, candidates, ether, gwei,
 };
 
-use crate::support::{balance, build_all, last_block, lists, owner_of, placed, reason, seal_on, states, usdc};
+use crate::support::{assert_untouched, balance, build_all, last_block, owner_of, placed, reason, seal_on, usdc};
 
 const ETH: ChainId = PRAGUE;
 const OP: ChainId = ISTHMUS;
@@ -39,13 +39,6 @@ fn assert_refused(world: &World, bundle: Bundle, expected: Rejection) {
     let draft = build_all(world, &candidates);
     assert_eq!(*reason(&draft, candidates[0].hash), expected);
     assert_untouched(world, &draft);
-}
-
-fn assert_untouched(world: &World, draft: &Draft) {
-    let untouched = build_all(world, &[]);
-    assert_eq!(lists(draft), lists(&untouched));
-    assert_eq!(states(draft), states(&untouched));
-    assert_eq!(draft.value, I256::ZERO);
 }
 
 #[test]

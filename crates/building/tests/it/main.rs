@@ -4,6 +4,8 @@
 mod bridging;
 mod bundles;
 mod invariants;
+mod messages;
 mod ordering;
 mod slots;
 mod support;
+mod warmth;

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, sync::LazyLock};
 
 use alloy_primitives::{Address, B256, I256, Signature, U256};
-use lockstep_building::{Candidate, Draft, SealError, SealedList, SlotView, balance_of, build, seal, simulate_all};
-use lockstep_primitives::{Asset, ChainId, Rejection, RollupSet};
+use lockstep_building::{Candidate, Draft, SealError, SealedList, SlotView, balance_of, build, seal, simulate_all, verify};
+use lockstep_primitives::{Asset, Bundle, ChainId, Rejection, RollupSet};
 use lockstep_simulation::{BlockTx, CallRequest, LaneBlock, PendingBlock, call};
 use lockstep_testkit::{ISTHMUS, PRAGUE, USD, Wallet, World, builder, bundle, calls, candidates, evidence, sign_digest};
 
@@ -115,5 +115,40 @@ pub(crate) fn print(draft: &Draft) -> Print {
         placed: placed(draft),
         left_out: draft.left_out.clone(),
         value: draft.value,
+    }
+}
+
+/// Nothing of what was tried is left: lists, states and value are those of an empty slot.
+pub(crate) fn assert_untouched(world: &World, draft: &Draft) {
+    let untouched = build_all(world, &[]);
+    assert_eq!(lists(draft), lists(&untouched));
+    assert_eq!(states(draft), states(&untouched));
+    assert_eq!(draft.value, I256::ZERO);
+}
+
+/// The only bundle is refused for this and leaves nothing behind.
+pub(crate) fn assert_refused_with(world: &World, bundle: Bundle, code: &str) {
+    let candidates = candidates([bundle]);
+    let draft = build_all(world, &candidates);
+    let rejection = reason(&draft, candidates[0].hash);
+    assert_eq!(rejection.reason.code(), code, "{rejection}");
+    assert_untouched(world, &draft);
+}
+
+/// The only bundle lands whole, and every rollup seals to bytes that run on a fresh EVM.
+pub(crate) fn assert_lands(world: &World, bundle: Bundle) -> Draft {
+    let candidates = candidates([bundle]);
+    let draft = build_all(world, &candidates);
+    assert_eq!(placed(&draft), [candidates[0].hash], "left out: {:?}", draft.left_out);
+    assert_seals(world, &draft);
+    draft
+}
+
+/// Every rollup of a draft seals to bytes that run on a fresh EVM.
+pub(crate) fn assert_seals(world: &World, draft: &Draft) {
+    for chain in world.rollups() {
+        let sealed = seal_on(world, draft, chain);
+        let sealed = sealed.unwrap_or_else(|error| panic!("rollup {chain} seals: {error}"));
+        verify(&world.view.rollups[&chain].slot, &sealed.list).expect("and runs on a fresh EVM");
     }
 }

@@ -48,6 +48,8 @@ sol! {
         uint256 amount,
         bytes metadata
     ) external;
+    function depositCount() external view returns (uint256);
+    function getRoot() external view returns (bytes32);
     function localBalanceTree(bytes32 tokenInfoHash) external view returns (uint256);
 
     function insertGlobalExitRoot(bytes32 newRoot) external;

@@ -22,10 +22,10 @@ pub use exit::{ETHER, Exit, GlobalIndex, LeafType, MAINNET, Token};
 pub use facts::{Applied, ExitFacts, ExitProof, LandedExit};
 pub use tree::{DEPTH, ExitTree, MerkleTreeFull, Siblings, global_exit_root, rollup_exit_root, rollup_proof, root_over, verify};
 
-use crate::{Demand, Destination, Emitted, Evidence, Message, Protocol, ReadCall, RelayCall, Slot};
+use crate::{Demand, Destination, Emitted, Evidence, EvidenceKind, Message, Protocol, ReadCall, RelayCall, Slot};
 use abi::{
-    BridgeEvent, ClaimEvent, claimAssetCall, claimMessageCall, globalExitRootMapCall, insertGlobalExitRootCall,
-    localBalanceTreeCall,
+    BridgeEvent, ClaimEvent, claimAssetCall, claimMessageCall, depositCountCall, getRootCall, globalExitRootMapCall,
+    insertGlobalExitRootCall, localBalanceTreeCall,
 };
 use exit::Claim;
 
@@ -74,6 +74,16 @@ impl AggLayer {
         let key = keccak256([network.to_be_bytes().as_slice(), token.as_slice()].concat());
         let data = localBalanceTreeCall { tokenInfoHash: key }.abi_encode().into();
         Some(ReadCall { to: self.deployments.get(&chain)?.bridge, data })
+    }
+
+    /// The call that reads how many leaves a rollup's exit tree has; `None` where no bridge is.
+    pub fn count_call(&self, chain: ChainId) -> Option<ReadCall> {
+        Some(ReadCall { to: self.deployments.get(&chain)?.bridge, data: depositCountCall {}.abi_encode().into() })
+    }
+
+    /// The call that reads the root of a rollup's exit tree; `None` where no bridge is.
+    pub fn root_call(&self, chain: ChainId) -> Option<ReadCall> {
+        Some(ReadCall { to: self.deployments.get(&chain)?.bridge, data: getRootCall {}.abi_encode().into() })
     }
 
     /// The network of a rollup.
@@ -200,6 +210,10 @@ fn claim(bridge: &BridgeDeployment, index: GlobalIndex, exit: Exit, proof: &Exit
 impl Protocol for AggLayer {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn evidence_kind(&self) -> EvidenceKind {
+        EvidenceKind::Exit
     }
 
     fn recognise(&self, chain: ChainId, emitted: &Emitted<'_>) -> Option<Result<Message, Reason>> {

@@ -23,7 +23,7 @@ use self::{
     abi::{MessageReceived, relayCall},
     layout::{Header, VERSION},
 };
-use crate::{Demand, Destination, Emitted, Evidence, Message, Protocol, RelayCall, Slot, attestation, cctp};
+use crate::{Demand, Destination, Emitted, Evidence, EvidenceKind, Message, Protocol, RelayCall, Slot, attestation, cctp};
 
 const NAME: &str = "cctp-v2";
 /// A message that is content with this finality is attested before it is final, for a fee ("fast").
@@ -147,6 +147,10 @@ fn check_burn(burn: &BurnMessageV2<'_>, filled: &FilledV2, to: &Destination) -> 
 impl Protocol for CctpV2 {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn evidence_kind(&self) -> EvidenceKind {
+        EvidenceKind::Attested
     }
 
     fn recognise(&self, chain: ChainId, emitted: &Emitted<'_>) -> Option<Result<Message, Reason>> {

@@ -16,7 +16,7 @@ use alloy_primitives::{Address, B256, Log, U256, address, keccak256};
 use alloy_sol_types::{SolCall, SolEvent, SolValue, sol};
 use lockstep_primitives::{ChainId, Place, Reason, Rejection, RollupSet};
 
-use crate::{Demand, Destination, Emitted, Evidence, KnownLog, LogPlace, Message, Protocol, Ran, RelayCall, Slot};
+use crate::{Demand, Destination, Emitted, Evidence, EvidenceKind, KnownLog, LogPlace, Message, Protocol, Ran, RelayCall, Slot};
 use graph::Executing;
 
 pub use identifier::{Identifier, payload, payload_hash};
@@ -114,6 +114,17 @@ impl<'a> Lookup<'a> {
         self.found.insert(key, found);
         Some(found)
     }
+
+    /// A log of an earlier block: one that was looked up for a transaction, or the message that a relay delivers.
+    fn before(&self, chain: ChainId, place: LogPlace) -> Option<KnownLog> {
+        let known = self.slot.facts.logs.get(&(chain, place.block, place.index)).copied();
+        known.or_else(|| {
+            let mut landed =
+                self.slot.facts.landed.values().filter_map(|landed| landed.as_ref().ok()).map(|landed| &landed.message);
+            let message = landed.find(|message| message.protocol == NAME && message.origin == chain && message.place == place)?;
+            Some(KnownLog { address: MESSENGER, payload_hash: keccak256(&message.payload), place })
+        })
+    }
 }
 
 /// Where a log was found.
@@ -183,7 +194,7 @@ impl OpInterop {
             }
             return Ok(Found::InSlot);
         }
-        let known = lookup.slot.facts.logs.get(&(origin, place.block, place.index));
+        let known = lookup.before(origin, place);
         let known = known
             .ok_or_else(|| uncertain(format!("log {} of block {} of rollup {origin} is not known", place.index, place.block)))?;
         if known.place != place || !matches(known.address, known.payload_hash) {
@@ -251,6 +262,10 @@ fn identifier(id: &abi::Identifier) -> Option<Identifier> {
 impl Protocol for OpInterop {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn evidence_kind(&self) -> EvidenceKind {
+        EvidenceKind::Place
     }
 
     fn recognise(&self, chain: ChainId, emitted: &Emitted<'_>) -> Option<Result<Message, Reason>> {

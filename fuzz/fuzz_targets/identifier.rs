@@ -1,0 +1,10 @@
+//! See `lockstep_testkit::fuzz::identifier`.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use lockstep_testkit::fuzz;
+
+fuzz_target!(|data: &[u8]| {
+    fuzz::identifier(data);
+});
