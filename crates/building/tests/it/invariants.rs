@@ -193,7 +193,7 @@ proptest! {
 
 /// What greedy placed goes in, in greedy's order, and what greedy left out does not, not even at the end, for the same
 /// reasons.
-fn agree(world: &World, candidates: &[Candidate]) -> Checked {
+pub(crate) fn agree(world: &World, candidates: &[Candidate]) -> Checked {
     let draft = build_all(world, candidates);
     prop_assert_eq!(draft.placed.len() + draft.left_out.len(), candidates.len(), "every bundle is placed or told why not");
     let left_out = draft.left_out.iter().map(|(hash, _)| *hash);

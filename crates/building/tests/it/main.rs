@@ -3,6 +3,7 @@
 
 mod bridging;
 mod bundles;
+mod conservation;
 mod invariants;
 mod messages;
 mod ordering;
