@@ -10,7 +10,7 @@ use lockstep_node::{
     config::FollowConfig,
     dev::{Contracts, DOMAIN_BASE, attesters, builder, burn_mint_buy, cctp},
     keys::Key,
-    process::{BuilderSetup, MarketSetup, Node, Process, RollupSetup, SequencerSetup, Setup},
+    process::{BuilderSetup, MarketSetup, Node, Process, RollupMessages, RollupSetup, SequencerSetup, Setup},
 };
 use lockstep_pool::Limits;
 use lockstep_primitives::{OrderingPolicy, Price, RollupSet, SignedTx};
@@ -93,7 +93,7 @@ pub(crate) async fn deploy(anvil: &Anvil, contracts: &Contracts, domain: u32, re
     let calls = calls.into_iter().map(|(to, data)| (Some(to), data, 400_000));
     let txs: Vec<SignedTx> = (0..)
         .zip(creations.chain(calls))
-        .map(|(nonce, (to, data, gas))| Tx { chain: id, nonce, to, value: U256::ZERO, data, gas }.sign(&owner))
+        .map(|(nonce, (to, data, gas))| Tx { chain: id, nonce, to, value: U256::ZERO, data, gas, access_list: Default::default() }.sign(&owner))
         .collect();
     anvil.run(&txs).await;
 }
@@ -162,6 +162,7 @@ impl Rig {
                 block_time: block_times[index],
                 price: Price::PAR,
                 deployments: RollupDeployments { cctp_v1: Some(cctp(&contracts, DOMAINS[index])), ..RollupDeployments::default() },
+                messages: RollupMessages::default(),
                 sequencer: Some(SequencerSetup {
                     key: Key::of_name(&format!("sequencer {index}")),
                     reserve: U256::from(1_000_000_000_u64),
@@ -192,6 +193,7 @@ impl Rig {
                 // Nobody: the attestation is given once the origin's sequencer has voted yes.
                 trusted: RollupSet::new(),
                 circle: None,
+                strategies: Vec::new(),
                 messages: FollowConfig::default(),
                 min_relay_value: I256::ZERO,
                 pool: Limits::default(),

@@ -6,6 +6,7 @@
 //! there (recorded blocks, anvil) says so by name and passes.
 
 mod chain;
+mod crossings;
 mod lockstep;
 mod node;
 mod transactions;

@@ -368,7 +368,7 @@ async fn varied_block(anvil: &Anvil, block: u64) {
             // Code that stores its number: PUSH1 byte, PUSH1 0, SSTORE, then returns nothing.
             _ => {
                 let code = Bytes::from(vec![0x60, *byte, 0x60, 0x00, 0x55, 0x00]);
-                Tx { chain, nonce, to: None, value: U256::ZERO, data: code, gas: 200_000 }
+                Tx { chain, nonce, to: None, value: U256::ZERO, data: code, gas: 200_000, access_list: Default::default() }
             }
         };
         anvil.chain.send(&tx.sign(&payer(from))).await;

@@ -8,16 +8,18 @@ use std::{
 
 use alloy_primitives::{Address, B256, U256};
 use lockstep_node::{
-    dev::{DevOptions, FIRST_CHAIN, rules, user},
+    dev::{DevOptions, FIRST_CHAIN, NETWORK_BASE, builder, rules, user},
     record::{BlockChoice, RecordOptions, SlotRecords, record},
     replay::{recordings, replay},
 };
+use lockstep_rpc::wire::BundleParams;
 use serde_json::{Value, json};
 
 use crate::{
     lockstep::{Placed, places},
+    transactions::{Tx, relay_leg, txs_leg},
     wait::until,
-    world::{World, options},
+    world::{NFT_PRICE, World, options},
 };
 
 /// Blocks of this repository, small ones.
@@ -145,6 +147,39 @@ async fn a_recorded_slot_is_built_again_to_the_last_bit_and_a_changed_balance_is
     let differences = replay(&recording, None, None).expect("the slot is replayed").differences;
     let named = format!("rollup {}: state afterwards", burn.chain);
     assert!(differences.iter().any(|difference| difference.contains(&named)), "{differences:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recorded_slot_is_built_again_on_what_was_known_of_messages_and_not_without_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let record = Some(SlotRecords { folder: folder.path().to_owned(), slots: 100 });
+    let world = World::start(DevOptions { record, ..options() }).await;
+    let (origin, destination, sender) = (world.chain(0), world.chain(1), user(0));
+    let contracts = world.contracts();
+    let nonce = origin.nonce(sender.address()).await;
+    let send = contracts.agglayer.send_asset(NETWORK_BASE + 1, sender.address(), contracts.usdc, NFT_PRICE);
+    let exit = Tx::call(origin.id, nonce, contracts.agglayer.bridge, send).sign(&sender);
+    // The first claim of a token creates it there, which costs more than a tip.
+    let fee = U256::from(100_000_000_000_000_000_u64);
+    let fee = Tx::pay(origin.id, nonce + 1, builder().address(), fee).sign(&sender);
+    let legs = vec![txs_leg(origin.id, &[&exit, &fee]), relay_leg(destination.id, 0, 0)];
+    let hash = world.lockstep.send(&BundleParams { legs, ..BundleParams::default() }).await;
+    let placed = places(&world.lockstep.landed(hash).await);
+    let first = placed.first().expect("the bundle has transactions");
+    let slot = world.slot_of(first.chain, first.block).await;
+    let recording = folder.path().join(format!("slot-{slot}"));
+    until("the slot is recorded", async || recording.is_dir().then_some(())).await;
+    drop(world);
+    assert_eq!(differences(&recording), Vec::<String>::new());
+
+    // The claim is proven by the exit trees as they were before the slot.
+    let path = recording.join("slot.json");
+    let mut file: Value = serde_json::from_slice(&fs::read(&path).expect("the slot is read")).expect("the slot is JSON");
+    let trees = file["facts"]["exits"]["trees"].as_array_mut().expect("exit trees are recorded");
+    assert_eq!(trees.len(), 2);
+    trees.clear();
+    fs::write(&path, file.to_string()).expect("the slot is written");
+    assert_ne!(differences(&recording), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,7 @@
 //! Transactions of the tests' own making, and the legs that they go into.
 
 use alloy_consensus::{SignableTransaction, TxEip1559, TxEnvelope};
+use alloy_eips::eip2930::AccessList;
 use alloy_primitives::{Address, Bytes, ChainId, TxKind, U64, U256};
 use alloy_sol_types::SolCall;
 use lockstep_node::keys::Key;
@@ -22,17 +23,19 @@ pub(crate) struct Tx {
     pub(crate) value: U256,
     pub(crate) data: Bytes,
     pub(crate) gas: u64,
+    /// What it declares (EIP-2930).
+    pub(crate) access_list: AccessList,
 }
 
 impl Tx {
     /// A payment of native asset.
     pub(crate) fn pay(chain: ChainId, nonce: u64, to: Address, value: U256) -> Self {
-        Self { chain, nonce, to: Some(to), value, data: Bytes::new(), gas: 21_000 }
+        Self { chain, nonce, to: Some(to), value, data: Bytes::new(), gas: 21_000, access_list: AccessList::default() }
     }
 
     /// A call of a contract.
     pub(crate) fn call(chain: ChainId, nonce: u64, to: Address, data: Bytes) -> Self {
-        Self { chain, nonce, to: Some(to), value: U256::ZERO, data, gas: 400_000 }
+        Self { chain, nonce, to: Some(to), value: U256::ZERO, data, gas: 400_000, access_list: AccessList::default() }
     }
 
     pub(crate) fn sign(self, key: &Key) -> SignedTx {
@@ -44,7 +47,7 @@ impl Tx {
             max_priority_fee_per_gas: TIP,
             to: self.to.map_or(TxKind::Create, TxKind::Call),
             value: self.value,
-            access_list: Default::default(),
+            access_list: self.access_list,
             input: self.data,
         };
         let signature = key.sign(tx.signature_hash());

@@ -6,6 +6,7 @@ use alloy_primitives::{ChainId, U256};
 use lockstep_node::{
     dev::{Contracts, Dev, DevOptions, burn_mint_buy},
     keys::Key,
+    process::Setup,
     telemetry::init_logs,
 };
 use lockstep_rpc::wire::BundleParams;
@@ -42,6 +43,19 @@ impl World {
     pub(crate) async fn start(options: DevOptions) -> Self {
         logs();
         Self::of(Dev::start(options).await.expect("dev starts"))
+    }
+
+    /// Starts a `dev` that is set up otherwise in something.
+    pub(crate) async fn start_with(options: DevOptions, change: impl FnOnce(&mut Setup)) -> Self {
+        logs();
+        let mut prepared = Dev::prepare(options).expect("dev is prepared");
+        change(&mut prepared.setup);
+        Self::of(prepared.start().await.expect("dev starts"))
+    }
+
+    /// The rollup at an index, as AggLayer calls it.
+    pub(crate) fn network(&self, index: usize) -> u32 {
+        self.dev.rollups[index].network
     }
 
     /// `None` when it cannot start, as while another process has its folder.

@@ -53,7 +53,7 @@ export async function start(args = [], { env = {} } = {}) {
 function read(dev, line) {
   let match;
   if ((match = /^Lockstep is running\..* (http:\S+)$/.exec(line))) dev.url = match[1];
-  else if ((match = /^ {2}rollup (\d+) \((.*), CCTP domain (\d+)\): (\S+)$/.exec(line))) {
+  else if ((match = /^ {2}rollup (\d+) \((.*), CCTP domain (\d+), AggLayer network \d+\): (\S+)$/.exec(line))) {
     dev.rollups.set(Number(match[1]), { rules: match[2], domain: Number(match[3]), url: match[4] });
   } else if ((match = /^Builder .*: (0x[0-9a-fA-F]{40})$/.exec(line))) dev.builder = match[1];
   else if ((match = /^ {2}(0x[0-9a-fA-F]{40}) (0x[0-9a-f]{64})$/.exec(line))) {

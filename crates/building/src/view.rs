@@ -1,6 +1,9 @@
 //! What building sees of a slot.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use alloy_primitives::{Address, B256, I256};
 use lockstep_messaging::{Facts, Protocols};
@@ -42,6 +45,8 @@ pub struct Policy {
     /// The least value of a bundle with relays, in the numeraire's smallest unit: its relays cost the builder gas even where
     /// that is more than was simulated.
     pub min_relay_value: I256,
+    /// The attesters that sign in the slot in which a message is sent. A message that needs others is delivered in a later slot.
+    pub attesters: BTreeSet<Address>,
     /// Rollups whose sequencers the evidence sources trust to vote before evidence is held back: only between these may
     /// messages go both ways in one slot.
     pub trusted: RollupSet,
@@ -53,6 +58,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             protocols: Protocols::default(),
+            attesters: BTreeSet::new(),
             relay_gas_limit: 600_000,
             min_relay_value: I256::ZERO,
             trusted: RollupSet::new(),

@@ -16,8 +16,8 @@ use lockstep_rpc::{
     api::LockstepApiServer,
     from_rejection, invalid_params, not_found, parse, unavailable,
     wire::{
-        BalanceChangeWire, BundleParams, BundleStatus, CancelParams, Explanation, MessageWire, SentBundle, SignedDecimal,
-        SimulatedLeg, SimulatedTx, SimulationResult, SlotRollupStatus, SlotStatus, SubscribeParams,
+        BalanceChangeWire, BundleParams, BundleStatus, CancelParams, Explanation, MessageList, MessageWire, SentBundle,
+        SignedDecimal, SimulatedLeg, SimulatedTx, SimulationResult, SlotRollupStatus, SlotStatus, SubscribeParams,
     },
 };
 use lockstep_simulation::{SlotRollup, TxStatus};
@@ -73,9 +73,13 @@ impl LockstepRpc {
         let mut view = self.pending_view(&bundle.rollups()).await.map_err(|error| unavailable("node_unavailable", error))?;
         let claims = self.builder.same_slot_claims();
         view.facts = self.builder.messages().facts(&view, std::slice::from_ref(&bundle), &claims).await;
-        blocking_with_state(self.builder.intake(), Arc::new(view), move |view| simulate(view, &bundle))
+        let attempt = blocking_with_state(self.builder.intake(), Arc::new(view), move |view| simulate(view, &bundle))
             .await
-            .map_err(|error| unavailable("simulation_failed", error))
+            .map_err(|error| unavailable("simulation_failed", error))?;
+        if let Some(why) = &attempt.blocked {
+            self.builder.messages().heed(why);
+        }
+        Ok(attempt)
     }
 }
 
@@ -155,6 +159,13 @@ impl LockstepApiServer for LockstepRpc {
             pending: intake.pool().read().len(),
             report,
         })
+    }
+
+    async fn get_messages(&self, filter: Option<Value>) -> RpcResult<MessageList> {
+        let messages = Arc::clone(self.builder.messages());
+        let filter = messages.filter(&parse(filter.unwrap_or_else(|| json!({})))?)?;
+        let list = tokio::task::spawn_blocking(move || messages.list(&filter, now_ms())).await;
+        list.map_err(|error| unavailable("simulation_failed", error.to_string()))
     }
 
     async fn watch(

@@ -3,6 +3,7 @@
 mod messages;
 mod remote;
 mod rules;
+mod strategies;
 
 use std::{
     net::SocketAddr,
@@ -18,17 +19,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     keys::Key,
-    process::{BuilderSetup, MarketSetup, Node, RollupSetup, SequencerSetup, Setup},
+    process::{BuilderSetup, MarketSetup, Node, RollupMessages, RollupSetup, SequencerSetup, Setup},
     record::{DEFAULT_RECORD_SLOTS, SlotRecords},
 };
 
 pub use self::{
     messages::{
-        AggLayerConfig, CctpV1Config, CctpV2Config, CircleConfig, CircleProtocol, FollowConfig, InteropConfig, MailboxConfig,
-        ProtocolsConfig,
+        AggLayerConfig, CctpV1Config, CctpV2Config, CircleConfig, CircleProtocol, ExitRootConfig, FollowConfig, InteropConfig,
+        MailboxConfig, ProtocolsConfig,
     },
     remote::{DeliveryConfig, DeliveryKind, LimitsConfig, NodeUrls},
     rules::{ForkConfig, RulesConfig},
+    strategies::{ArbitrageConfig, OrphanRelayConfig, PoolConfig, StrategiesConfig},
 };
 
 /// A configuration file.
@@ -51,6 +53,9 @@ pub struct Config {
     /// The builder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub builder: Option<BuilderConfig>,
+    /// What makes bundles of the builder's own.
+    #[serde(default, skip_serializing_if = "StrategiesConfig::is_empty")]
+    pub strategies: StrategiesConfig,
     /// The rollups.
     #[serde(default, rename = "rollup")]
     pub rollups: Vec<RollupConfig>,
@@ -147,6 +152,10 @@ pub struct RollupConfig {
     /// Whether the builder takes the public transactions that the node comes to know. They fill what bundles leave free.
     #[serde(default)]
     pub public_flow: bool,
+    /// The block from which on the builder looks for messages when it knows nothing of the rollup yet, at most 200 blocks before
+    /// its head; after its head when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages_from: Option<u64>,
     /// CCTP v1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cctp_v1: Option<CctpV1Config>,
@@ -337,6 +346,10 @@ impl Config {
                 return Err(wrong(place("block_time"), "a block time is at least 1 second"));
             }
             let op_stack = matches!(forks(rollup).map_err(|problem| wrong(place("rules"), problem))?, ForkSchedule::OpStack(_));
+            // Its nodes are what checks that the messages which a block executes are there.
+            if rollup.interop.is_some() && !op_stack {
+                return Err(wrong(place("interop"), "is for rollups under OP-stack rules"));
+            }
             rollup.node.check().map_err(|problem| wrong(place("node"), problem))?;
             let field_of = |part: &str, (field, problem): (&str, String)| wrong(place(&format!("{part}.{field}")), problem);
             rollup.delivery.check(op_stack).map_err(|problem| field_of("delivery", problem))?;
@@ -365,7 +378,15 @@ impl Config {
         messages::check(&self.rollups).map_err(|(field, problem)| wrong(field, problem))?;
         if let Some(builder) = &self.builder {
             signed_amount(&builder.min_relay_value).map_err(|problem| wrong("builder.min_relay_value", problem))?;
+            if let Some(circle) = &builder.circle {
+                circle.check().map_err(|(field, problem)| wrong(field, problem))?;
+            }
+            builder.messages.check(&self.rollups).map_err(|(field, problem)| wrong(field, problem))?;
         }
+        if self.builder.is_none() && !self.strategies.is_empty() {
+            return Err(wrong("strategies", "need a builder, and the section [builder] is absent"));
+        }
+        self.strategies.check(&self.rollups)?;
         let trusted = self.builder.iter().flat_map(|builder| &builder.trusted).find(|chain| !seen.contains(*chain));
         match trusted {
             Some(chain) => Err(wrong("builder.trusted", format!("rollup {chain} is not configured"))),
@@ -385,7 +406,7 @@ impl Config {
             _ => return Err(wrong("market", "url and address are needed when the market is elsewhere")),
         };
         let builder = match &self.builder {
-            Some(builder) if roles.builder => Some(builder_setup(builder)?),
+            Some(builder) if roles.builder => Some(builder_setup(builder, &self.strategies)?),
             None if roles.builder => return Err(wrong("builder", "is absent")),
             _ => None,
         };
@@ -416,19 +437,21 @@ impl Config {
     }
 }
 
-fn builder_setup(builder: &BuilderConfig) -> Result<BuilderSetup, ConfigError> {
+fn builder_setup(builder: &BuilderConfig, strategies: &StrategiesConfig) -> Result<BuilderSetup, ConfigError> {
+    let own = key(&builder.key_file)?;
     let pool = lockstep_pool::Limits {
         bundles: builder.pool_bundles,
         bundles_per_sender: builder.pool_bundles_per_sender,
         ..lockstep_pool::Limits::default()
     };
     Ok(BuilderSetup {
-        key: key(&builder.key_file)?,
+        strategies: strategies.setups(&own)?,
+        key: own,
         bid_bps: builder.bid_bps,
         attesters: builder.attester_key_files.iter().map(|file| key(file)).collect::<Result<_, _>>()?,
         trusted: builder.trusted.iter().copied().collect(),
         circle: builder.circle.clone(),
-        messages: builder.messages,
+        messages: builder.messages.clone(),
         min_relay_value: signed_amount(&builder.min_relay_value).map_err(|problem| wrong("builder.min_relay_value", problem))?,
         pool,
         record: builder.record_dir.clone().map(|folder| SlotRecords { folder, slots: builder.record_slots }),
@@ -482,6 +505,10 @@ async fn rollup_setup(rollup: &RollupConfig, roles: Roles) -> Result<RollupSetup
         sequencer,
         finality_blocks: rollup.finality_blocks,
         public_flow: rollup.public_flow,
+        messages: RollupMessages {
+            from: rollup.messages_from,
+            branch_slot: rollup.agglayer.as_ref().and_then(|bridge| bridge.branch_slot),
+        },
     })
 }
 

@@ -8,7 +8,9 @@ mod genesis;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use alloy_primitives::{ChainId, I256, U256};
-use lockstep_messaging::{CctpV1Deployment, RollupDeployments};
+use lockstep_messaging::{
+    BridgeDeployment, CctpV1Deployment, CctpV2Deployment, InteropDeployment, MailboxDeployment, RollupDeployments,
+};
 use lockstep_primitives::{OrderingPolicy, Price, RollupSet};
 use lockstep_provider::{EmbeddedGenesis, EmbeddedRollup};
 use lockstep_simulation::{DataLimits, EthereumFork, ForkSchedule, OpFork, Rules};
@@ -17,11 +19,16 @@ use crate::{
     clock::now_ms,
     config::FollowConfig,
     keys::Key,
-    process::{BuilderSetup, MarketSetup, Node, Process, RollupSetup, SequencerSetup, Setup, StartError},
+    process::{BuilderSetup, MarketSetup, Node, Process, RollupMessages, RollupSetup, SequencerSetup, Setup, StartError},
     record::SlotRecords,
 };
 
-pub use contracts::{Contracts, DOMAIN_BASE};
+use contracts::Site;
+
+pub use contracts::{
+    AggLayerContracts, BurnTerms, CctpV2Contracts, Contracts, DOMAIN_BASE, InteropContracts, MailboxContracts, NETWORK_BASE,
+    SettlerContracts,
+};
 pub use demo::Demo;
 pub use example::{burn_mint_buy, example_request};
 
@@ -33,6 +40,12 @@ pub const USERS: usize = 10;
 pub const MAX_ROLLUPS: usize = 6;
 /// How many attesters sign a CCTP message.
 const ATTESTERS: usize = 2;
+/// What the attesters take of a fast burn by CCTP v2, in basis points.
+const FAST_FEE_BPS: u64 = 1;
+/// For how many blocks a fast burn can be minted: a day of blocks every two seconds.
+const FAST_EXPIRY_BLOCKS: u64 = 43_200;
+/// For how long messages of OP interop can be executed, in seconds: seven days, as on the OP stack.
+const INTEROP_EXPIRY_S: u64 = 604_800;
 const GAS_LIMIT: u64 = 30_000_000;
 const BASE_FEE: u64 = 1_000_000_000;
 
@@ -80,8 +93,10 @@ impl Default for DevOptions {
 pub struct DevRollup {
     /// The chain id.
     pub chain: ChainId,
-    /// Its CCTP domain.
+    /// Its CCTP domain, in both versions.
     pub domain: u32,
+    /// Its AggLayer network.
+    pub network: u32,
     /// The rollup itself.
     pub rollup: Arc<EmbeddedRollup>,
 }
@@ -127,12 +142,72 @@ pub fn cctp(contracts: &Contracts, domain: u32) -> CctpV1Deployment {
     }
 }
 
+/// The message protocols of the rollup at an index, one of `count`.
+fn deployments(contracts: &Contracts, index: usize, count: usize) -> RollupDeployments {
+    let here = Site::of(index);
+    let v1 = cctp(contracts, here.domain);
+    RollupDeployments {
+        cctp_v2: Some(CctpV2Deployment {
+            domain: here.domain,
+            message_transmitter: contracts.cctp_v2.message_transmitter,
+            attesters: v1.attesters.clone(),
+            threshold: v1.threshold,
+            hook_wrapper: Some(contracts.cctp_v2.hook_wrapper),
+            fast_fee_bps: FAST_FEE_BPS,
+            expires_after: FAST_EXPIRY_BLOCKS,
+        }),
+        cctp_v1: Some(v1),
+        interop: Some(InteropDeployment {
+            depends_on: (0..count).filter(|other| *other != index).map(|other| Site::of(other).chain).collect(),
+            activated_at: 0,
+            expires_after: INTEROP_EXPIRY_S,
+        }),
+        agglayer: Some(BridgeDeployment {
+            network: here.network,
+            bridge: contracts.agglayer.bridge,
+            exit_root_manager: contracts.agglayer.exit_root_manager,
+            updater: Some(builder().address()),
+        }),
+        mailbox: Some(MailboxDeployment { mailbox: contracts.mailbox.mailbox }),
+    }
+}
+
+/// A `dev` that can be changed before it is started.
+#[derive(Debug)]
+pub struct DevSetup {
+    /// Its roles.
+    pub setup: Setup,
+    /// Its rollups.
+    pub rollups: Vec<DevRollup>,
+    /// The fixture contracts.
+    pub contracts: Contracts,
+}
+
+impl DevSetup {
+    /// Starts everything.
+    ///
+    /// # Errors
+    /// When the port or the store cannot be used.
+    pub async fn start(self) -> Result<Dev, StartError> {
+        let process = Process::start(self.setup).await?;
+        Ok(Dev { process, rollups: self.rollups, contracts: self.contracts })
+    }
+}
+
 impl Dev {
     /// Starts everything.
     ///
     /// # Errors
     /// When the port or the store cannot be used.
     pub async fn start(options: DevOptions) -> Result<Self, StartError> {
+        Self::prepare(options)?.start().await
+    }
+
+    /// Makes the rollups and says how everything is started.
+    ///
+    /// # Errors
+    /// When a rollup cannot be made.
+    pub fn prepare(options: DevOptions) -> Result<DevSetup, StartError> {
         let count = options.rollups.clamp(1, MAX_ROLLUPS);
         // The clock begins with a whole second in the past, so that the first slots are there at once. With a folder it
         // counts from the epoch: a slot's number never comes again, so what is on disk is never taken for another slot's.
@@ -145,11 +220,9 @@ impl Dev {
         let mut rollups = Vec::with_capacity(count);
         let mut setups = Vec::with_capacity(count);
         for index in 0..count {
-            let chain = FIRST_CHAIN + index as u64;
-            let domain = DOMAIN_BASE + index as u32;
-            let remotes: Vec<u32> = (0..count as u32).map(|other| DOMAIN_BASE + other).filter(|other| *other != domain).collect();
+            let Site { chain, domain, network } = Site::of(index);
             let forks = ForkSchedule::always(rules(index));
-            let state = genesis::state(chain, rules(index), domain, &remotes, &contracts, begin_ms / 1000)
+            let state = genesis::state(index, count, &contracts, begin_ms / 1000)
                 .map_err(|error| StartError::Market(error.to_string()))?;
             let genesis = EmbeddedGenesis {
                 chain,
@@ -167,7 +240,7 @@ impl Dev {
                 node: Node::Embedded(Arc::clone(&rollup)),
                 block_time: options.block_times.get(index).copied().unwrap_or(last),
                 price: Price::PAR,
-                deployments: RollupDeployments { cctp_v1: Some(cctp(&contracts, domain)), ..RollupDeployments::default() },
+                deployments: deployments(&contracts, index, count),
                 sequencer: Some(SequencerSetup {
                     key: Key::of_name(&format!("sequencer {index}")),
                     reserve: options.reserve,
@@ -182,8 +255,9 @@ impl Dev {
                 // An embedded chain goes one way.
                 finality_blocks: 0,
                 public_flow: false,
+                messages: RollupMessages::default(),
             });
-            rollups.push(DevRollup { chain, domain, rollup });
+            rollups.push(DevRollup { chain, domain, network, rollup });
         }
         let setup = Setup {
             listen: options.listen,
@@ -204,10 +278,10 @@ impl Dev {
                 min_relay_value: I256::ZERO,
                 pool: lockstep_pool::Limits::default(),
                 record: options.record,
+                strategies: Vec::new(),
             }),
             market: MarketSetup::Own(Key::of_name("market"), rollups.iter().map(|rollup| rollup.chain).collect()),
         };
-        let process = Process::start(setup).await?;
-        Ok(Self { process, rollups, contracts })
+        Ok(DevSetup { setup, rollups, contracts })
     }
 }

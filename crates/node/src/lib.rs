@@ -5,7 +5,7 @@
 //!
 //! [`config`] reads a file and [`process`] starts what it says. A bundle comes in by [`intake`], what becomes of it is in
 //! [`tracker`]; `landed` and `reorg` look after it until no reorg can take it, and `flow` takes in public transactions.
-//! [`messages`] keeps what was sent between rollups until it is delivered.
+//! [`messages`] keeps what was sent between rollups until it is delivered. [`strategies`] are asked for bundles of the builder's own.
 //! [`record`] writes blocks and slots down, [`replay`] executes them again.
 
 mod api;
@@ -30,5 +30,6 @@ pub mod record;
 mod reorg;
 pub mod replay;
 mod roles;
+pub mod strategies;
 pub mod telemetry;
 pub mod tracker;

@@ -38,6 +38,7 @@ use crate::{
         market::{MarketRole, MarketRpc},
         sequencer::{Mempool, PublicTx, SequencerRole, SequencerSettings, Sequencers},
     },
+    strategies::{Strategies, StrategySetup},
     telemetry::{NodePages, init_metrics},
 };
 
@@ -109,6 +110,19 @@ pub struct RollupSetup {
     pub finality_blocks: u64,
     /// Whether the builder takes the public transactions that the rollup's node comes to know. An embedded rollup has none.
     pub public_flow: bool,
+    /// How its messages are followed.
+    pub messages: RollupMessages,
+}
+
+/// How messages on a rollup are followed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RollupMessages {
+    /// The block that reading begins with when nothing is known yet. `None` is the first one of an embedded rollup, and of any
+    /// other the one after its head.
+    pub from: Option<u64>,
+    /// The storage slot in which the frontier of the bridge's exit tree begins (AggLayer): the tree is read from there when it
+    /// is not known.
+    pub branch_slot: Option<u64>,
 }
 
 /// A builder.
@@ -132,6 +146,8 @@ pub struct BuilderSetup {
     pub pool: lockstep_pool::Limits,
     /// Where it records its slots, if it does.
     pub record: Option<SlotRecords>,
+    /// What makes bundles of its own.
+    pub strategies: Vec<StrategySetup>,
 }
 
 /// Where the market is.
@@ -260,6 +276,7 @@ impl Process {
                     prices: setup.rollups.iter().map(|rollup| (rollup.chain, rollup.price)).collect(),
                     bid_bps: builder.bid_bps,
                     recorder: builder.record.clone().map(|records| Arc::new(Recorder::new(records, deployments(&setup)))),
+                    strategies: Strategies::new(builder.strategies.clone()),
                 };
                 let role = Arc::new(BuilderRole::new(
                     settings,
@@ -395,11 +412,13 @@ fn policy(setup: &Setup) -> Policy {
     let protocols = deployments(setup).protocols();
     let trusted = setup.builder.as_ref().map(|builder| builder.trusted.clone()).unwrap_or_default();
     let min_relay_value = setup.builder.as_ref().map(|builder| builder.min_relay_value).unwrap_or_default();
-    Policy { protocols, trusted, min_relay_value, ..Policy::default() }
+    let keys = setup.builder.iter().flat_map(|builder| &builder.attesters);
+    let attesters = keys.map(Key::address).collect();
+    Policy { protocols, attesters, trusted, min_relay_value, ..Policy::default() }
 }
 
 /// The keeper of messages. A rollup in this process begins with it, so that all its blocks are there to be read; of one elsewhere
-/// reading begins at its head.
+/// reading begins at its head unless it is told otherwise.
 fn messages(
     setup: &Setup,
     builder: &BuilderSetup,
@@ -411,12 +430,21 @@ fn messages(
     let bridges = deployments.0.iter().filter_map(|(chain, rollup)| Some((*chain, rollup.agglayer.clone()?)));
     let bridges: BTreeMap<ChainId, BridgeDeployment> = bridges.collect();
     let bridges = if bridges.is_empty() { None } else { Some(AggLayer::new(bridges)) };
-    let bridging = Bridging { protocols: deployments.protocols(), bridges };
-    let embedded = setup.rollups.iter().filter(|rollup| matches!(rollup.node, Node::Embedded(_)));
+    let forks = setup.rollups.iter().map(|rollup| (rollup.chain, rollup.forks.clone())).collect();
+    let bridging = Bridging { protocols: deployments.protocols(), bridges, forks };
+    let start = |rollup: &RollupSetup| {
+        let first = matches!(rollup.node, Node::Embedded(_)).then_some(0);
+        Some((rollup.chain, rollup.messages.from.or(first)?))
+    };
+    let branch_slot = |rollup: &RollupSetup| Some((rollup.chain, rollup.messages.branch_slot?));
+    let follow = &builder.messages;
     let settings = MessagesSettings {
-        grace_blocks: builder.messages.grace_blocks,
-        confirmations: builder.messages.confirmations,
-        start: embedded.map(|rollup| (rollup.chain, 0)).collect(),
+        grace_blocks: follow.grace_blocks,
+        confirmations: follow.confirmations,
+        start: setup.rollups.iter().filter_map(start).collect(),
+        mainnet_exit_root: follow.mainnet_exit_root.unwrap_or_default(),
+        exit_roots: follow.exit_roots.iter().map(|root| (root.network, root.root)).collect(),
+        branch_slots: setup.rollups.iter().filter_map(branch_slot).collect(),
         ..MessagesSettings::default()
     };
     let nodes = intake.rollups().iter().map(|(chain, served)| (*chain, Arc::clone(&served.node))).collect();

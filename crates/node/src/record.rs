@@ -1,6 +1,7 @@
 //! `lockstep record`: takes a block and the state that it reads from a node, for [`replay`](crate::replay).
 
 pub(crate) mod decisions;
+mod facts;
 pub mod slot;
 
 use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration};

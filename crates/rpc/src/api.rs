@@ -10,8 +10,8 @@ use jsonrpsee::{
 use serde_json::Value;
 
 use crate::wire::{
-    AllocationWire, BidReceipt, BidWire, BundleStatus, DecisionWire, Explanation, MarketSlot, RegistrationWire, SentBundle,
-    SignedPrepare, SimulationResult, SlotOffer, SlotStatus, VoteWire,
+    AllocationWire, BidReceipt, BidWire, BundleStatus, DecisionWire, Explanation, MarketSlot, MessageList, RegistrationWire,
+    SentBundle, SignedPrepare, SimulationResult, SlotOffer, SlotStatus, VoteWire,
 };
 
 use alloy_primitives::{Address, B256, Bytes, U64};
@@ -42,6 +42,11 @@ pub trait LockstepApi {
     /// A slot; the current one without a number.
     #[method(name = "getSlot")]
     async fn get_slot(&self, slot: Option<u64>) -> RpcResult<SlotStatus>;
+
+    /// The messages between rollups that the builder knows of, the one that was found last first; with a filter, those that fit
+    /// it.
+    #[method(name = "getMessages")]
+    async fn get_messages(&self, filter: Option<Value>) -> RpcResult<MessageList>;
 
     /// `"bundles"`: every step of the subscriber's bundles (those of unsigned requests by `{"bundleHash"}`); `"slots"`: a
     /// report a slot.
@@ -114,7 +119,7 @@ pub(crate) fn most_parameters(method: &str) -> Option<usize> {
     Some(match method {
         "market_address" => 0,
         "lockstep_sendBundle" | "lockstep_simulateBundle" | "lockstep_cancelBundle" | "lockstep_getBundle" => 1,
-        "lockstep_explainBundle" | "lockstep_getSlot" | "lockstep_unsubscribe" => 1,
+        "lockstep_explainBundle" | "lockstep_getSlot" | "lockstep_getMessages" | "lockstep_unsubscribe" => 1,
         "market_registerRollup" | "market_submitBid" | "market_getSlot" | "market_getAllocation" => 1,
         "decision_record" | "sequencer_prepare" => 1,
         "lockstep_subscribe" | "decision_get" => 2,

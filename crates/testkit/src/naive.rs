@@ -331,6 +331,9 @@ impl Slot<'_> {
             Some(evidence) => evidence,
             None => match protocol.demand(&message, &to, &slot)? {
                 Demand::Derived(evidence) => evidence,
+                Demand::Attestation(request) if !request.signers.iter().all(|signer| view.policy.attesters.contains(signer)) => {
+                    return Err(Reason::NoEvidence("an attester does not sign in this slot".to_owned()));
+                }
                 Demand::Attestation(request) => match self.relays {
                     Relays::Drafted(_) => {
                         let (evidence, placeholders) = protocol.stand_in(&request);

@@ -220,7 +220,8 @@ impl World {
             deployments.insert(kind.chain, rollup);
         }
         let deployments = Deployments(deployments);
-        let policy = Policy { protocols: deployments.protocols(), max_passes: 64, ..Policy::default() };
+        let attesters = attesters().iter().map(|attester| attester.address()).collect();
+        let policy = Policy { protocols: deployments.protocols(), attesters, max_passes: 64, ..Policy::default() };
         let facts = Facts { exits: protocols::exits(kinds.iter().map(|kind| kind.chain)), ..Facts::default() };
         let view = SlotView { slot: 1, rollups, proposer: builder().address(), policy, facts: Arc::new(facts) };
         Self { kinds, view, contracts, deployments }

@@ -82,6 +82,16 @@ fn cctp_v2_fails_by_name() {
 }
 
 #[test]
+fn a_message_whose_attesters_sign_in_later_slots_only_is_told_so_before_anything_is_sealed() {
+    let mut world = World::pair();
+    world.view.policy.attesters.clear();
+    assert_refused_with(&world, crossing_v2(&world, &mut traveller(), 20 * USD, &BurnTerms::default()), "no_evidence");
+    let mut alice = traveller();
+    let burn = alice.send(ETH, world.burn(ETH, USD, OP, alice.address()));
+    assert_refused_with(&world, bundle().tx(ETH, burn).relay(OP, 0, 0).build(), "no_evidence");
+}
+
+#[test]
 fn a_purchase_that_fails_after_a_mint_of_cctp_v2_leaves_every_rollup_as_it_was() {
     let world = World::pair();
     let mut alice = traveller();

@@ -108,7 +108,8 @@ fn introduce(dev: &Dev) -> Result<(), String> {
     line(&format!("Lockstep is running. Market, sequencers and builder: {url}"))?;
     for rollup in &dev.rollups {
         let rules = rollup.rollup.newest().map(|block| format!("{:?}", block.context.rules)).unwrap_or_default();
-        line(&format!("  rollup {} ({rules}, CCTP domain {}): {url}/rollup/{}", rollup.chain, rollup.domain, rollup.chain))?;
+        let (chain, domain, network) = (rollup.chain, rollup.domain, rollup.network);
+        line(&format!("  rollup {chain} ({rules}, CCTP domain {domain}, AggLayer network {network}): {url}/rollup/{chain}"))?;
     }
     line(&format!("Health: {url}/livez {url}/readyz, metrics: {url}/metrics"))?;
     line(&format!("Builder (pay it, or tip): {}", builder().address()))?;
@@ -118,17 +119,34 @@ fn introduce(dev: &Dev) -> Result<(), String> {
     }
     let contracts = &dev.contracts;
     line("Contracts, at the same addresses on every rollup:")?;
+    let (v2, interop, agglayer) = (&contracts.cctp_v2, &contracts.interop, &contracts.agglayer);
+    let (mailbox, settlers) = (&contracts.mailbox, &contracts.settlers);
     for (name, address) in [
         ("USDC", contracts.usdc),
         ("TokenMessenger", contracts.token_messenger),
         ("MessageTransmitter", contracts.message_transmitter),
         ("TokenMinter", contracts.token_minter),
+        ("TokenMessengerV2", v2.token_messenger),
+        ("MessageTransmitterV2", v2.message_transmitter),
+        ("TokenMinterV2", v2.token_minter),
+        ("CctpHookWrapper", v2.hook_wrapper),
+        ("CrossL2Inbox", interop.inbox),
+        ("L2ToL2CrossDomainMessenger", interop.messenger),
+        ("SuperchainTokenBridge", interop.token_bridge),
+        ("SuperchainErc20", interop.token),
+        ("BridgeL2SovereignChain", agglayer.bridge),
+        ("GlobalExitRootManagerL2", agglayer.exit_root_manager),
+        ("Mailbox", mailbox.mailbox),
+        ("MailboxTokenBridge", mailbox.token_bridge),
+        ("MailboxErc20", mailbox.token),
+        ("OriginSettler", settlers.origin),
+        ("DestinationSettler", settlers.destination),
         ("NftShop", contracts.nft_shop),
         ("WETH", contracts.weth),
         ("Router", contracts.router),
         ("Probe", contracts.probe),
     ] {
-        line(&format!("  {name:<19}{address}"))?;
+        line(&format!("  {name:<27}{address}"))?;
     }
     if let Some(example) = example_request(dev) {
         line("Burn USDC on the first rollup, mint it on the second and buy an NFT with it, or nothing of that:")?;

@@ -4,15 +4,19 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use alloy_primitives::{Address, B256, Log};
-use lockstep_messaging::{Emitted, Evidence, KnownLog, LandedExit, LogPlace, Message, Protocols, op_interop::payload_hash};
+use lockstep_messaging::{
+    Demand, Destination, Emitted, Evidence, EvidenceKind, Facts, KnownLog, LandedExit, LogPlace, Message, Protocols, Slot,
+    SlotLogs, agglayer::Token, op_interop::payload_hash,
+};
 use lockstep_primitives::{ChainId, LandedRef, Reason, RollupSet, TxId};
 use lockstep_provider::{BlockLog, LandedTx};
 use lockstep_store::{KeyValue, Op, Table};
 use serde::Serialize;
 
 use super::{
+    bridge::{Answer, Question},
     exits::Exits,
-    record::{BlockRecord, DeliveryRecord, ExitRecord, Key, MessageRecord},
+    record::{AttestationRecord, BlockRecord, DeliveryRecord, ExitRecord, Key, MessageRecord},
     settings::MessagesSettings,
 };
 
@@ -34,31 +38,12 @@ pub(crate) enum Attested {
     Ready(Evidence),
 }
 
-/// Where the evidence of a landed message comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
-    /// Attesters sign it.
-    Attesters,
-    /// Being on its chain is enough.
-    Place,
-    /// A proof against exit roots.
-    Exits,
-}
-
-impl Source {
-    pub(crate) fn of(message: &Message) -> Self {
-        match message.protocol {
-            "op-interop" | "mailbox" => Self::Place,
-            "agglayer" => Self::Exits,
-            _ => Self::Attesters,
-        }
-    }
-}
-
 /// A message that is on its chain.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) message: Message,
+    /// Where its evidence comes from.
+    pub(crate) kind: EvidenceKind,
     pub(crate) log: Log,
     pub(crate) tx: TxId,
     pub(crate) in_tx: usize,
@@ -90,8 +75,18 @@ impl Entry {
         ((self.message.origin, place.block, place.index), known_log(&self.log, place))
     }
 
-    fn record(&self) -> MessageRecord {
+    /// Whether it was seen to wait for longer than who sent it may take. That it was delivered after all is not looked at.
+    pub(crate) const fn is_orphan(&self) -> bool {
+        self.orphaned
+    }
+
+    /// What has to be on disk. `signers` are those who have to sign; without them no attestation is written down.
+    fn record(&self, signers: Option<Vec<Address>>) -> MessageRecord {
         let place = self.message.place;
+        let attestation = match (&self.attested, signers) {
+            (Attested::Ready(evidence), Some(signers)) => AttestationRecord::of(evidence, signers),
+            _ => None,
+        };
         MessageRecord {
             log: self.log.clone(),
             block: place.block,
@@ -104,17 +99,40 @@ impl Entry {
             order: self.order,
             found_ms: self.found_ms,
             exit: self.exit.as_ref().map(ExitRecord::from),
+            attestation,
         }
     }
 }
 
-/// A message's log as it was seen.
+/// A message's log as it was seen, and what is known of its evidence.
 struct Seen {
+    kind: EvidenceKind,
     log: Log,
     tx: TxId,
     in_tx: usize,
     sent: LandedTx,
     exit: Option<LandedExit>,
+    attested: Option<Evidence>,
+}
+
+/// No block is open: what is asked for landed before.
+#[derive(Debug)]
+struct NoLogs;
+
+impl SlotLogs for NoLogs {
+    fn logs(&self, _chain: ChainId) -> Option<Vec<Emitted<'_>>> {
+        None
+    }
+
+    fn chains(&self) -> Vec<ChainId> {
+        Vec::new()
+    }
+}
+
+/// What has to be presented for a message that landed before.
+pub(super) fn demand(protocols: &Protocols, message: &Message, to: &Destination) -> Result<Demand, Reason> {
+    let facts = Facts::default();
+    protocols.of(message)?.demand(message, to, &Slot { facts: &facts, logs: &NoLogs })
 }
 
 /// A log as transactions refer to it.
@@ -196,10 +214,14 @@ impl Book {
                     Emitted { log: &record.log, place: record.place(), tx: record.tx.into(), in_tx: record.in_tx };
                 let message = self.protocols.recognise(at.chain, [emitted]).into_iter().next();
                 let message = message.ok_or("no configured protocol knows it")?.map_err(|reason| reason.to_string())?;
+                let kind = self.protocols.of(&message).map_err(|reason| reason.to_string())?.evidence_kind();
+                // Where the configuration names others since, they are asked.
+                let held = record.attestation.filter(|held| self.signers(&message).is_ok_and(|now| now == held.signers));
+                let attested = held.map(AttestationRecord::evidence).transpose()?;
                 let sent = LandedTx { hash: at.tx, twin: record.twin, twins: record.twins };
                 self.next_order = self.next_order.max(record.order + 1);
                 let exit = record.exit.map(ExitRecord::exit).transpose()?;
-                let seen = Seen { log: record.log, tx: record.tx.into(), in_tx: record.in_tx, sent, exit };
+                let seen = Seen { kind, log: record.log, tx: record.tx.into(), in_tx: record.in_tx, sent, exit, attested };
                 let entry = self.entry(message, seen, record.order, record.found_ms);
                 self.order.insert(entry.order, at);
                 self.messages.insert(at, entry);
@@ -221,11 +243,13 @@ impl Book {
     }
 
     fn entry(&self, message: Message, seen: Seen, order: u64, found_ms: u64) -> Entry {
-        let Seen { log, tx, in_tx, sent, exit } = seen;
-        let receipt = self.receipt(&message, None);
+        let Seen { kind, log, tx, in_tx, sent, exit, attested } = seen;
+        let receipt = self.receipt(&message, attested.as_ref());
+        let nobody_asked = || Attested::Pending(Reason::EvidencePending("its attesters were not asked yet".to_owned()));
         let waits_since = message.destination.and_then(|chain| self.newest(chain)).map(|block| block.number);
         Entry {
             message,
+            kind,
             log,
             tx,
             in_tx,
@@ -233,7 +257,7 @@ impl Book {
             order,
             found_ms,
             exit,
-            attested: Attested::Pending(Reason::EvidencePending("its attesters were not asked yet".to_owned())),
+            attested: attested.map_or_else(nobody_asked, Attested::Ready),
             expired: None,
             receipt,
             waits_since,
@@ -246,6 +270,18 @@ impl Book {
 
     fn receipt(&self, message: &Message, evidence: Option<&Evidence>) -> Option<B256> {
         self.protocols.of(message).ok()?.receipt(message, evidence)
+    }
+
+    /// Who has to attest a message as it is configured; nobody where evidence is derived.
+    fn signers(&self, message: &Message) -> Result<Vec<Address>, Reason> {
+        let wrong = || Reason::WrongDestination { destination: message.destination_name.clone() };
+        let chain = message.destination.ok_or_else(wrong)?;
+        // Who signs does not depend on the block.
+        let to = Destination { chain, number: 0, timestamp: 0, beneficiary: self.builder, builder: self.builder };
+        Ok(match demand(&self.protocols, message, &to)? {
+            Demand::Attestation(request) => request.signers,
+            Demand::Derived(_) => Vec::new(),
+        })
     }
 
     /// The newest block of a rollup that was read.
@@ -278,10 +314,20 @@ impl Book {
         self.messages.len()
     }
 
+    /// All messages, the one that was found last first.
+    pub(crate) fn newest_first(&self) -> Vec<LandedRef> {
+        self.order.values().rev().copied().collect()
+    }
+
+    /// The delivery of a message.
+    pub(crate) fn delivery(&self, entry: &Entry) -> Option<DeliveryRecord> {
+        let destination = entry.message.destination?;
+        self.deliveries.get(&(destination, entry.receipt?)).copied()
+    }
+
     /// The block that a message was delivered in.
     pub(crate) fn delivered_in(&self, entry: &Entry) -> Option<u64> {
-        let destination = entry.message.destination?;
-        self.deliveries.get(&(destination, entry.receipt?)).map(|delivery| delivery.block)
+        self.delivery(entry).map(|delivery| delivery.block)
     }
 
     /// What is to be written down, in order. What cannot be goes back by [`Book::put_back`].
@@ -334,7 +380,7 @@ impl Book {
             if let Some(receipt) = self.protocols.delivered(chain, &log.log)
                 && !self.deliveries.contains_key(&(chain, receipt))
             {
-                let record = DeliveryRecord { block: block.number, order: self.take_order() };
+                let record = DeliveryRecord { block: block.number, order: self.take_order(), tx: Some(log.tx_hash) };
                 self.deliveries.insert((chain, receipt), record);
                 self.save(Key::Delivery(chain, receipt), &record);
                 delivered += 1;
@@ -354,12 +400,40 @@ impl Book {
         while window.len() > self.settings.limits.window.max(1) {
             gone.extend(window.pop_front());
         }
-        let exits = self.exits.record(chain, block.number);
-        self.save(Key::Block(chain, block.number), &BlockRecord { hash: block.hash, timestamp: block.timestamp, exits });
+        self.save_block(chain, block);
         for block in &gone {
             self.erase(Key::Block(chain, block.number));
         }
         self.exits.keep_from(chain, self.windows.get(&chain).and_then(VecDeque::front).map_or(0, |first| first.number));
+    }
+
+    fn save_block(&mut self, chain: ChainId, block: Block) {
+        let exits = self.exits.record(chain, block.number);
+        self.save(Key::Block(chain, block.number), &BlockRecord { hash: block.hash, timestamp: block.timestamp, exits });
+    }
+
+    /// What a rollup's bridge is to be asked as of the newest block.
+    pub(crate) fn question(&self, chain: ChainId) -> Option<(Block, Question)> {
+        let newest = self.newest(chain)?;
+        Some((newest, self.exits.question(chain, newest.number)?))
+    }
+
+    /// What a rollup's bridge answered as of a block. False, and nothing has changed, when that is the newest one no more.
+    pub(crate) fn learn(&mut self, chain: ChainId, block: Block, answer: Answer) -> bool {
+        let newest = self.newest(chain) == Some(block);
+        if newest {
+            self.exits.learn(chain, block.number, answer);
+            self.save_block(chain, block);
+        }
+        newest
+    }
+
+    /// More of a token may be on a rollup than what is noted.
+    pub(crate) fn doubt(&mut self, chain: ChainId, token: Token) {
+        let Some(newest) = self.newest(chain) else { return };
+        if self.exits.doubt(chain, newest.number, token) {
+            self.save_block(chain, newest);
+        }
     }
 
     /// The messages of one transaction.
@@ -376,8 +450,9 @@ impl Book {
         let found = self.protocols.recognise(chain, emitted);
         let all: Vec<Message> = found.iter().filter_map(|message| message.as_ref().ok()).cloned().collect();
         for (index, message) in found.into_iter().enumerate() {
-            let message = match message {
-                Ok(message) => message,
+            let read = message.and_then(|message| Ok((self.protocols.of(&message)?.evidence_kind(), message)));
+            let (kind, message) = match read {
+                Ok(read) => read,
                 Err(reason) => {
                     count_dropped(chain, "malformed");
                     tracing::warn!(chain, block = block.number, %reason, "a message that landed cannot be read");
@@ -397,10 +472,10 @@ impl Book {
             }
             let at = LandedRef { chain, tx: log.tx_hash, message: index };
             let (order, sent) = (self.take_order(), LandedTx::of(log.tx_hash, &message, &all));
-            let exit = (Source::of(&message) == Source::Exits).then(|| exits.get(&message.id).cloned()).flatten();
-            let seen = Seen { log: log.log.clone(), tx: log.tx, in_tx: log.in_tx, sent, exit };
+            let exit = (kind == EvidenceKind::Exit).then(|| exits.get(&message.id).cloned()).flatten();
+            let seen = Seen { kind, log: log.log.clone(), tx: log.tx, in_tx: log.in_tx, sent, exit, attested: None };
             let entry = self.entry(message, seen, order, now_ms);
-            self.save(Key::Message(at), &entry.record());
+            self.save(Key::Message(at), &entry.record(None));
             self.order.insert(order, at);
             if let Some(before) = self.messages.insert(at, entry) {
                 self.order.remove(&before.order);
@@ -539,7 +614,7 @@ impl Book {
             let confirmed = self
                 .newest(entry.message.origin)
                 .is_some_and(|newest| entry.message.place.block.saturating_add(confirmations) <= newest.number);
-            Source::of(&entry.message) == Source::Attesters
+            entry.kind == EvidenceKind::Attested
                 && matches!(entry.attested, Attested::Pending(_))
                 && !entry.busy
                 && entry.next_request_ms <= now_ms
@@ -563,6 +638,7 @@ impl Book {
         let limits = self.settings.limits;
         let Some(message) = self.messages.get(at).map(|entry| entry.message.clone()) else { return };
         let receipt = self.receipt(&message, answer.as_ref().ok());
+        let signers = self.signers(&message).ok();
         let Some(entry) = self.messages.get_mut(at) else { return };
         entry.busy = false;
         match answer {
@@ -571,6 +647,8 @@ impl Book {
                 entry.receipt = receipt;
                 entry.expired = None;
                 entry.requests = 0;
+                let record = entry.record(signers);
+                self.save(Key::Message(*at), &record);
             }
             Err(reason) => {
                 let doubled = limits.retry_ms.saturating_mul(1_u64.checked_shl(entry.requests).unwrap_or(u64::MAX));
@@ -581,7 +659,8 @@ impl Book {
         }
     }
 
-    /// Evidence that came does not hold any more, for this reason: another is asked for.
+    /// Evidence that came does not hold any more, for this reason: another is asked for. On disk it stays until that has come: a
+    /// process that is started meanwhile finds out again that it does not hold, and has it renewed.
     pub(crate) fn lapsed(&mut self, at: &LandedRef, reason: Reason) {
         if let Some(entry) = self.messages.get_mut(at)
             && let Attested::Ready(evidence) = std::mem::replace(&mut entry.attested, Attested::Pending(reason))
@@ -592,6 +671,6 @@ impl Book {
     }
 }
 
-fn count_dropped(chain: ChainId, what: &'static str) {
+pub(super) fn count_dropped(chain: ChainId, what: &'static str) {
     metrics::counter!("lockstep_messages_dropped_total", "chain" => chain.to_string(), "what" => what).increment(1);
 }

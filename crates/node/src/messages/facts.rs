@@ -7,11 +7,11 @@ use std::{
 };
 
 use lockstep_building::SlotView;
-use lockstep_messaging::{Destination, Evidence, ExitFacts, Facts, LandedMessage, Protocols};
+use lockstep_messaging::{Destination, Evidence, EvidenceKind, ExitFacts, Facts, LandedMessage, Protocols};
 use lockstep_primitives::{Bundle, ChainId, LandedRef, Leg, Reason, Relay, RollupSet};
 
 use super::{
-    book::{Attested, Book, Source},
+    book::{Attested, Block, Book},
     keeper::Messages,
     known::referred,
 };
@@ -42,7 +42,7 @@ pub(super) fn references(bundles: &[Arc<Bundle>], most: usize) -> BTreeSet<Lande
 
 /// What a slot builds on, as far as messages are concerned.
 #[derive(Debug)]
-struct Ground<'a> {
+pub(super) struct Ground<'a> {
     protocols: &'a Protocols,
     /// The first block of each rollup of the slot.
     blocks: BTreeMap<ChainId, Destination>,
@@ -123,6 +123,19 @@ impl Messages {
         }
     }
 
+    /// What the next block of every rollup builds on, as far as it was read: the ground of no slot in particular.
+    pub(super) fn ground_ahead(&self, book: &Book, now_ms: u64) -> Ground<'_> {
+        let newest: BTreeMap<ChainId, Block> =
+            self.rollups.keys().filter_map(|chain| Some((*chain, book.newest(*chain)?))).collect();
+        let parents = newest.iter().map(|(chain, block)| (*chain, block.number)).collect();
+        Ground {
+            protocols: &self.protocols,
+            blocks: newest.iter().map(|(chain, block)| (*chain, self.block_after(*chain, *block, now_ms))).collect(),
+            in_step: newest.keys().copied().collect(),
+            exits: book.exits.as_of(&parents, &RollupSet::new()),
+        }
+    }
+
     /// Why a message that a bundle names is not known: `None` while its transaction may still land, or be read.
     async fn why_unknown(&self, at: LandedRef) -> Option<(LandedRef, Reason)> {
         let Some(node) = self.rollups.get(&at.chain) else {
@@ -188,7 +201,8 @@ fn standing(book: &mut Book, ground: &Ground<'_>, at: &LandedRef) -> Option<Resu
     Some(judged)
 }
 
-fn judge(book: &Book, ground: &Ground<'_>, at: &LandedRef) -> Option<Result<LandedMessage, Reason>> {
+/// Whether a message can be delivered on this ground; `None` when it is not known.
+pub(super) fn judge(book: &Book, ground: &Ground<'_>, at: &LandedRef) -> Option<Result<LandedMessage, Reason>> {
     let entry = book.get(at)?;
     let message = &entry.message;
     let evidence = || {
@@ -205,11 +219,11 @@ fn judge(book: &Book, ground: &Ground<'_>, at: &LandedRef) -> Option<Result<Land
         }
         let no_block = || Reason::NoEvidence(format!("rollup {destination} has no block in the slot"));
         let to = ground.blocks.get(&destination).ok_or_else(no_block)?;
-        let evidence = match (Source::of(message), &entry.attested) {
-            (Source::Place, _) => Evidence::Place,
-            (Source::Exits, _) => book.exits.prove(entry.exit.as_ref(), &ground.exits)?,
-            (Source::Attesters, Attested::Ready(evidence)) => evidence.clone(),
-            (Source::Attesters, Attested::Pending(reason)) => return Err(reason.clone()),
+        let evidence = match (entry.kind, &entry.attested) {
+            (EvidenceKind::Place, _) => Evidence::Place,
+            (EvidenceKind::Exit, _) => book.exits.prove(entry.exit.as_ref(), &ground.exits)?,
+            (EvidenceKind::Attested, Attested::Ready(evidence)) => evidence.clone(),
+            (EvidenceKind::Attested, Attested::Pending(reason)) => return Err(reason.clone()),
         };
         ground.protocols.of(message)?.deliver(message, &evidence, to)?;
         Ok(evidence)

@@ -1,5 +1,7 @@
 //! A post between rollups whose chains, and whose attesters, say what a test has them say.
 
+mod bridge;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
@@ -9,7 +11,8 @@ use alloy_primitives::{Address, B256, Bytes, Log, U256, keccak256};
 use async_trait::async_trait;
 use lockstep_building::{Policy, RollupView, SlotView};
 use lockstep_messaging::{
-    AggLayer, Demand, Destination, Emitted, Evidence, EvidenceRequest, Message, Protocol, Protocols, RelayCall, Slot,
+    AggLayer, Demand, Destination, Emitted, Evidence, EvidenceKind, EvidenceRequest, Message, Protocol, Protocols, RelayCall,
+    Slot,
 };
 use lockstep_primitives::{BlockList, Bundle, ChainId, Guarantee, LandedRef, Leg, Price, Reason, Relay, RollupSet, SignedTx, TxId};
 use lockstep_provider::{
@@ -23,6 +26,9 @@ use parking_lot::Mutex;
 use tokio::sync::{broadcast, watch};
 
 use super::{Bridging, Messages, MessagesSettings, book::Block};
+use bridge::Sparse;
+
+pub(super) use bridge::{BRANCH_SLOT, BRIDGE, bridge_state};
 
 /// Two rollups.
 pub(super) const A: ChainId = 901;
@@ -62,11 +68,17 @@ pub(super) struct Post {
     pub(super) name: &'static str,
     /// The last timestamp, in seconds, at which letters are taken.
     pub(super) until: u64,
+    /// Who has to sign letters.
+    pub(super) signers: Vec<Address>,
 }
 
 impl Protocol for Post {
     fn name(&self) -> &'static str {
         self.name
+    }
+
+    fn evidence_kind(&self) -> EvidenceKind {
+        if self.name == "mailbox" { EvidenceKind::Place } else { EvidenceKind::Attested }
     }
 
     fn recognise(&self, chain: ChainId, emitted: &Emitted<'_>) -> Option<Result<Message, Reason>> {
@@ -90,7 +102,8 @@ impl Protocol for Post {
 
     fn demand(&self, message: &Message, _: &Destination, _: &Slot<'_>) -> Result<Demand, Reason> {
         let (payload, digest) = (message.payload.clone(), keccak256(&message.payload));
-        Ok(Demand::Attestation(EvidenceRequest { message: message.clone(), payload, digest, signers: Vec::new() }))
+        let signers = self.signers.clone();
+        Ok(Demand::Attestation(EvidenceRequest { message: message.clone(), payload, digest, signers }))
     }
 
     fn deliver(&self, message: &Message, evidence: &Evidence, to: &Destination) -> Result<Vec<RelayCall>, Reason> {
@@ -174,6 +187,10 @@ pub(super) struct FakeChain {
     /// The blocks whose logs were asked for, by number.
     pub(super) asked: Mutex<Vec<u64>>,
     pub(super) down: Mutex<bool>,
+    /// The states that there are, by block.
+    states: Mutex<BTreeMap<u64, Arc<Sparse>>>,
+    /// The blocks whose states were asked for, by number.
+    pub(super) looked: Mutex<Vec<u64>>,
 }
 
 impl FakeChain {
@@ -186,6 +203,8 @@ impl FakeChain {
             reorgs: broadcast::channel(8).0,
             asked: Mutex::default(),
             down: Mutex::default(),
+            states: Mutex::default(),
+            looked: Mutex::default(),
         };
         new.push(&[]);
         Arc::new(new)
@@ -237,6 +256,19 @@ impl FakeChain {
         }
     }
 
+    /// The state after a block is this one.
+    pub(super) fn put_state(&self, number: u64, state: MemoryState) {
+        self.states.lock().insert(number, Arc::new(Sparse::of(state)));
+    }
+
+    fn state(&self, hash: B256) -> Result<(u64, Arc<Sparse>), NodeError> {
+        self.up()?;
+        let number = self.blocks.lock().iter().find(|(block, _)| block.hash == hash).map(|(block, _)| block.number);
+        let number = number.ok_or(NodeError::UnknownBlock { chain: self.chain, hash })?;
+        let state = self.states.lock().get(&number).cloned();
+        Ok((number, state.ok_or_else(|| self.failure())?))
+    }
+
     fn up(&self) -> Result<(), NodeError> {
         if *self.down.lock() { Err(self.failure()) } else { Ok(()) }
     }
@@ -281,12 +313,15 @@ impl RollupNode for FakeChain {
         Guarantee::G1
     }
 
-    async fn state_at(&self, _: B256) -> Result<Arc<dyn StateView>, NodeError> {
-        Err(self.failure())
+    async fn state_at(&self, block: B256) -> Result<Arc<dyn StateView>, NodeError> {
+        let (number, state) = self.state(block)?;
+        self.looked.lock().push(number);
+        Ok(state)
     }
 
-    async fn fetch_missing(&self, _: B256) -> Result<usize, NodeError> {
-        Err(self.failure())
+    async fn fetch_missing(&self, block: B256) -> Result<usize, NodeError> {
+        let (_, state) = self.state(block)?;
+        Ok(state.fetch())
     }
 
     async fn plan(&self, _: &ParentBlock, _: &[u64], _: Address) -> Result<Vec<BlockPlan>, NodeError> {
@@ -343,7 +378,7 @@ impl Office {
     }
 
     pub(super) fn with(name: &'static str, change: impl FnOnce(&mut MessagesSettings)) -> Self {
-        let post: Arc<dyn Protocol> = Arc::new(Post { name, until: u64::MAX });
+        let post: Arc<dyn Protocol> = Arc::new(Post { name, until: u64::MAX, signers: Vec::new() });
         Self::over(vec![post], None, change)
     }
 
@@ -355,7 +390,9 @@ impl Office {
         let (a, b, clerk, store) = (FakeChain::new(A), FakeChain::new(B), Arc::default(), Store::in_memory().unwrap());
         let mut settings = MessagesSettings { start: [(A, 0), (B, 0)].into(), ..MessagesSettings::default() };
         change(&mut settings);
-        let bridging = Bridging { protocols: Protocols::new(protocols), bridges };
+        let forks = ForkSchedule::always(Rules::Ethereum(EthereumFork::Osaka));
+        let forks = [A, B].map(|chain| (chain, forks.clone())).into();
+        let bridging = Bridging { protocols: Protocols::new(protocols), bridges, forks };
         let messages = open(&a, &b, &clerk, &store, &settings, &bridging);
         Self { a, b, clerk, store, settings, bridging, messages }
     }

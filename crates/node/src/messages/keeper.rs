@@ -7,10 +7,10 @@ use std::{
 };
 
 use alloy_primitives::Address;
-use lockstep_messaging::{AggLayer, Demand, Destination, Emitted, Evidence, Facts, Message, Protocols, Slot, SlotLogs};
-use lockstep_primitives::{Bundle, ChainId, LandedRef, Reason};
+use lockstep_messaging::{AggLayer, Demand, Destination, Evidence, Message, Protocols};
+use lockstep_primitives::{Bundle, ChainId, LandedRef, Reason, Rejection};
 use lockstep_provider::{EvidenceSource, PublishedBlock, RollupNode};
-use lockstep_simulation::ParentBlock;
+use lockstep_simulation::{ForkSchedule, ParentBlock};
 use lockstep_store::{Store, StoreError, Table};
 use parking_lot::Mutex;
 use tokio::{
@@ -19,7 +19,8 @@ use tokio::{
 };
 
 use super::{
-    book::{Block, Book},
+    book::{Block, Book, demand},
+    bridge::{self, Answer, Question, Trouble},
     exits::Exits,
     facts::references,
     known::KnownBlocks,
@@ -29,13 +30,15 @@ use crate::clock::now_ms;
 
 /// How often the block to begin with is looked for, further back each time.
 const MAX_LOOKS: usize = 64;
+/// How often a bridge is asked again because another block was read meanwhile.
+const MAX_ASKED: usize = 4;
 
 /// Keeps the messages that are on their chains until they are delivered.
 #[derive(Debug)]
 pub(crate) struct Messages {
     pub(super) settings: MessagesSettings,
     pub(super) protocols: Protocols,
-    builder: Address,
+    pub(super) builder: Address,
     pub(super) rollups: BTreeMap<ChainId, Arc<dyn RollupNode>>,
     evidence: Arc<dyn EvidenceSource>,
     store: Store,
@@ -49,6 +52,8 @@ pub(crate) struct Messages {
     /// What pending bundles name: asked for first.
     named: Mutex<BTreeSet<LandedRef>>,
     pub(super) known: Mutex<KnownBlocks>,
+    /// By which rules bridges are asked.
+    forks: BTreeMap<ChainId, ForkSchedule>,
 }
 
 /// The configured protocols.
@@ -58,20 +63,8 @@ pub(crate) struct Bridging {
     pub(crate) protocols: Protocols,
     /// AggLayer, where it is deployed: its trees have to be followed.
     pub(crate) bridges: Option<AggLayer>,
-}
-
-/// No block is open: what is asked for landed before.
-#[derive(Debug)]
-struct NoLogs;
-
-impl SlotLogs for NoLogs {
-    fn logs(&self, _chain: ChainId) -> Option<Vec<Emitted<'_>>> {
-        None
-    }
-
-    fn chains(&self) -> Vec<ChainId> {
-        Vec::new()
-    }
+    /// The rules of the rollups, by which bridges are asked.
+    pub(crate) forks: BTreeMap<ChainId, ForkSchedule>,
 }
 
 impl Messages {
@@ -87,7 +80,7 @@ impl Messages {
         evidence: Arc<dyn EvidenceSource>,
         store: Store,
     ) -> Result<Self, StoreError> {
-        let Bridging { protocols, bridges } = bridging;
+        let Bridging { protocols, bridges, forks } = bridging;
         let (served, exits) = (rollups.keys().copied().collect(), Exits::new(bridges, &settings));
         let mut book = Book::new(settings.clone(), protocols.clone(), builder, served, exits);
         let unreadable = book.restore(store.scan(Table::Messages)?);
@@ -114,6 +107,7 @@ impl Messages {
             news: Notify::new(),
             named: Mutex::default(),
             known,
+            forks,
         })
     }
 
@@ -130,9 +124,12 @@ impl Messages {
     async fn follow(self: Arc<Self>, chain: ChainId, node: Arc<dyn RollupNode>) {
         let (mut heads, mut reorgs) = (node.heads(), node.reorgs());
         loop {
-            if let Err(cause) = self.read(chain).await {
-                metrics::counter!("lockstep_messages_reads_failed_total", "chain" => chain.to_string()).increment(1);
-                tracing::warn!(chain, %cause, "blocks could not be read for messages: it is tried again at the next head");
+            match self.read(chain).await {
+                Ok(()) => self.ask_bridge(chain).await,
+                Err(cause) => {
+                    metrics::counter!("lockstep_messages_reads_failed_total", "chain" => chain.to_string()).increment(1);
+                    tracing::warn!(chain, %cause, "blocks could not be read for messages: it is tried again at the next head");
+                }
             }
             // A reorg is found out by looking; that there was one is only a reason to look.
             tokio::select! {
@@ -242,6 +239,54 @@ impl Messages {
         Err(format!("block {start}, to begin with, was not found in {MAX_LOOKS} looks"))
     }
 
+    /// Asks a rollup's bridge, as of the newest block that was read, for what the logs do not tell. No reader waits for it: when
+    /// another block is read meanwhile it is asked again, and then the node has most of it already.
+    pub(super) async fn ask_bridge(&self, chain: ChainId) {
+        for _ in 0..MAX_ASKED {
+            let Some((block, question)) = self.book.lock().question(chain) else { return };
+            let outcome = match self.answer(chain, block, question).await {
+                Ok(answer) => {
+                    if !self.book.lock().learn(chain, block, answer) {
+                        continue;
+                    }
+                    if let Err(cause) = self.save().await {
+                        tracing::warn!(chain, %cause, "what the rollup's bridge says is kept in memory for now");
+                    }
+                    "read"
+                }
+                Err(Trouble::Node(cause)) => {
+                    tracing::warn!(chain, %cause, "the rollup's bridge could not be read: it is tried again at the next head");
+                    "failed"
+                }
+                Err(Trouble::Untrue(cause)) => {
+                    self.book.lock().exits.distrust(chain);
+                    tracing::warn!(chain, %cause, "the rollup's exit tree is not at branch_slot: its exits are not proven");
+                    "untrue"
+                }
+            };
+            let chain = chain.to_string();
+            metrics::counter!("lockstep_messages_bridge_reads_total", "chain" => chain, "outcome" => outcome).increment(1);
+            return;
+        }
+        tracing::debug!(chain, "blocks come faster than the rollup's bridge can be read: it is tried again at the next head");
+    }
+
+    async fn answer(&self, chain: ChainId, block: Block, question: Question) -> Result<Answer, Trouble> {
+        let (Some(node), Some(forks)) = (self.rollups.get(&chain), self.forks.get(&chain)) else {
+            return Err(Trouble::Node(format!("rollup {chain} is not served, or nothing is known of its rules")));
+        };
+        let context = bridge::context(chain, forks, block).map_err(|error| Trouble::Node(error.to_string()))?;
+        bridge::ask(node.as_ref(), context, block.hash, question).await
+    }
+
+    /// Something is blocked by this. Where it is for want of a token of which there may be more than what is noted, that is
+    /// looked up at the next head.
+    pub(crate) fn heed(&self, why: &Rejection) {
+        if let (Some(chain), Reason::TokenUnderflow { network, token, .. }) = (why.place.chain, &why.reason) {
+            self.book.lock().doubt(chain, (*network, *token));
+        }
+    }
+
     /// Puts on disk what is not there yet.
     async fn save(&self) -> Result<(), String> {
         let _saving = self.saving.lock().await;
@@ -298,6 +343,9 @@ impl Messages {
         let outcome = answer.as_ref().map_or_else(Reason::code, |_| "ready");
         metrics::counter!("lockstep_messages_evidence_total", "outcome" => outcome).increment(1);
         self.book.lock().answered(&at, answer, now_ms());
+        if let Err(cause) = self.save().await {
+            tracing::warn!(message = %at, %cause, "evidence is kept in memory for now");
+        }
     }
 
     async fn evidence_for(&self, at: &LandedRef) -> Result<Evidence, Reason> {
@@ -307,7 +355,7 @@ impl Messages {
             (entry.message.clone(), entry.sent, entry.expired.clone())
         };
         let to = self.next_block(&message)?;
-        let request = match self.demand(&message, &to)? {
+        let request = match demand(&self.protocols, &message, &to)? {
             Demand::Attestation(request) => request,
             Demand::Derived(evidence) => return Ok(evidence),
         };
@@ -320,11 +368,6 @@ impl Messages {
         Ok(evidence)
     }
 
-    fn demand(&self, message: &Message, to: &Destination) -> Result<Demand, Reason> {
-        let facts = Facts::default();
-        self.protocols.of(message)?.demand(message, to, &Slot { facts: &facts, logs: &NoLogs })
-    }
-
     /// The block in which a message could be delivered next.
     fn next_block(&self, message: &Message) -> Result<Destination, Reason> {
         let wrong = || Reason::WrongDestination { destination: message.destination_name.clone() };
@@ -332,8 +375,13 @@ impl Messages {
         let newest = self.book.lock().newest(chain);
         let newest =
             newest.ok_or_else(|| Reason::EvidencePending(format!("no block of rollup {chain}, where it goes, is known yet")))?;
-        let (number, timestamp) = (newest.number + 1, (newest.timestamp + 1).max(now_ms() / 1000));
-        Ok(Destination { chain, number, timestamp, beneficiary: self.builder, builder: self.builder })
+        Ok(self.block_after(chain, newest, now_ms()))
+    }
+
+    /// The block that could follow this one now.
+    pub(super) fn block_after(&self, chain: ChainId, newest: Block, now_ms: u64) -> Destination {
+        let (number, timestamp) = (newest.number + 1, (newest.timestamp + 1).max(now_ms / 1000));
+        Destination { chain, number, timestamp, beneficiary: self.builder, builder: self.builder }
     }
 }
 

@@ -1,8 +1,8 @@
 //! How messages lie on disk: keys by kind, values as JSON.
 
-use alloy_primitives::{Address, B256, Log, U256};
-use lockstep_messaging::LogPlace;
-use lockstep_primitives::{ChainId, LandedRef, TxId};
+use alloy_primitives::{Address, B256, Bytes, Log, U256};
+use lockstep_messaging::{Evidence, LogPlace, agglayer::Token};
+use lockstep_primitives::{ChainId, LandedRef, SignatureBytes, TxId};
 use serde::{Deserialize, Serialize};
 
 const MESSAGE: u8 = b'm';
@@ -69,12 +69,45 @@ pub(crate) struct MessageRecord {
     /// Its place in the exit tree (AggLayer), where that is known.
     #[serde(default)]
     pub(crate) exit: Option<ExitRecord>,
+    /// What its attesters gave, once they did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) attestation: Option<AttestationRecord>,
 }
 
 impl MessageRecord {
     /// Where the log is.
     pub(crate) const fn place(&self) -> LogPlace {
         LogPlace { block: self.block, timestamp: self.timestamp, index: self.index }
+    }
+}
+
+/// What attesters gave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AttestationRecord {
+    /// What is attested.
+    pub(crate) payload: Bytes,
+    /// 65 bytes each.
+    pub(crate) signatures: Vec<Bytes>,
+    /// Who had to sign: where others have to by now, it is of no use.
+    pub(crate) signers: Vec<Address>,
+}
+
+impl AttestationRecord {
+    /// What is written down of evidence; `None` when nobody signed it.
+    pub(crate) fn of(evidence: &Evidence, signers: Vec<Address>) -> Option<Self> {
+        let Evidence::Attestation { payload, signatures } = evidence else { return None };
+        let signatures = signatures.iter().map(|signature| Bytes::copy_from_slice(signature)).collect();
+        Some(Self { payload: payload.clone(), signatures, signers })
+    }
+
+    /// The evidence again.
+    pub(crate) fn evidence(self) -> Result<Evidence, String> {
+        let read = |bytes: &Bytes| {
+            SignatureBytes::try_from(&bytes[..]).map_err(|_| format!("a signature has 65 bytes, not {}", bytes.len()))
+        };
+        let signatures = self.signatures.iter().map(read).collect::<Result<_, _>>()?;
+        Ok(Evidence::Attestation { payload: self.payload, signatures })
     }
 }
 
@@ -112,6 +145,9 @@ pub(crate) struct DeliveryRecord {
     pub(crate) block: u64,
     /// Where it stands in the order in which things were found.
     pub(crate) order: u64,
+    /// The transaction; records of earlier versions have none.
+    #[serde(default)]
+    pub(crate) tx: Option<B256>,
 }
 
 /// A block that was read.
@@ -134,6 +170,32 @@ pub(crate) struct ExitsRecord {
     /// Leaves.
     pub(crate) count: u32,
     pub(crate) balances: Vec<BalanceRecord>,
+    /// Tokens of which there may be more than what is noted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unsure: Vec<TokenRecord>,
+    /// The tokens whose balance is the one that is noted; absent when all are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) read: Option<Vec<TokenRecord>>,
+}
+
+/// A foreign token.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TokenRecord {
+    pub(crate) network: u32,
+    pub(crate) token: Address,
+}
+
+impl From<&Token> for TokenRecord {
+    fn from((network, token): &Token) -> Self {
+        Self { network: *network, token: *token }
+    }
+}
+
+impl From<TokenRecord> for Token {
+    fn from(record: TokenRecord) -> Self {
+        (record.network, record.token)
+    }
 }
 
 /// How much of a foreign token a rollup has.
@@ -177,6 +239,27 @@ mod tests {
         }
         assert_eq!(Key::read(b""), None);
         assert_eq!(Key::read(&[b'z'; 9]), None);
+    }
+
+    #[test]
+    fn an_attestation_is_read_as_it_was_written() {
+        let evidence = Evidence::Attestation { payload: Bytes::from_static(b"burn"), signatures: vec![[1; 65], [2; 65]] };
+        let record = AttestationRecord::of(&evidence, vec![Address::repeat_byte(1)]).unwrap();
+        let json = serde_json::to_string(&record).unwrap();
+        let read: AttestationRecord = serde_json::from_str(&json).unwrap();
+        assert_eq!(read, record);
+        assert_eq!(read.evidence(), Ok(evidence));
+        let short = AttestationRecord { signatures: vec![Bytes::from_static(&[1; 64])], ..record };
+        assert!(short.evidence().unwrap_err().contains("65 bytes, not 64"));
+        assert_eq!(AttestationRecord::of(&Evidence::Place, Vec::new()), None, "nobody signed that");
+    }
+
+    #[test]
+    fn what_an_earlier_version_wrote_down_is_read() {
+        let delivery: DeliveryRecord = serde_json::from_str(r#"{"block":5,"order":7}"#).unwrap();
+        assert_eq!(delivery, DeliveryRecord { block: 5, order: 7, tx: None });
+        let exits: ExitsRecord = serde_json::from_str(r#"{"frontier":[],"count":0,"balances":[]}"#).unwrap();
+        assert!(exits.unsure.is_empty() && exits.read.is_none());
     }
 
     #[test]

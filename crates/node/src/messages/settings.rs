@@ -20,6 +20,9 @@ pub struct MessagesSettings {
     pub mainnet_exit_root: B256,
     /// Local exit roots of rollups that are none of those here, by their network (AggLayer).
     pub exit_roots: BTreeMap<u32, B256>,
+    /// Where in the storage of a rollup's bridge the frontier of its exit tree begins: the first of 32 slots (AggLayer). A tree
+    /// that is not known is read from there.
+    pub branch_slots: BTreeMap<ChainId, u64>,
     /// Every bound.
     pub limits: MessagesLimits,
 }
@@ -37,6 +40,7 @@ impl Default for MessagesSettings {
             start: BTreeMap::new(),
             mainnet_exit_root: B256::ZERO,
             exit_roots: BTreeMap::new(),
+            branch_slots: BTreeMap::new(),
             limits: MessagesLimits::default(),
         }
     }
@@ -74,6 +78,10 @@ pub struct MessagesLimits {
     pub known_blocks: usize,
     /// How old such a block may be, in seconds.
     pub known_age_s: u64,
+    /// Foreign tokens of one rollup whose balances are noted (AggLayer). One that is forgotten counts as none until it is read.
+    pub tokens: usize,
+    /// Balances that are read of one rollup's bridge at a time, at most once a block.
+    pub token_reads: usize,
 }
 
 impl Default for MessagesLimits {
@@ -93,6 +101,8 @@ impl Default for MessagesLimits {
             references: 4_096,
             known_blocks: 64,
             known_age_s: 600,
+            tokens: 16_384,
+            token_reads: 32,
         }
     }
 }

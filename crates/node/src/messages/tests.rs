@@ -1,16 +1,19 @@
 //! The keeper over chains that go on, go back and are away, and over attesters that take their time.
 
+mod bridge;
+mod list;
+
 use std::{collections::BTreeSet, sync::Arc};
 
 use alloy_primitives::{Address, Bytes, Log, U256};
 use alloy_sol_types::{SolEvent, sol};
-use lockstep_messaging::{AggLayer, BridgeDeployment, Evidence, Protocol};
+use lockstep_messaging::{AggLayer, BridgeDeployment, Evidence, Protocol, Protocols};
 use lockstep_primitives::{LandedRef, Reason, RollupSet};
 use lockstep_provider::EvidenceError;
 
 use super::{
     book::Attested,
-    fixture::{A, B, BUILDER, Office, Post, attested, only, received, relay, sent, torn, tx_hash},
+    fixture::{A, B, BRIDGE, BUILDER, Office, Post, attested, only, received, relay, sent, torn, tx_hash},
 };
 
 sol! {
@@ -19,8 +22,6 @@ sol! {
         address destinationAddress, uint256 amount, bytes metadata, uint32 depositCount
     );
 }
-
-const BRIDGE: Address = Address::repeat_byte(0xb1);
 
 fn letter(number: u64) -> LandedRef {
     only(A, sent(B, number))
@@ -219,7 +220,7 @@ async fn what_a_slot_is_told_is_as_of_the_blocks_that_it_builds_on() {
 
 #[tokio::test]
 async fn what_has_expired_is_told_and_is_no_orphan() {
-    let post: Arc<dyn Protocol> = Arc::new(Post { name: "mailbox", until: 1_004 });
+    let post: Arc<dyn Protocol> = Arc::new(Post { name: "mailbox", until: 1_004, signers: Vec::new() });
     let office = Office::over(vec![post], None, |settings| settings.grace_blocks = 0);
     office.a.push(&[vec![sent(B, 1)]]);
     assert_eq!(orphans(&office).await, [letter(1)]);
@@ -270,6 +271,26 @@ async fn evidence_that_does_not_hold_any_more_is_renewed() {
     for task in tasks {
         task.abort();
     }
+}
+
+#[tokio::test]
+async fn an_attestation_is_not_asked_for_again_after_a_restart_unless_others_have_to_sign_by_then() {
+    let mut office = Office::new("post");
+    office.a.push(&[vec![sent(B, 1)]]);
+    office.read().await;
+    let given = attested(&1_u64.to_be_bytes());
+    office.messages.book.lock().answered(&letter(1), Ok(given.clone()), 0);
+    office.read().await;
+    office.restart();
+    assert_eq!(told(&office, letter(1)).await, Some(Ok(given)));
+    let none = BTreeSet::new();
+    assert!(office.messages.book.lock().due(u64::MAX, &none, 8).is_empty());
+
+    let post: Arc<dyn Protocol> = Arc::new(Post { name: "post", until: u64::MAX, signers: vec![BUILDER] });
+    office.bridging.protocols = Protocols::new(vec![post]);
+    office.restart();
+    assert_eq!(code(&office, letter(1)).await, Some("evidence_pending"));
+    assert_eq!(office.messages.book.lock().due(u64::MAX, &none, 8), [letter(1)]);
 }
 
 #[tokio::test]

@@ -3,7 +3,12 @@
 //! `slot.json` and one folder a rollup (`<chain>/prestate.json`, `<chain>/block_hashes.json`) are everything that building
 //! reads, `decisions.json` is what it gave. Building is pure, so the first give the second again, to the last bit.
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    sync::Arc,
+};
 
 use alloy_primitives::{Address, B256, Bytes, ChainId, I256, U64};
 use lockstep_building::{BuildError, Candidate, Policy, RollupView, SlotView};
@@ -18,13 +23,14 @@ use crate::config::ProtocolsConfig;
 
 use super::{
     decisions::{DECISIONS_FILE, DecisionsFile},
+    facts::FactsFile,
     rules_name,
 };
 
 /// The file of what the builder saw.
 pub const SLOT_FILE: &str = "slot.json";
 /// The form of the files; another one is refused.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Why a recorded slot cannot be built again.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +94,7 @@ pub(crate) struct SlotFile {
     policy: PolicyFile,
     rollups: Vec<RollupFile>,
     bundles: Vec<CandidateFile>,
+    facts: FactsFile,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +102,7 @@ pub(crate) struct SlotFile {
 struct PolicyFile {
     relay_gas_limit: u64,
     trusted: Vec<U64>,
+    attesters: BTreeSet<Address>,
     max_passes: usize,
     /// In the numeraire's smallest unit, decimal.
     min_relay_value: String,
@@ -164,16 +172,21 @@ struct CandidateFile {
 }
 
 impl SlotFile {
-    /// What the builder saw: the slot, the candidates in the order in which they were simulated, and where the message protocols are.
+    /// What the builder saw: the slot, the candidates in the order in which they were simulated, where the message protocols are,
+    /// and what was known of messages.
+    ///
+    /// # Errors
+    /// When what was known cannot be written down.
     pub(crate) fn new<'a>(
         view: &SlotView,
         candidates: impl Iterator<Item = &'a Candidate>,
         deployments: &Deployments,
         received_ms: impl Fn(B256) -> Option<u64>,
-    ) -> Self {
+    ) -> Result<Self, SlotFileError> {
         let policy = PolicyFile {
             relay_gas_limit: view.policy.relay_gas_limit,
             trusted: view.policy.trusted.iter().map(|chain| U64::from(*chain)).collect(),
+            attesters: view.policy.attesters.clone(),
             max_passes: view.policy.max_passes,
             min_relay_value: view.policy.min_relay_value.to_string(),
             protocols: deployments.0.iter().map(|(chain, rollup)| (U64::from(*chain), rollup.into())).collect(),
@@ -187,14 +200,15 @@ impl SlotFile {
                 bundle: BundleParams::from(&*candidate.bundle),
             })
             .collect();
-        Self {
+        Ok(Self {
             version: VERSION,
             slot: view.slot,
             proposer: view.proposer,
             policy,
             rollups: view.rollups.values().map(RollupFile::new).collect(),
             bundles,
-        }
+            facts: FactsFile::new(&view.facts).map_err(|(place, cause)| wrong(format!("facts.{place}"), cause))?,
+        })
     }
 
     /// Reads `slot.json`.
@@ -247,11 +261,14 @@ impl SlotFile {
             relay_gas_limit: self.policy.relay_gas_limit,
             min_relay_value: min_relay_value.map_err(|_| wrong("policy.minRelayValue", "it is not a decimal amount"))?,
             trusted: self.policy.trusted.iter().map(|chain| chain.to()).collect(),
+            attesters: self.policy.attesters.clone(),
             max_passes: self.policy.max_passes,
         };
         let candidates =
             self.bundles.iter().enumerate().map(|(index, file)| file.candidate(index)).collect::<Result<Vec<_>, _>>()?;
-        Ok((SlotView { slot: self.slot, rollups, proposer: self.proposer, policy, facts: Arc::default() }, candidates))
+        let facts = self.facts.facts().map_err(|(place, cause)| wrong(format!("facts.{place}"), cause))?;
+        let view = SlotView { slot: self.slot, rollups, proposer: self.proposer, policy, facts: Arc::new(facts) };
+        Ok((view, candidates))
     }
 }
 
@@ -433,7 +450,55 @@ fn failed(file: &str, error: &dyn std::error::Error) -> SlotFileError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lockstep_messaging::{Facts, MailboxDeployment, RollupDeployments};
+    use lockstep_primitives::{LandedRef, Reason};
     use lockstep_simulation::{EthereumFork, OpFork, known_forks};
+
+    fn view(facts: Facts) -> SlotView {
+        SlotView {
+            slot: 7,
+            rollups: BTreeMap::new(),
+            proposer: Address::repeat_byte(1),
+            policy: Policy { min_relay_value: I256::MINUS_ONE, ..Policy::default() },
+            facts: Arc::new(facts),
+        }
+    }
+
+    fn deployments() -> Deployments {
+        let mailbox = MailboxDeployment { mailbox: Address::repeat_byte(2) };
+        Deployments(BTreeMap::from([(901, RollupDeployments { mailbox: Some(mailbox), ..RollupDeployments::default() })]))
+    }
+
+    #[test]
+    fn a_slot_is_read_with_the_facts_that_it_was_written_with_and_one_of_another_version_is_refused() {
+        let at = LandedRef { chain: 901, tx: B256::repeat_byte(3), message: 0 };
+        let facts = Facts { landed: BTreeMap::from([(at, Err(Reason::EvidencePending("soon".to_owned())))]), ..Facts::default() };
+        let file = SlotFile::new(&view(facts.clone()), std::iter::empty(), &deployments(), |_| None).unwrap();
+        let folder = std::env::temp_dir().join(format!("lockstep-slot-file-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let (name, bytes) = json(SLOT_FILE, &file).unwrap();
+        fs::write(folder.join(&name), &bytes).unwrap();
+        let read = SlotFile::read(&folder).unwrap();
+        let mut older: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        older["version"] = serde_json::json!(VERSION - 1);
+        fs::write(folder.join(name), older.to_string()).unwrap();
+        let refused = SlotFile::read(&folder).unwrap_err();
+        fs::remove_dir_all(&folder).unwrap();
+
+        assert_eq!(read, file);
+        let (again, candidates) = read.view(&folder).unwrap();
+        assert_eq!((again.slot, *again.facts == facts, candidates.len()), (7, true, 0));
+        assert_eq!(again.policy.min_relay_value, I256::MINUS_ONE);
+        assert_eq!(refused.code(), "other_version");
+    }
+
+    #[test]
+    fn a_slot_whose_facts_cannot_be_written_is_not_recorded_without_them() {
+        let at = LandedRef { chain: 901, tx: B256::repeat_byte(3), message: 0 };
+        let facts = Facts { landed: BTreeMap::from([(at, Err(Reason::RollupNotWon))]), ..Facts::default() };
+        let error = SlotFile::new(&view(facts), std::iter::empty(), &deployments(), |_| None).unwrap_err();
+        assert!(error.to_string().starts_with("facts.landed: "), "{error}");
+    }
 
     #[test]
     fn schedules_are_read_as_they_were_written() {

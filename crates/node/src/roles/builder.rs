@@ -33,6 +33,7 @@ use crate::{
     keys::Key,
     messages::Messages,
     reorg::located,
+    strategies::Strategies,
 };
 
 use confirm::Watched;
@@ -46,6 +47,9 @@ pub(crate) use view::blocking_with_state;
 const MAX_REPORTS: usize = 256;
 /// How often the allocation is asked for once bidding has ended.
 const POLL_MS: u64 = 15;
+/// How much of the time from the end of simulating until bidding closes strategies have to answer, in percent; the rest is for
+/// simulating what they answer, for building and bidding.
+const STRATEGY_PERCENT: u64 = 40;
 /// How many bundles are looked for on their chains at a time.
 const LOOKS_AT_ONCE: usize = 64;
 
@@ -64,6 +68,8 @@ pub(crate) struct BuilderSettings {
     pub(crate) bid_bps: u64,
     /// Where slots are recorded, if they are.
     pub(crate) recorder: Option<Arc<Recorder>>,
+    /// What makes bundles of its own.
+    pub(crate) strategies: Strategies,
 }
 
 /// The builder of a process.
@@ -233,8 +239,7 @@ impl BuilderRole {
         view.facts = self.facts(&view, &market, &candidates).await;
         let mut view = Arc::new(view);
         let (simulated, drafts) = loop {
-            let until_ms = now_ms() + market.close_ms.saturating_sub(now_ms()) * SIMULATE_PERCENT / 100;
-            match self.build_on(&view, &candidates, until_ms).await {
+            match self.build_on(&view, &candidates, market.close_ms).await {
                 Ok(built) => break built,
                 // A reorg, or a node that fails: the other rollups are built for all the same.
                 Err(error) => view = Arc::new(self.without_failed(&view, error).await?),
@@ -247,18 +252,46 @@ impl BuilderRole {
         &self,
         view: &Arc<SlotView>,
         candidates: &[Candidate],
-        until_ms: u64,
+        close_ms: u64,
     ) -> Result<(Arc<Vec<Simulated>>, Vec<Draft>), String> {
         let started = std::time::Instant::now();
+        let until_ms = part_of_rest(close_ms, SIMULATE_PERCENT);
         let simulated = Arc::new(simulate_in_time(&self.intake, view, candidates, until_ms).await?);
         metrics::histogram!("lockstep_simulation_seconds").record(started.elapsed().as_secs_f64());
         self.judge(&simulated, view.slot).await;
+        let simulated = self.with_strategies(view, simulated, close_ms).await;
         let drafts = {
             let simulated = Arc::clone(&simulated);
             blocking_with_state(&self.intake, Arc::clone(view), move |view| proposals(view, &simulated)).await?
         };
         metrics::histogram!("lockstep_build_seconds").record(started.elapsed().as_secs_f64());
         Ok((simulated, drafts))
+    }
+
+    /// What was simulated, and after it what the strategies make of that. It is never less for their failures.
+    async fn with_strategies(&self, view: &Arc<SlotView>, simulated: Arc<Vec<Simulated>>, close_ms: u64) -> Arc<Vec<Simulated>> {
+        if self.settings.strategies.is_empty() {
+            return simulated;
+        }
+        let started = std::time::Instant::now();
+        let until_ms = part_of_rest(close_ms, STRATEGY_PERCENT);
+        let own = self.settings.strategies.candidates(&self.intake, view, &simulated, until_ms).await;
+        metrics::histogram!("lockstep_strategies_seconds").record(started.elapsed().as_secs_f64());
+        if own.is_empty() {
+            return simulated;
+        }
+        match simulate_in_time(&self.intake, view, &own, part_of_rest(close_ms, STRATEGY_PERCENT)).await {
+            Ok(own) => {
+                self.judge(&own, view.slot).await;
+                let mut all = Arc::unwrap_or_clone(simulated);
+                all.extend(own);
+                Arc::new(all)
+            }
+            Err(error) => {
+                tracing::warn!(slot = view.slot, %error, "bundles of strategies cannot be simulated: they are left out");
+                simulated
+            }
+        }
     }
 
     /// Notes what each simulation says, and ends bundles that can never be valid.
@@ -399,6 +432,12 @@ impl BuilderRole {
         let (simulated, rollups) = (Arc::clone(simulated), rollups.clone());
         blocking_with_state(&self.intake, Arc::clone(&built.view), move |view| build(view, &simulated, &rollups)).await
     }
+}
+
+/// When that part of the time until `close_ms` will have passed, in Unix milliseconds.
+fn part_of_rest(close_ms: u64, percent: u64) -> u64 {
+    let now = now_ms();
+    now + close_ms.saturating_sub(now) * percent / 100
 }
 
 /// Whether a bundle that this blocks may be on its chains. Where a transaction got further than its nonce, or the bundle has no

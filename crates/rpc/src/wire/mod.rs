@@ -4,6 +4,7 @@ mod bundle;
 mod delivery;
 mod eth_bundle;
 mod market;
+mod message;
 mod status;
 
 pub use bundle::{
@@ -17,6 +18,7 @@ pub use eth_bundle::{
     CallBundleParams, CallBundleResult, CallTxResult, EthBundleParams, EthCancelParams, EthSentBundle, PrivateTxParams,
 };
 pub use market::{AllocationWire, BidReceipt, BidView, BidWire, GrantWire, MarketSlot, RegistrationWire, Sale};
+pub use message::{DeliveryStatus, MessageList, MessageOrigin, MessageStatus, MessagesParams};
 pub use status::{
     BalanceChangeWire, BundleStatus, Event, Explanation, LandedTx, LegStatus, MessageWire, Obstacle, ReportBlock, ReportBundle,
     ReportRollup, SimulatedLeg, SimulatedTx, SimulationResult, SlotReport, SlotRollupStatus, SlotStatus,

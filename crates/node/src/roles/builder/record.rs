@@ -32,14 +32,14 @@ const PREFIX: &str = "slot-";
 #[derive(Debug)]
 pub(crate) struct Recorder {
     records: SlotRecords,
-    /// Where CCTP v1 is: a policy does not say it any more.
+    /// Where the message protocols are: a policy does not say it any more.
     deployments: Deployments,
     /// Held while a recording is written, so that no two of them sweep at once.
     turn: Mutex<()>,
 }
 
 impl Recorder {
-    /// Records in the given folder, over rollups with these deployments of CCTP v1.
+    /// Records in the given folder, over rollups with these message protocols.
     pub(crate) fn new(records: SlotRecords, deployments: Deployments) -> Self {
         Self { records, deployments, turn: Mutex::new(()) }
     }
@@ -110,6 +110,10 @@ impl BuilderRole {
             status.history.first().map(|event| event.at_ms)
         };
         let slot = SlotFile::new(&view, simulated.iter().map(|entry| &entry.candidate), &recorder.deployments, received_ms);
+        let slot = match slot {
+            Ok(slot) => slot,
+            Err(error) => return not_recorded(view.slot, &error),
+        };
         let bids = outcome.bids;
         let allocation = outcome.allocation.map(|allocation| AllocationWire::new(allocation, Default::default()).grants);
         let decision = outcome.decision.map(DecisionFile::from);
@@ -129,11 +133,15 @@ impl BuilderRole {
                 Err(error) => Err(error),
             };
             if let Err(error) = written {
-                metrics::counter!("lockstep_slot_recordings_total", "result" => "failed").increment(1);
-                tracing::warn!(slot = number, %error, "the slot is not recorded");
+                not_recorded(number, &error);
             }
         });
     }
+}
+
+fn not_recorded(slot: u64, error: &dyn std::fmt::Display) {
+    metrics::counter!("lockstep_slot_recordings_total", "result" => "failed").increment(1);
+    tracing::warn!(slot, %error, "the slot is not recorded");
 }
 
 /// What was read of every rollup's state.
