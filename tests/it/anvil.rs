@@ -93,7 +93,9 @@ pub(crate) async fn deploy(anvil: &Anvil, contracts: &Contracts, domain: u32, re
     let calls = calls.into_iter().map(|(to, data)| (Some(to), data, 400_000));
     let txs: Vec<SignedTx> = (0..)
         .zip(creations.chain(calls))
-        .map(|(nonce, (to, data, gas))| Tx { chain: id, nonce, to, value: U256::ZERO, data, gas, access_list: Default::default() }.sign(&owner))
+        .map(|(nonce, (to, data, gas))| {
+            Tx { chain: id, nonce, to, value: U256::ZERO, data, gas, access_list: Default::default() }.sign(&owner)
+        })
         .collect();
     anvil.run(&txs).await;
 }
@@ -161,7 +163,10 @@ impl Rig {
                 node: Node::Remote(Arc::new(node)),
                 block_time: block_times[index],
                 price: Price::PAR,
-                deployments: RollupDeployments { cctp_v1: Some(cctp(&contracts, DOMAINS[index])), ..RollupDeployments::default() },
+                deployments: RollupDeployments {
+                    cctp_v1: Some(cctp(&contracts, DOMAINS[index])),
+                    ..RollupDeployments::default()
+                },
                 messages: RollupMessages::default(),
                 sequencer: Some(SequencerSetup {
                     key: Key::of_name(&format!("sequencer {index}")),

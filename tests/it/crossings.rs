@@ -50,8 +50,7 @@ async fn crossing(world: &World, who: &Key, to: Address, data: Bytes) -> BundleP
     let (origin, destination) = (world.chain(0), world.chain(1));
     let send = Tx::call(origin.id, origin.nonce(who.address()).await, to, data).sign(who);
     let pay = Tx::pay(destination.id, destination.nonce(who.address()).await, builder().address(), toll()).sign(who);
-    let legs =
-        vec![txs_leg(origin.id, &[&send]), relay_leg(destination.id, 0, 0), txs_leg(destination.id, &[&pay])];
+    let legs = vec![txs_leg(origin.id, &[&send]), relay_leg(destination.id, 0, 0), txs_leg(destination.id, &[&pay])];
     BundleParams { legs, ..BundleParams::default() }
 }
 
@@ -219,7 +218,11 @@ async fn a_user_executes_a_message_that_landed_before_and_none_that_did_not() {
         vec![
             (user(2), execute(&user(2), &elsewhere, keccak256(&payload)).await, "uncertain_message"),
             (user(3), execute(&user(3), &id, keccak256(b"another payload")).await, "uncertain_message"),
-            (user(4), execute(&user(4), &Identifier { chain_id: U256::from(1), ..id }, keccak256(&payload)).await, "uncertain_message"),
+            (
+                user(4),
+                execute(&user(4), &Identifier { chain_id: U256::from(1), ..id }, keccak256(&payload)).await,
+                "uncertain_message",
+            ),
         ],
     )
     .await;
@@ -269,7 +272,8 @@ async fn what_cannot_be_delivered_leaves_everybody_as_they_were() {
     let contracts = *world.contracts();
     let destination = world.chain(1);
     let amount = U256::from(TEN_DOLLARS);
-    let burn_v2 = |who: &Key, terms: &BurnTerms| contracts.cctp_v2.burn(contracts.usdc, amount, world.domain(1), who.address(), terms);
+    let burn_v2 =
+        |who: &Key, terms: &BurnTerms| contracts.cctp_v2.burn(contracts.usdc, amount, world.domain(1), who.address(), terms);
     let messenger = contracts.cctp_v2.token_messenger;
     let mut bundles = Vec::new();
 
@@ -357,12 +361,8 @@ async fn a_burn_that_landed_alone_is_minted_in_a_later_slot_once() {
     origin.send(&burn).await;
     origin.mined(burn.hash()).await;
 
-    let relay = RelayParams {
-        message: 0,
-        chain_id: Some(U64::from(origin.id)),
-        tx_hash: Some(burn.hash()),
-        ..RelayParams::default()
-    };
+    let relay =
+        RelayParams { message: 0, chain_id: Some(U64::from(origin.id)), tx_hash: Some(burn.hash()), ..RelayParams::default() };
     let relay = LegParams { chain_id: U64::from(destination.id), relay: Some(relay), ..LegParams::default() };
     let deliver = async |who: &Key| {
         let nonce = destination.nonce(who.address()).await;

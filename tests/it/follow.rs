@@ -98,7 +98,15 @@ impl Rig {
                 // Code that stores its number: PUSH8 seed, PUSH1 0, SSTORE, then returns nothing.
                 3 => {
                     let code = [&[0x67][..], &seed.to_be_bytes(), &[0x60, 0x00, 0x55, 0x00]].concat();
-                    Tx { chain: CHAIN, nonce, to: None, value: U256::ZERO, data: Bytes::from(code), gas: 200_000, access_list: Default::default() }
+                    Tx {
+                        chain: CHAIN,
+                        nonce,
+                        to: None,
+                        value: U256::ZERO,
+                        data: Bytes::from(code),
+                        gas: 200_000,
+                        access_list: Default::default(),
+                    }
                 }
                 _ => Tx::pay(CHAIN, nonce, other, amount),
             };

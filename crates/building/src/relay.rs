@@ -67,11 +67,12 @@ pub(crate) fn prepare(
             Demand::Attestation(request) => {
                 // Without them the list could not be sealed, and nobody would get anything in the slot.
                 if let Some(absent) = request.signers.iter().find(|signer| !policy.attesters.contains(*signer)) {
-                    let text = format!("attester {absent} signs in later slots only: send the message first, deliver it once it landed");
+                    let text =
+                        format!("attester {absent} signs in later slots only: send the message first, deliver it once it landed");
                     return Err(Reason::NoEvidence(text));
                 }
                 let (evidence, stand_ins) = protocol.stand_in(&request);
-                (Some(request), evidence, stand_ins)
+                (Some(*request), evidence, stand_ins)
             }
         },
     };

@@ -132,7 +132,7 @@ impl Protocol for CctpV1 {
     fn demand(&self, message: &Message, to: &Destination, _: &Slot<'_>) -> Result<Demand, Reason> {
         let deployment = self.destination(message, to)?;
         let request = attestation::request(message, message.payload.clone(), &deployment.attesters, deployment.threshold)?;
-        Ok(Demand::Attestation(request))
+        Ok(Demand::Attestation(Box::new(request)))
     }
 
     fn deliver(&self, message: &Message, evidence: &Evidence, to: &Destination) -> Result<Vec<RelayCall>, Reason> {

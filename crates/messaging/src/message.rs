@@ -82,7 +82,7 @@ pub enum EvidenceKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Demand {
     /// From attesters.
-    Attestation(EvidenceRequest),
+    Attestation(Box<EvidenceRequest>),
     /// From the chains alone: here it is.
     Derived(Evidence),
 }

@@ -326,7 +326,7 @@ fn evidence_of_another_count_or_kind_is_not_delivered() {
     let refused = |evidence: &Evidence| protocol.deliver(&message, evidence, &block(100)).unwrap_err().code();
     assert_eq!(refused(&Evidence::Place), "no_evidence");
     assert_eq!(refused(&unsigned(request.payload.clone(), 1)), "no_evidence");
-    assert_eq!(refused(&unsigned(request.payload.clone(), 3)), "no_evidence");
+    assert_eq!(refused(&unsigned(request.payload, 3)), "no_evidence");
     assert_eq!(refused(&unsigned(message.payload.clone(), 2)), "no_evidence", "the template has no nonce");
 }
 

@@ -459,7 +459,7 @@ fn evidence(setup: &Setup, builder: &BuilderSetup) -> Result<Arc<dyn EvidenceSou
     let circle = match &builder.circle {
         Some(circle) => {
             let client = IrisClient::new(&circle.url, IrisLimits::default());
-            Some((circle, Arc::new(client.map_err(|error| StartError::Evidence(error.to_string()))?)))
+            Some((circle, Arc::new(client.map_err(StartError::Evidence)?)))
         }
         None => None,
     };

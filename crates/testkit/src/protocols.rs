@@ -255,7 +255,7 @@ pub struct BurnTerms {
     pub hook: Option<(Address, Bytes)>,
 }
 
-#[expect(clippy::missing_panics_doc, reason = "as for the other calls of a world: it has to have the rollups")]
+/// What users do with the protocols. As the other calls of a world, these panic where the world has no such rollup.
 impl World {
     /// Burns USDC on `from` by CCTP v2, to be minted for `recipient` on `to`.
     pub fn burn_v2(&self, from: ChainId, amount: u64, to: ChainId, recipient: Address, terms: &BurnTerms) -> Call {

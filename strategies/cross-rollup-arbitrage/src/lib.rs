@@ -138,7 +138,7 @@ struct Desk<'a> {
 /// more is to be gained behind somebody: then only what gains more, the most first.
 fn chosen(alone: Option<Found>, mut behind: Vec<Found>) -> Vec<Bundle> {
     behind.retain(|found| alone.as_ref().is_none_or(|alone| found.gain > alone.gain));
-    behind.sort_by(|a, b| b.gain.cmp(&a.gain));
+    behind.sort_by_key(|backrun| std::cmp::Reverse(backrun.gain));
     let mut seen: BTreeSet<B256> = BTreeSet::new();
     behind.retain(|found| seen.insert(found.bundle.hash()));
     let found = if behind.is_empty() { alone.into_iter().collect() } else { behind };

@@ -176,7 +176,7 @@ impl Protocol for CctpV2 {
         };
         let payload = fill(template, nonce(message.id), executed, fee, expiration)?;
         let request = attestation::request(message, payload, &deployment.attesters, deployment.threshold)?;
-        Ok(Demand::Attestation(request))
+        Ok(Demand::Attestation(Box::new(request)))
     }
 
     fn deliver(&self, message: &Message, evidence: &Evidence, to: &Destination) -> Result<Vec<RelayCall>, Reason> {

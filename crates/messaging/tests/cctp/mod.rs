@@ -42,7 +42,7 @@ pub(crate) const fn block(number: u64) -> Destination {
 pub(crate) fn request(protocol: &dyn Protocol, message: &Message, to: &Destination) -> Result<EvidenceRequest, Reason> {
     let facts = Facts::default();
     match protocol.demand(message, to, &Slot { facts: &facts, logs: &NoLogs })? {
-        Demand::Attestation(request) => Ok(request),
+        Demand::Attestation(request) => Ok(*request),
         Demand::Derived(evidence) => panic!("CCTP derives nothing: {evidence:?}"),
     }
 }

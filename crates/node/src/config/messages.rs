@@ -300,23 +300,15 @@ pub struct ExitRootConfig {
 
 impl Default for FollowConfig {
     fn default() -> Self {
-        Self {
-            grace_blocks: MessagesSettings::GRACE_BLOCKS,
-            confirmations: 0,
-            mainnet_exit_root: None,
-            exit_roots: Vec::new(),
-        }
+        Self { grace_blocks: MessagesSettings::GRACE_BLOCKS, confirmations: 0, mainnet_exit_root: None, exit_roots: Vec::new() }
     }
 }
 
 impl FollowConfig {
     /// Checks the roots: what is given has to be of use, and nothing is followed and given at once.
     pub(super) fn check(&self, rollups: &[RollupConfig]) -> Result<(), Wrong> {
-        let followed: BTreeMap<u32, usize> = rollups
-            .iter()
-            .enumerate()
-            .filter_map(|(index, rollup)| Some((rollup.agglayer.as_ref()?.network, index)))
-            .collect();
+        let followed: BTreeMap<u32, usize> =
+            rollups.iter().enumerate().filter_map(|(index, rollup)| Some((rollup.agglayer.as_ref()?.network, index))).collect();
         let mut given: BTreeMap<u32, String> = BTreeMap::new();
         let roots = self.exit_roots.iter().enumerate().map(|(index, root)| (root.network, format!("exit_root[{index}]")));
         let mainnet = self.mainnet_exit_root.map(|_| (MAINNET, "mainnet_exit_root".to_owned()));
@@ -427,9 +419,8 @@ mod tests {
     /// The example with roots of networks that it does not follow.
     fn with_roots(mainnet: bool, networks: &[u32]) -> String {
         let root = |byte: u32| B256::repeat_byte(byte as u8);
-        let table = |network: &u32| {
-            format!("[[builder.messages.exit_root]]\nnetwork = {network}\nroot = \"{}\"\n\n", root(*network))
-        };
+        let table =
+            |network: &u32| format!("[[builder.messages.exit_root]]\nnetwork = {network}\nroot = \"{}\"\n\n", root(*network));
         let tables: String = networks.iter().map(table).collect();
         let text = with("\n[[rollup]]", &format!("\n\n{tables}[[rollup]]"));
         let line = if mainnet { format!("mainnet_exit_root = \"{}\"\n", root(1)) } else { String::new() };

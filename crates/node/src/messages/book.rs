@@ -210,8 +210,7 @@ impl Book {
         match Key::read(key).ok_or("the key is none of this version's")? {
             Key::Message(at) => {
                 let record: MessageRecord = parse(value)?;
-                let emitted =
-                    Emitted { log: &record.log, place: record.place(), tx: record.tx.into(), in_tx: record.in_tx };
+                let emitted = Emitted { log: &record.log, place: record.place(), tx: record.tx.into(), in_tx: record.in_tx };
                 let message = self.protocols.recognise(at.chain, [emitted]).into_iter().next();
                 let message = message.ok_or("no configured protocol knows it")?.map_err(|reason| reason.to_string())?;
                 let kind = self.protocols.of(&message).map_err(|reason| reason.to_string())?.evidence_kind();
@@ -437,14 +436,7 @@ impl Book {
     }
 
     /// The messages of one transaction.
-    fn append_sent(
-        &mut self,
-        chain: ChainId,
-        block: Block,
-        logs: &[BlockLog],
-        exits: &BTreeMap<B256, LandedExit>,
-        now_ms: u64,
-    ) {
+    fn append_sent(&mut self, chain: ChainId, block: Block, logs: &[BlockLog], exits: &BTreeMap<B256, LandedExit>, now_ms: u64) {
         let place = |log: &BlockLog| LogPlace { block: block.number, timestamp: block.timestamp, index: log.index };
         let emitted = logs.iter().map(|log| Emitted { log: &log.log, place: place(log), tx: log.tx, in_tx: log.in_tx });
         let found = self.protocols.recognise(chain, emitted);

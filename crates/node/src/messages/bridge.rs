@@ -111,11 +111,8 @@ fn failed(error: impl std::fmt::Display) -> Trouble {
 /// Everything is looked at before the first thing that is missed counts, so that one round fetches as much as it can.
 fn read(context: &BlockContext, state: &dyn StateView, question: &Question) -> Result<Result<Answer, String>, SimulationError> {
     let tree = question.tree.as_ref().map(|tree| read_tree(context, state, tree));
-    let balances: Vec<Result<(Token, Option<U256>), SimulationError>> = question
-        .balances
-        .iter()
-        .map(|(token, balance)| Ok((*token, word(context, state, balance)?)))
-        .collect();
+    let balances: Vec<Result<(Token, Option<U256>), SimulationError>> =
+        question.balances.iter().map(|(token, balance)| Ok((*token, word(context, state, balance)?))).collect();
     let tree = match tree.transpose()?.transpose() {
         Ok(tree) => tree,
         Err(untrue) => return Ok(Err(untrue)),

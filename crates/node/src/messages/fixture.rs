@@ -14,7 +14,9 @@ use lockstep_messaging::{
     AggLayer, Demand, Destination, Emitted, Evidence, EvidenceKind, EvidenceRequest, Message, Protocol, Protocols, RelayCall,
     Slot,
 };
-use lockstep_primitives::{BlockList, Bundle, ChainId, Guarantee, LandedRef, Leg, Price, Reason, Relay, RollupSet, SignedTx, TxId};
+use lockstep_primitives::{
+    BlockList, Bundle, ChainId, Guarantee, LandedRef, Leg, Price, Reason, Relay, RollupSet, SignedTx, TxId,
+};
 use lockstep_provider::{
     BlockLog, EvidenceError, EvidenceSource, Landed, LandedTx, NodeError, NodeHealth, PublishedBlock, Reorg, RollupNode,
 };
@@ -103,7 +105,7 @@ impl Protocol for Post {
     fn demand(&self, message: &Message, _: &Destination, _: &Slot<'_>) -> Result<Demand, Reason> {
         let (payload, digest) = (message.payload.clone(), keccak256(&message.payload));
         let signers = self.signers.clone();
-        Ok(Demand::Attestation(EvidenceRequest { message: message.clone(), payload, digest, signers }))
+        Ok(Demand::Attestation(Box::new(EvidenceRequest { message: message.clone(), payload, digest, signers })))
     }
 
     fn deliver(&self, message: &Message, evidence: &Evidence, to: &Destination) -> Result<Vec<RelayCall>, Reason> {

@@ -113,9 +113,8 @@ impl Messages {
 
     /// The tasks that keep it going: one a rollup that reads its blocks, and one that asks attesters.
     pub(crate) fn tasks(self: &Arc<Self>) -> Vec<JoinHandle<()>> {
-        let follow = |(chain, node): (&ChainId, &Arc<dyn RollupNode>)| {
-            tokio::spawn(Arc::clone(self).follow(*chain, Arc::clone(node)))
-        };
+        let follow =
+            |(chain, node): (&ChainId, &Arc<dyn RollupNode>)| tokio::spawn(Arc::clone(self).follow(*chain, Arc::clone(node)));
         let mut tasks: Vec<JoinHandle<()>> = self.rollups.iter().map(follow).collect();
         tasks.push(tokio::spawn(Arc::clone(self).attest()));
         tasks
@@ -356,7 +355,7 @@ impl Messages {
         };
         let to = self.next_block(&message)?;
         let request = match demand(&self.protocols, &message, &to)? {
-            Demand::Attestation(request) => request,
+            Demand::Attestation(request) => *request,
             Demand::Derived(evidence) => return Ok(evidence),
         };
         if let Some(expired) = &expired {

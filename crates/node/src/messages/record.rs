@@ -226,11 +226,8 @@ mod tests {
     #[test]
     fn every_key_is_read_as_what_it_was_written_for() {
         let hash = B256::repeat_byte(7);
-        let keys = [
-            Key::Message(LandedRef { chain: 901, tx: hash, message: 3 }),
-            Key::Delivery(902, hash),
-            Key::Block(u64::MAX, 12),
-        ];
+        let keys =
+            [Key::Message(LandedRef { chain: 901, tx: hash, message: 3 }), Key::Delivery(902, hash), Key::Block(u64::MAX, 12)];
         for key in keys {
             let bytes = key.bytes();
             assert_eq!(Key::read(&bytes), Some(key));

@@ -301,6 +301,9 @@ impl BuilderRole {
         for entry in simulated {
             let hash = entry.candidate.hash;
             let tracker = self.intake.tracker();
+            if let Some(why) = &entry.attempt.blocked {
+                self.messages.heed(why);
+            }
             match &entry.attempt.blocked {
                 Some(_) if landed.contains(&hash) => ended.push((hash, BundleState::Landed, None)),
                 // What kept it from landing before is more worth knowing than that its time is over.

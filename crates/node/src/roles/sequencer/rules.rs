@@ -92,7 +92,8 @@ impl SequencerRole {
     async fn choose(&self, rollup: &Arc<SlotRollup>, seen: &[PublicTx]) -> Result<Vec<Arc<SignedTx>>, String> {
         let limit = self.settings.inclusion.min(MAX_INCLUSION);
         // Whether a message of another rollup may be executed is for the proposer to say, who knows the others' blocks.
-        let free = seen.iter().filter(|seen| seen.free && !executes_messages(&seen.tx)).take(limit.saturating_mul(TRIED_PER_PLACE));
+        let free =
+            seen.iter().filter(|seen| seen.free && !executes_messages(&seen.tx)).take(limit.saturating_mul(TRIED_PER_PLACE));
         let oldest: Vec<Arc<SignedTx>> = free.map(|seen| Arc::clone(&seen.tx)).collect();
         if oldest.is_empty() || rollup.blocks.is_empty() {
             return Ok(Vec::new());
