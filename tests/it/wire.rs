@@ -28,7 +28,7 @@ const ACCOUNT: Address = Address::repeat_byte(0x11);
 const TOKEN: Address = Address::repeat_byte(0x22);
 const SENDER: Address = Address::repeat_byte(0x33);
 /// The Lockstep hash of [`bundle`], as ethers' `TypedDataEncoder.hashStruct` computes it.
-const BUNDLE_HASH: B256 = b256!("cf87dae3de421c003db8261e7a161ba5d395b00cea5474ede01d84b78584c895");
+const BUNDLE_HASH: B256 = b256!("4efb955e43e9359c3a1d12123c755f3df2f31d3748cae9998b872d1197b3dca3");
 
 /// A bundle with something in every field.
 fn bundle() -> Bundle {
@@ -281,8 +281,8 @@ fn the_lockstep_hash_can_be_computed_by_hand() {
 
     let tx = hash_struct(LEG_TRANSACTION, &[TX_HASH, number(1)]);
     let leg = [LEG, LEG_TRANSACTION].concat();
-    let txs = hash_struct(&leg, &[number(1), array(&[tx]), number(0), number(0), number(0)]);
-    let relay = hash_struct(&leg, &[number(10), array(&[]), number(1), number(0), number(2)]);
+    let txs = hash_struct(&leg, &[number(1), array(&[tx]), number(0), number(0), number(0), number(0), number(0)]);
+    let relay = hash_struct(&leg, &[number(10), array(&[]), number(1), number(0), number(2), number(0), number(0)]);
     let bound = hash_struct(BLOCK_BOUND, &[number(1), number(5), number(9)]);
     let requirement = hash_struct(REQUIREMENT, &[number(10), ACCOUNT.into_word(), TOKEN.into_word(), number(1_000_000)]);
     let by_hand = hash_struct(
