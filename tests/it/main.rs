@@ -19,6 +19,7 @@ mod faults;
 mod follow;
 mod fuzz;
 mod market;
+mod messages;
 mod nodes;
 mod openrpc;
 mod ordering;

@@ -1,6 +1,11 @@
 //! A process: the roles it plays, wired together behind one port.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+};
 
 use alloy_primitives::{Address, I256};
 use jsonrpsee::RpcModule;
@@ -407,13 +412,28 @@ fn deployments(setup: &Setup) -> Deployments {
     Deployments(setup.rollups.iter().map(|rollup| (rollup.chain, rollup.deployments.clone())).collect())
 }
 
+/// The attesters of a rollup that Circle's service is asked about.
+fn asked_of_circle(setup: &Setup, rollup: &RollupDeployments) -> Vec<Address> {
+    let circle = setup.builder.as_ref().and_then(|builder| builder.circle.as_ref());
+    let asked = |protocol| circle.is_some_and(|circle| circle.protocols.contains(&protocol));
+    let v1 = rollup.cctp_v1.iter().filter(|_| asked(CircleProtocol::CctpV1)).flat_map(|cctp| &cctp.attesters);
+    let v2 = rollup.cctp_v2.iter().filter(|_| asked(CircleProtocol::CctpV2)).flat_map(|cctp| &cctp.attesters);
+    v1.chain(v2).copied().collect()
+}
+
 /// How to build: the protocols of every rollup, whom the attester trusts, and what a relay has to be worth.
 fn policy(setup: &Setup) -> Policy {
     let protocols = deployments(setup).protocols();
     let trusted = setup.builder.as_ref().map(|builder| builder.trusted.clone()).unwrap_or_default();
     let min_relay_value = setup.builder.as_ref().map(|builder| builder.min_relay_value).unwrap_or_default();
-    let keys = setup.builder.iter().flat_map(|builder| &builder.attesters);
-    let attesters = keys.map(Key::address).collect();
+    let mut attesters: BTreeSet<Address> =
+        setup.builder.iter().flat_map(|builder| &builder.attesters).map(Key::address).collect();
+    // Whom a service is asked about signs in later slots only, whatever keys are here.
+    for rollup in &setup.rollups {
+        for attester in asked_of_circle(setup, &rollup.deployments) {
+            attesters.remove(&attester);
+        }
+    }
     Policy { protocols, attesters, trusted, min_relay_value, ..Policy::default() }
 }
 

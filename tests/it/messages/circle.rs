@@ -114,9 +114,9 @@ async fn exchange(mut stream: TcpStream, book: Arc<Mutex<Book>>) {
         None => ("404 Not Found", r#"{"error":"Message hash not found"}"#.to_owned()),
     };
     let length = body.len();
-    let head = format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+    let head = format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close");
     // A caller that goes away in the middle is its own affair.
-    let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+    let _ = stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await;
     let _ = stream.shutdown().await;
 }
 

@@ -130,7 +130,8 @@ async fn token(chain: &Chain, token: Address, account: Address) -> U256 {
     chain.call(token, &balanceOfCall { account }).await
 }
 
-/// What an account has of the first rollup's USDC on the second, where AggLayer's bridge wraps it. Nothing before the first claim.
+/// What an account has of the first rollup's USDC on the second, where AggLayer's bridge wraps it: nothing before the first
+/// claim.
 async fn wrapped_usdc(world: &World, account: Address) -> U256 {
     let (contracts, destination) = (world.contracts(), world.chain(1));
     let known = getTokenWrappedAddressCall { network: world.network(0), token: contracts.usdc };

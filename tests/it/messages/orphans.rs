@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use alloy_primitives::{Address, B256, I256, U64, U256};
-use lockstep_node::{
-    dev::user,
-    strategies::StrategySetup,
-};
+use lockstep_node::{dev::user, strategies::StrategySetup};
 use lockstep_orphan_relay::{OrphanRelay, Rules, Sponsor};
 use lockstep_rpc::{
     api::LockstepApiClient,
@@ -37,7 +34,7 @@ async fn what_nobody_delivers_the_builder_does_once_and_its_operator_pays() {
     let world = World::start_with(options(), move |setup| {
         let builder = setup.builder.as_mut().expect("dev has a builder");
         builder.messages.grace_blocks = 1;
-        builder.min_relay_value = I256::try_from(FLOOR).expect("it fits");
+        builder.min_relay_value = I256::from_raw(U256::from(FLOOR));
         let rules = Rules { sponsor: Some(Sponsor { budget: TOLL, max_per_slot: 4 }), ..Rules::default() };
         builder.strategies.push(StrategySetup { strategy: Arc::new(OrphanRelay(rules)), key });
     })

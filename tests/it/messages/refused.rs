@@ -121,8 +121,11 @@ async fn bundles(world: &World) -> Vec<Refused> {
     add(&who, theirs, here(destination, Some(1)), "restricted_caller");
 
     let who = user(2);
-    let nowhere =
-        sendMessageCall { destinationDomain: 77, recipient: who.address().into_word(), messageBody: Bytes::from_static(b"hello") };
+    let nowhere = sendMessageCall {
+        destinationDomain: 77,
+        recipient: who.address().into_word(),
+        messageBody: Bytes::from_static(b"hello"),
+    };
     let nowhere = crossing(origin, destination, &who, contracts.message_transmitter, input(&nowhere)).await;
     add(&who, nowhere, here(destination, Some(1)), "wrong_destination");
 

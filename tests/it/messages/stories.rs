@@ -113,7 +113,7 @@ async fn a_message_crosses_agglayers_bridge_once_its_receiver_takes_it() {
     let bridge = world.contracts().agglayer;
     let (alice, owner) = (user(0), user(1));
     let receiver = receiver(destination, &owner, bridge.bridge).await;
-    let refuse = async |refuse| {
+    let refuse = async |refuse: bool| {
         alone(destination, &owner, receiver, input(&setRefusingCall { refuse })).await;
     };
     refuse(true).await;
@@ -240,11 +240,8 @@ async fn what_a_mailbox_brings_is_spent_by_the_next_leg() {
     let spend = input(&transferCall { to: friend, amount: had + AMOUNT });
     let spend = call_after(destination, &alice, 1, mailbox.token, spend).await;
     let pay = toll(destination, &alice, 2).await;
-    let legs = vec![
-        txs_leg(origin.id, &[&send]),
-        relay_leg(destination.id, 0, 0),
-        txs_leg(destination.id, &[&receive, &spend, &pay]),
-    ];
+    let legs =
+        vec![txs_leg(origin.id, &[&send]), relay_leg(destination.id, 0, 0), txs_leg(destination.id, &[&receive, &spend, &pay])];
     let hash = world.lockstep.send(&bundle(legs)).await;
     world.lockstep.landed(hash).await;
     assert_eq!(token(destination, mailbox.token, friend).await, had + AMOUNT);
