@@ -359,7 +359,12 @@ impl Messages {
             Demand::Derived(evidence) => return Ok(evidence),
         };
         if let Some(expired) = &expired {
-            self.evidence.renew(&request, expired).await.map_err(|error| error.reason())?;
+            let renewed = self.evidence.renew(&request, expired).await;
+            // Why it does not hold is what matters to whoever waits; that nobody signed anew yet comes after it.
+            renewed.map_err(|error| match self.protocols.of(&message).map(|of| of.deliver(&message, expired, &to)) {
+                Ok(Err(Reason::EvidencePending(text))) => Reason::EvidencePending(format!("{text}; {error}")),
+                _ => error.reason(),
+            })?;
         }
         let evidence = self.evidence.landed(&request, &sent).await.map_err(|error| error.reason())?;
         // What does not hold in the next block is no evidence: the source may still give what expired.
