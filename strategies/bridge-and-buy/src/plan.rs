@@ -104,7 +104,8 @@ pub fn plan(slot: &SlotView, intent: &Intent) -> Result<Result<Plan, PlanError>,
         if native.is_zero() {
             return Ok(Err(PlanError::NoNativePrice(destination)));
         }
-        let wanted = short.into_raw().checked_mul(U256::from(100 + MARGIN_PERCENT)).ok_or(BuildError::Overflow)? / U256::from(100);
+        let wanted =
+            short.into_raw().checked_mul(U256::from(100 + MARGIN_PERCENT)).ok_or(BuildError::Overflow)? / U256::from(100);
         plan.payment = wanted.checked_mul(WEI_PER_UNIT).ok_or(BuildError::Overflow)?.div_ceil(native);
         let mut payment = Draft::new(block(&lanes, destination)?, intent.buyer)?;
         payment.pay(slot.proposer, plan.payment);

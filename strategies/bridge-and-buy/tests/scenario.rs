@@ -11,7 +11,8 @@ use lockstep_building::{Draft, Signer, SlotView, Strategy, StrategyView, balance
 use lockstep_primitives::{Asset, Bundle, ChainId};
 use lockstep_simulation::{BlockTx, Lane, PendingBlock, StateView};
 use lockstep_testkit::{
-    GWEI, ISTHMUS, PRAGUE, USD, Wallet, World, builder, bundle, calls, candidates, deployer, ether, evidence, sign, sign_digest, user,
+    GWEI, ISTHMUS, PRAGUE, USD, Wallet, World, builder, bundle, calls, candidates, deployer, ether, evidence, sign, sign_digest,
+    user,
 };
 use serde::Deserialize;
 
