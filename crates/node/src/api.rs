@@ -72,7 +72,7 @@ impl LockstepRpc {
     pub(crate) async fn simulate(&self, bundle: Arc<Bundle>) -> Result<Attempt, jsonrpsee::types::ErrorObjectOwned> {
         let mut view = self.pending_view(&bundle.rollups()).await.map_err(|error| unavailable("node_unavailable", error))?;
         let claims = self.builder.same_slot_claims();
-        view.facts = self.builder.messages().facts(&view, std::slice::from_ref(&bundle), &claims).await;
+        view.facts = self.builder.messages().facts_of(&view, &bundle, &claims).await;
         let attempt = blocking_with_state(self.builder.intake(), Arc::new(view), move |view| simulate(view, &bundle))
             .await
             .map_err(|error| unavailable("simulation_failed", error))?;

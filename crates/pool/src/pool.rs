@@ -127,7 +127,7 @@ impl Pool {
         // What makes way counts no more, but only for whoever sent it.
         let from = sender(bundle);
         let way = replaced.iter().filter_map(|hash| self.entries.get(hash)).filter(|entry| sender(&entry.bundle) == from).count();
-        let pending = from.and_then(|sender| self.senders.get(&sender)).copied().unwrap_or_default();
+        let pending = self.senders.get(&from).copied().unwrap_or_default();
         if pending.saturating_sub(way) >= self.limits.bundles_per_sender {
             return refuse(Reason::SenderFull { limit: self.limits.bundles_per_sender });
         }
@@ -320,12 +320,11 @@ impl Pool {
                 }
             }
         }
-        if let Some(sender) = sender(bundle) {
-            let count = self.senders.entry(sender).or_default();
-            *count = if add { *count + 1 } else { count.saturating_sub(1) };
-            if *count == 0 {
-                self.senders.remove(&sender);
-            }
+        let sender = sender(bundle);
+        let count = self.senders.entry(sender).or_default();
+        *count = if add { *count + 1 } else { count.saturating_sub(1) };
+        if *count == 0 {
+            self.senders.remove(&sender);
         }
     }
 }
@@ -342,9 +341,10 @@ fn update<K: Ord>(index: &mut BTreeMap<K, BTreeSet<B256>>, key: K, hash: B256, a
     }
 }
 
-/// Who a bundle counts for: the signer of its first transaction, who has to have funds. Keys that sign requests are free.
-fn sender(bundle: &Bundle) -> Option<Address> {
-    bundle.txs().next().map(|tx| tx.tx.signer())
+/// Who a bundle counts for: the signer of its first transaction, who has to have funds. Keys that sign requests are free, so
+/// bundles of relays alone, which cost nobody anything, all count for the same nobody.
+fn sender(bundle: &Bundle) -> Address {
+    bundle.txs().next().map_or(Address::ZERO, |tx| tx.tx.signer())
 }
 
 fn outbids(new: &impl Transaction, old: &impl Transaction, percent: u64) -> bool {

@@ -16,6 +16,8 @@ pub struct Intent {
     pub pay: Address,
     /// The most of them that is burned, fee of the crossing included, in the token's smallest unit.
     pub max_pay: U256,
+    /// The most that the builder is paid for the delivery, in wei on the destination. Gas is paid beyond it.
+    pub max_payment: U256,
     /// The outcome.
     pub want: Want,
     /// How the dollars cross.
@@ -122,6 +124,14 @@ pub enum PlanError {
         balance: U256,
         /// In the token's smallest unit.
         needed: U256,
+    },
+    /// The builder takes more for the delivery.
+    #[error("the builder takes {payment} wei for the delivery, at most {max_payment} may be paid")]
+    PaymentTooHigh {
+        /// In wei.
+        payment: U256,
+        /// In wei.
+        max_payment: U256,
     },
     /// The bundle does not go through.
     #[error("the bundle is blocked: {0}")]

@@ -16,7 +16,11 @@ use lockstep_primitives::Bundle;
 pub use intent::{Crossing, Intent, PlanError, Want};
 pub use plan::{Plan, plan};
 
-/// Makes a bundle of every intent of the account that it signs for, once the outcome can be had.
+use plan::met;
+
+/// Makes a bundle of every intent of the account that it signs for, once the outcome can be had and as long as it is not there.
+///
+/// It remembers nothing: a token's outcome is there when the account has at least what is wanted, wherever that came from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BridgeAndBuy {
     /// What is wanted, in the order in which it is tried.
@@ -31,9 +35,13 @@ impl Strategy for BridgeAndBuy {
     fn bundles(&self, view: &StrategyView<'_>) -> Result<Vec<Bundle>, BuildError> {
         let buyer = view.signer.address();
         for intent in self.intents.iter().filter(|intent| intent.buyer == buyer) {
+            // Or it would be bought again in every slot.
+            if met(view.slot, intent)? {
+                continue;
+            }
             // Bundles of one account share its nonces: one at a time.
             if let Ok(plan) = plan(view.slot, intent)? {
-                return Ok(vec![plan.sign(view.signer)]);
+                return Ok(plan.sign(view.signer).into_iter().collect());
             }
         }
         Ok(Vec::new())

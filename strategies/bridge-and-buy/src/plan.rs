@@ -38,14 +38,14 @@ pub struct Plan {
     before: (ChainId, Vec<TxEip1559>),
     /// On the destination, behind the delivery.
     after: (ChainId, Vec<TxEip1559>),
-    require: Requirement,
+    require: Vec<Requirement>,
     deadline: Option<u64>,
 }
 
 impl Plan {
-    /// The bundle, signed by the buyer.
-    pub fn sign(&self, signer: &dyn Signer) -> Bundle {
-        self.bundle(|tx| signed(tx, self.buyer, signer.sign(digest(tx))))
+    /// The bundle, signed by the buyer; `None` when that is not whom `signer` signs for.
+    pub fn sign(&self, signer: &dyn Signer) -> Option<Bundle> {
+        (signer.address() == self.buyer).then(|| self.bundle(|tx| signed(tx, self.buyer, signer.sign(digest(tx)))))
     }
 
     fn bundle(&self, sign: impl Fn(&TxEip1559) -> Arc<SignedTx>) -> Bundle {
@@ -57,7 +57,7 @@ impl Plan {
         Bundle {
             legs: vec![leg(&self.before), relay, leg(&self.after)],
             max_timestamp: self.deadline,
-            require: vec![self.require],
+            require: self.require.clone(),
             ..Bundle::default()
         }
     }
@@ -107,6 +107,9 @@ pub fn plan(slot: &SlotView, intent: &Intent) -> Result<Result<Plan, PlanError>,
         let wanted =
             short.into_raw().checked_mul(U256::from(100 + MARGIN_PERCENT)).ok_or(BuildError::Overflow)? / U256::from(100);
         plan.payment = wanted.checked_mul(WEI_PER_UNIT).ok_or(BuildError::Overflow)?.div_ceil(native);
+        if plan.payment > intent.max_payment {
+            return Ok(Err(PlanError::PaymentTooHigh { payment: plan.payment, max_payment: intent.max_payment }));
+        }
         let mut payment = Draft::new(block(&lanes, destination)?, intent.buyer)?;
         payment.pay(slot.proposer, plan.payment);
         let next = plan.after.1.last().map_or(0, |last| last.nonce + 1);
@@ -132,6 +135,15 @@ pub fn plan(slot: &SlotView, intent: &Intent) -> Result<Result<Plan, PlanError>,
         Some(rejection) => Err(PlanError::Blocked(rejection)),
         None => Ok(plan),
     })
+}
+
+/// Whether the account has the wanted tokens already. Of a collection a token that is sold says so itself.
+pub(crate) fn met(slot: &SlotView, intent: &Intent) -> Result<bool, BuildError> {
+    let Want::Token { path, at_least, .. } = &intent.want else { return Ok(false) };
+    let Some(token) = path.last().filter(|_| slot.rollups.contains_key(&intent.destination)) else { return Ok(false) };
+    let lanes = open_lanes(slot, &RollupSet::from([intent.destination]))?;
+    let has = read(block(&lanes, intent.destination)?, *token, &balanceOfCall { account: intent.buyer })?;
+    Ok(has.is_some_and(|has| has >= *at_least))
 }
 
 /// What the outcome costs on the destination now, in the smallest unit of its dollars.
@@ -173,26 +185,31 @@ fn draft(lanes: &Lanes, intent: &Intent, price: U256, pays: U256) -> Result<Plan
         ),
     }
     let mut after = Draft::new(destination, intent.buyer)?;
-    let (asset, min_increase) = match &intent.want {
+    let (asset, min_increase, dollars) = match &intent.want {
         Want::Nft { shop, token_id } => {
             let dollars = read(destination, *shop, &paymentTokenCall {})?.unwrap_or_default();
             allow(&mut after, destination, intent.buyer, dollars, *shop, price)?;
             after.call(*shop, &buyCall { tokenId: *token_id });
             // A collection answers `balanceOf` with how many of its tokens somebody has (ERC-721).
-            (*shop, U256::ONE)
+            (*shop, U256::ONE, dollars)
         }
         Want::Token { router, path, at_least } => {
-            allow(&mut after, destination, intent.buyer, path.first().copied().unwrap_or_default(), *router, price)?;
+            let dollars = path.first().copied().unwrap_or_default();
+            allow(&mut after, destination, intent.buyer, dollars, *router, price)?;
             let swap = swapTokensForExactTokensCall {
                 amountOut: *at_least,
                 amountInMax: price,
                 path: path.clone(),
                 to: intent.buyer,
-                deadline: U256::MAX,
+                deadline: intent.deadline.map_or(U256::MAX, U256::from),
             };
             after.call(*router, &swap);
-            (path.last().copied().unwrap_or_default(), *at_least)
+            (path.last().copied().unwrap_or_default(), *at_least, dollars)
         }
+    };
+    let rises = |asset, min_increase| {
+        let (chain, account) = (intent.destination, intent.buyer);
+        Requirement { chain, account, asset: Asset::Token(asset), min_increase }
     };
     Ok(Plan {
         buyer: intent.buyer,
@@ -200,7 +217,9 @@ fn draft(lanes: &Lanes, intent: &Intent, price: U256, pays: U256) -> Result<Plan
         payment: U256::ZERO,
         before: (intent.origin, before.txs),
         after: (intent.destination, after.txs),
-        require: Requirement { chain: intent.destination, account: intent.buyer, asset: Asset::Token(asset), min_increase },
+        // It is paid with what crosses and nothing else: where the seller takes another token than the one that is minted, the
+        // buyer would pay twice, once of what it has there.
+        require: vec![rises(asset, min_increase), rises(dollars, U256::ZERO)],
         deadline: intent.deadline,
     })
 }

@@ -6,18 +6,19 @@ use alloy::signers::local::PrivateKeySigner;
 use alloy_consensus::TxEip1559;
 use alloy_primitives::{Address, B256, Bytes, I256, Signature, TxKind, U256};
 use alloy_sol_types::{SolCall, SolValue, sol};
-use lockstep_bridge_and_buy::{BridgeAndBuy, Crossing, Intent, Want, plan};
+use lockstep_bridge_and_buy::{BridgeAndBuy, Crossing, Intent, PlanError, Want, plan};
 use lockstep_building::{Draft, Signer, SlotView, Strategy, StrategyView, balance_of, build, seal, simulate_all, verify};
-use lockstep_primitives::{Asset, Bundle, ChainId};
+use lockstep_primitives::{Asset, Bundle, ChainId, Reason, Rejection, RevertMode};
 use lockstep_simulation::{BlockTx, Lane, PendingBlock, StateView};
 use lockstep_testkit::{
-    GWEI, ISTHMUS, PRAGUE, USD, Wallet, World, builder, bundle, calls, candidates, deployer, ether, evidence, sign, sign_digest,
-    user,
+    Call, GWEI, ISTHMUS, NFT_PRICE, PRAGUE, USD, Wallet, World, builder, bundle, calls, candidates, deployer, ether, evidence,
+    init_code, sign, sign_digest, user,
 };
 use serde::Deserialize;
 
 sol! {
     function deposit() external payable;
+    function swapExactTokensForTokens(uint256 amountIn, uint256 amountOutMin, address[] path, address to, uint256 deadline) external;
     function addLiquidity(address tokenA, address tokenB, uint256 amountA, uint256 amountB, uint256 minA, uint256 minB, address to, uint256 deadline) external;
 }
 
@@ -42,7 +43,7 @@ macro_rules! scenarios {
     )*};
 }
 
-scenarios!(nft, nft_fast, token, too_dear, too_poor, sold_first, sold, too_late);
+scenarios!(nft, nft_fast, token, too_dear, too_poor, sold_first, price_moved_first, sold, too_late);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -60,7 +61,7 @@ struct Scenario {
     /// Seconds before the slot's block at which the intent ended.
     #[serde(default)]
     ended_before: Option<u64>,
-    /// Somebody buys the same token in the same slot and tips more.
+    /// Somebody buys the same token, or in the same pool, in the same slot and tips more.
     #[serde(default)]
     rival: bool,
     /// It was sold before the slot.
@@ -217,6 +218,7 @@ fn play(text: &str) {
         destination: DESTINATION,
         pay: origin.usdc,
         max_pay: U256::from(scenario.max_pay_usd * USD),
+        max_payment: ether(1),
         want,
         crossing,
         deadline: scenario.ended_before.map(|seconds| timestamp - seconds),
@@ -234,11 +236,30 @@ fn play(text: &str) {
     assert_eq!(brought.len(), usize::from(planned.is_ok()), "{story}");
     let stranger = Account(user(RIVAL).clone());
     assert_eq!(strategy.bundles(&StrategyView { signer: &stranger, ..asked }), Ok(Vec::new()), "only for its own account");
+    let forged = planned.iter().find_map(|plan| plan.sign(&stranger));
+    assert_eq!(forged, None, "{story}: nobody else signs for the buyer");
 
     let mut all: Vec<Bundle> = Vec::new();
     if scenario.rival {
         let mut rival = Wallet::user(RIVAL).tipping(200);
-        all.push(bundle().tx(DESTINATION, rival.send(DESTINATION, world.buy(DESTINATION, TOKEN))).build());
+        let steps = match &intent.want {
+            Want::Nft { .. } => vec![world.buy(DESTINATION, TOKEN)],
+            Want::Token { router, path, .. } => {
+                let swap = swapExactTokensForTokensCall {
+                    amountIn: U256::from(500 * USD),
+                    amountOutMin: U256::ZERO,
+                    path: path.clone(),
+                    to: rival.address(),
+                    deadline: U256::MAX,
+                };
+                vec![
+                    Call::contract(contracts.usdc, calls::approve_all(*router), 100_000),
+                    Call::contract(*router, swap.abi_encode().into(), 300_000),
+                ]
+            }
+        };
+        let txs: Vec<_> = steps.into_iter().map(|step| (rival.send(DESTINATION, step), RevertMode::Fail)).collect();
+        all.push(bundle().txs(DESTINATION, txs).build());
     }
     let before = drafted(&world, all.clone());
     all.extend(brought);
@@ -258,6 +279,9 @@ fn play(text: &str) {
         assert!(plan.pays <= intent.max_pay, "{story}");
         let left = usdc(&after, DESTINATION) - usdc(&before, DESTINATION);
         assert!(left <= U256::from(scenario.fast_for_at_most.unwrap_or_default()), "{story}: {left} dollars were not needed");
+        let next = on_top(&world, &after);
+        let asked = StrategyView { slot: &next.view, ..asked };
+        assert_eq!(strategy.bundles(&asked), Ok(Vec::new()), "{story}: it is not bought again");
     } else {
         assert_eq!(got, U256::ZERO, "{story}");
         for chain in world.rollups() {
@@ -271,4 +295,61 @@ fn play(text: &str) {
 fn drafted(world: &World, bundles: Vec<Bundle>) -> Draft {
     let simulated = simulate_all(&world.view, &candidates(bundles)).expect("the engine works");
     build(&world.view, &simulated, &world.rollups()).expect("the engine works")
+}
+
+/// The same slot once more, on the states that a draft leaves.
+fn on_top(world: &World, draft: &Draft) -> World {
+    let mut next = world.clone();
+    for (chain, rollup) in &mut next.view.rollups {
+        let state = last(draft, *chain).state().clone();
+        Arc::make_mut(&mut rollup.slot).state = Arc::new(state) as Arc<dyn StateView>;
+    }
+    next
+}
+
+/// Wants a token of a shop, for what the world's own shop asks.
+fn from_shop(world: &World, shop: Address) -> Intent {
+    let origin = world.contracts[&ORIGIN];
+    Intent {
+        buyer: user(BUYER).address(),
+        origin: ORIGIN,
+        destination: DESTINATION,
+        pay: origin.usdc,
+        max_pay: U256::from(NFT_PRICE),
+        max_payment: ether(1),
+        want: Want::Nft { shop, token_id: U256::from(TOKEN) },
+        crossing: Crossing::CctpV1 { messenger: origin.messenger, domain: world.contracts[&DESTINATION].domain },
+        deadline: None,
+    }
+}
+
+#[test]
+fn a_shop_that_takes_other_money_is_not_paid_of_what_the_buyer_has_there() {
+    let mut world = World::pair();
+    let mut setup = Setup::open(&world.view);
+    let weth = setup.create(WETH, Vec::new());
+    let made = setup.run(deployer(), TxKind::Create, U256::ZERO, init_code::shop(weth, NFT_PRICE));
+    let shop = made.expect("a creation creates");
+    setup.run(user(BUYER), TxKind::Call(weth), ether(1), depositCall {}.abi_encode().into());
+    setup.keep(&mut world);
+    let planned = plan(&world.view, &from_shop(&world, shop)).expect("the engine works");
+    let refused = matches!(
+        &planned,
+        Err(PlanError::Blocked(Rejection { reason: Reason::RequirementNotMet { increase, required, .. }, .. }))
+            if *increase == -I256::try_from(NFT_PRICE).expect("it fits") && required.is_zero()
+    );
+    assert!(refused, "{planned:?}");
+}
+
+#[test]
+fn the_builder_is_paid_at_most_what_the_intent_allows() {
+    let mut world = World::pair();
+    world.view.policy.min_relay_value = I256::try_from(1_000_000_000_000_000_u64).expect("it fits");
+    let intent = from_shop(&world, world.contracts[&DESTINATION].shop);
+    let planned = |max_payment| plan(&world.view, &Intent { max_payment, ..intent.clone() }).expect("the engine works");
+    let payment = planned(ether(1)).expect("it is planned").payment;
+    assert!(payment > U256::ONE, "the relay is not free");
+    assert_eq!(planned(payment).expect("exactly enough is allowed").payment, payment);
+    let max_payment = payment - U256::ONE;
+    assert_eq!(planned(max_payment).err(), Some(PlanError::PaymentTooHigh { payment, max_payment }));
 }

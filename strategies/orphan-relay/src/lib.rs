@@ -132,6 +132,10 @@ struct Work<'a> {
 impl Work<'_> {
     /// The bundle that delivers a message, when it is worth it or paid for.
     fn deliver(&mut self, orphan: &Orphan) -> Result<Option<Bundle>, BuildError> {
+        // Whoever asked for it wants it in a bundle with more, which would be void without it.
+        if self.asked_for.contains(&orphan.id) {
+            return Ok(None);
+        }
         let floor = self.rules.min_value.max(self.view.slot.policy.min_relay_value);
         let plain = orphan.plain();
         let Some(worth) = self.run(orphan, &plain, |value, _| value >= floor)? else { return Ok(None) };
@@ -139,9 +143,7 @@ impl Work<'_> {
             return Ok(Some(plain));
         }
         match self.rules.sponsor {
-            Some(sponsor) if self.sponsored < sponsor.max_per_slot && !self.asked_for.contains(&orphan.id) => {
-                self.sponsor(orphan, sponsor, worth.value)
-            }
+            Some(sponsor) if self.sponsored < sponsor.max_per_slot => self.sponsor(orphan, sponsor, worth.value),
             _ => Ok(None),
         }
     }

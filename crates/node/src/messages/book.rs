@@ -20,6 +20,9 @@ use super::{
     settings::MessagesSettings,
 };
 
+/// How many times the longest pause a message is left alone that its attesters refuse.
+const REFUSED_RETRY: u64 = 60;
+
 /// A block that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Block {
@@ -453,7 +456,8 @@ impl Book {
             };
             let Some(log) = logs.iter().find(|log| log.index == message.place.index) else { continue };
             metrics::counter!("lockstep_messages_seen_total", "protocol" => message.protocol).increment(1);
-            if message.destination.is_none_or(|destination| !self.served.contains(&destination)) {
+            // One to its own rollup is delivered without any relay, or not at all.
+            if message.destination.is_none_or(|destination| destination == chain || !self.served.contains(&destination)) {
                 continue;
             }
             let bytes = log.log.data.data.len() + 32 * log.log.topics().len();
@@ -643,8 +647,13 @@ impl Book {
                 self.save(Key::Message(*at), &record);
             }
             Err(reason) => {
+                // Who cannot attest it now can hardly do so soon: the others come first.
+                let longest = match reason {
+                    Reason::NoEvidence(_) => limits.max_retry_ms.saturating_mul(REFUSED_RETRY),
+                    _ => limits.max_retry_ms,
+                };
                 let doubled = limits.retry_ms.saturating_mul(1_u64.checked_shl(entry.requests).unwrap_or(u64::MAX));
-                entry.next_request_ms = now_ms.saturating_add(doubled.min(limits.max_retry_ms));
+                entry.next_request_ms = now_ms.saturating_add(doubled.min(longest));
                 entry.requests = entry.requests.saturating_add(1);
                 entry.attested = Attested::Pending(reason);
             }

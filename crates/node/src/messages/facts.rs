@@ -20,6 +20,9 @@ use super::{
 /// not hide the others, nor be looked at without end.
 const LOOKS_PER_ORPHAN: usize = 16;
 
+/// Earlier blocks that the transactions of one bundle may refer to, the newest first.
+const BLOCKS_PER_BUNDLE: usize = 4;
+
 /// Transactions that are looked for in one slot because a bundle names a message of theirs that is not known.
 const MAX_LOOKS: usize = 64;
 
@@ -56,6 +59,15 @@ impl Messages {
     /// transactions refer to, and of exits. `same_slot_claims` are the rollups whose terms of sale allow claims of exits of the
     /// same slot. What is not read in time, or cannot be, is not there.
     pub(crate) async fn facts(&self, view: &SlotView, bundles: &[Arc<Bundle>], same_slot_claims: &RollupSet) -> Arc<Facts> {
+        self.gather(view, bundles, same_slot_claims, self.settings.limits.orphans).await
+    }
+
+    /// The same for one bundle that is only looked at: without orphans, which are for strategies.
+    pub(crate) async fn facts_of(&self, view: &SlotView, bundle: &Arc<Bundle>, same_slot_claims: &RollupSet) -> Arc<Facts> {
+        self.gather(view, std::slice::from_ref(bundle), same_slot_claims, 0).await
+    }
+
+    async fn gather(&self, view: &SlotView, bundles: &[Arc<Bundle>], same_slot_claims: &RollupSet, orphans: usize) -> Arc<Facts> {
         let named = references(bundles, self.settings.limits.references);
         let origins = named.iter().map(|at| at.chain);
         let chains: RollupSet = view.rollups.keys().copied().chain(origins).collect();
@@ -71,26 +83,25 @@ impl Messages {
         let (mut facts, in_step) = {
             let mut book = self.book.lock();
             let ground = self.ground(&book, view, same_slot_claims);
-            let mut facts = offer(&mut book, &ground, &named, self.settings.limits.orphans);
+            let mut facts = offer(&mut book, &ground, &named, orphans, view.slot);
             facts.exits = ground.exits;
             (facts, ground.in_step)
         };
         let unread = named.iter().filter(|at| !facts.landed.contains_key(*at)).take(MAX_LOOKS).copied();
         let looks: Vec<_> = unread.map(|at| self.why_unknown(at)).collect();
         let inclusion = view.rollups.values().flat_map(|rollup| &rollup.inclusion).map(|tx| &**tx);
-        let txs = bundles.iter().flat_map(|bundle| bundle.txs()).map(|tx| &*tx.tx).chain(inclusion);
-        let referred = referred(txs);
+        // Each bundle has a share, so that none takes everybody's places.
+        let own =
+            bundles.iter().flat_map(|bundle| referred(bundle.txs().map(|tx| &*tx.tx)).into_iter().rev().take(BLOCKS_PER_BUNDLE));
+        let referred: BTreeSet<_> = own.chain(referred(inclusion)).collect();
         let (unknown, known) = tokio::join!(
             tokio::time::timeout(patience, futures_util::future::join_all(looks)),
-            tokio::time::timeout(patience, self.known_logs(referred, &in_step)),
+            self.known_logs(referred, &in_step),
         );
         for (at, reason) in unknown.into_iter().flatten().flatten() {
             facts.landed.insert(at, Err(reason));
         }
-        match known {
-            Ok(known) => facts.logs.extend(known),
-            Err(_) => tracing::warn!(slot = view.slot, "logs that transactions refer to were not read in time"),
-        }
+        facts.logs.extend(known);
         metrics::gauge!("lockstep_messages_known").set(self.book.lock().len() as f64);
         Arc::new(facts)
     }
@@ -159,14 +170,24 @@ impl Messages {
 }
 
 /// What a slot is told of the messages that its bundles name, and of orphans.
-fn offer(book: &mut Book, ground: &Ground<'_>, named: &BTreeSet<LandedRef>, most_orphans: usize) -> Facts {
+fn offer(book: &mut Book, ground: &Ground<'_>, named: &BTreeSet<LandedRef>, most_orphans: usize, slot: u64) -> Facts {
     let mut facts = Facts::default();
     for at in named {
         if let Some(standing) = standing(book, ground, at) {
             put(&mut facts, book, *at, standing);
         }
     }
-    for at in book.orphans().into_iter().take(most_orphans.saturating_mul(LOOKS_PER_ORPHAN)) {
+    if most_orphans == 0 {
+        return facts;
+    }
+    let mut orphans = book.orphans();
+    // Where there are more than a slot is offered every slot begins elsewhere: those that nobody can deliver hide none for ever.
+    if orphans.len() > most_orphans {
+        let turn = usize::try_from(slot).unwrap_or_default().wrapping_mul(most_orphans);
+        let by = turn % orphans.len();
+        orphans.rotate_left(by);
+    }
+    for at in orphans.into_iter().take(most_orphans.saturating_mul(LOOKS_PER_ORPHAN)) {
         if facts.orphans.len() >= most_orphans {
             break;
         }

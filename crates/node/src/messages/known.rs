@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use alloy_consensus::Transaction;
@@ -85,6 +86,7 @@ impl Messages {
         in_step: &RollupSet,
     ) -> BTreeMap<(ChainId, u64, u64), KnownLog> {
         let limits = self.settings.limits;
+        let patience = Duration::from_millis(limits.patience_ms);
         let readable: Vec<Referred> = {
             let book = self.book.lock();
             // A block that is to come is one of the slot itself.
@@ -97,7 +99,9 @@ impl Messages {
             tracing::warn!(left_out, "transactions refer to more blocks than are read in a slot: the rest is not certain");
         }
         let reads = readable.into_iter().take(limits.known_blocks).map(|block| async move {
-            match self.logs_of(block).await {
+            // One that does not come in time costs no other.
+            let read = tokio::time::timeout(patience, self.logs_of(block)).await;
+            match read.unwrap_or_else(|_| Err("it was not read in time".to_owned())) {
                 Ok(logs) => Some((block, logs)),
                 Err(cause) => {
                     let Referred { chain, number, .. } = block;

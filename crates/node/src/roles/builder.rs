@@ -242,7 +242,12 @@ impl BuilderRole {
             match self.build_on(&view, &candidates, market.close_ms).await {
                 Ok(built) => break built,
                 // A reorg, or a node that fails: the other rollups are built for all the same.
-                Err(error) => view = Arc::new(self.without_failed(&view, error).await?),
+                Err(error) => {
+                    let mut rest = self.without_failed(&view, error).await?;
+                    // What a chain that went another way had sent is not there any more.
+                    rest.facts = self.facts(&rest, &market, &candidates).await;
+                    view = Arc::new(rest);
+                }
             }
         };
         Ok(Built { market, view, simulated, drafts: Arc::new(drafts), deliveries, traces })

@@ -1,7 +1,8 @@
 //! How much the pool holds: in all, and of one sender.
 
+use alloy_primitives::B256;
 use lockstep_pool::{Inserted, Kind, Limits, Pool};
-use lockstep_primitives::{Place, Reason, Rejection};
+use lockstep_primitives::{Bundle, LandedRef, Leg, Place, Reason, Rejection, Relay};
 
 use crate::support::{
     ETH, OP, address, assert_refused, hold, hold_as, insert, pending, priced, replace, replacing, signed_by, single,
@@ -104,4 +105,17 @@ fn a_refusal_counts_for_nothing() {
     }
     pool.remove(first);
     hold(&mut pool, &single(ETH, 0, 1));
+}
+
+#[test]
+fn bundles_of_relays_alone_share_one_senders_share() {
+    let mut pool = pool_of(10, 2);
+    let delivery = |message| {
+        let landed = LandedRef { chain: ETH, tx: B256::repeat_byte(7), message };
+        Bundle { legs: vec![Leg::Relay { chain: OP, relay: Relay::Landed(landed) }], ..Bundle::default() }
+    };
+    hold(&mut pool, &delivery(0));
+    hold(&mut pool, &delivery(1));
+    assert_sender_full(insert(&mut pool, &delivery(2), Kind::Bundle), 2);
+    hold(&mut pool, &single(ETH, 0, 0));
 }

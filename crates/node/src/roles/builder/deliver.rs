@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry},
     sync::Arc,
+    time::Duration,
 };
 
 use alloy_primitives::{B256, U64};
@@ -160,7 +161,7 @@ impl BuilderRole {
                 continue;
             };
             let effects = coordinator.apply(event, now_ms());
-            // The rollups of a stage are sealed and asked at the same time.
+            // The rollups of a stage are sealed one after the other, and then asked.
             let mut sealing = Vec::new();
             for effect in effects {
                 match effect {
@@ -173,14 +174,23 @@ impl BuilderRole {
                     }
                 }
             }
+            let mut asked = Vec::new();
             for (chain, released) in sealing {
                 match self.seal_rollup(work, chain, &released).await {
                     Ok(digest) => events.push_back(CoordinatorEvent::Sealed { chain, digest }),
                     Err(reason) => events.push_back(CoordinatorEvent::SealFailed { chain, reason }),
                 }
-                let asked = if work.prepares.contains_key(&chain) { Some(self.ask(work, chain).await) } else { None };
-                events.extend(asked);
+                if work.prepares.contains_key(&chain) {
+                    asked.push(chain);
+                }
             }
+            // At the same time: one that does not answer costs the others nothing.
+            let (on, patience) = (&*work, Duration::from_millis(work.market.decide_ms.saturating_sub(now_ms())));
+            let votes = asked.into_iter().map(|chain| async move {
+                let vote = tokio::time::timeout(patience, self.ask(on, chain)).await;
+                vote.unwrap_or_else(|_| CoordinatorEvent::Unreachable { chain, reason: "no vote came in time".to_owned() })
+            });
+            events.extend(futures_util::future::join_all(votes).await);
         }
     }
 
