@@ -6,8 +6,9 @@ use std::{
 };
 
 use alloy_primitives::B256;
+use lockstep_messaging::agglayer::is_exit;
 use lockstep_primitives::{Bundle, ChainId, Leg, LegTx, OrderedTx, OrderingPolicy, RevertMode, SignedTx};
-use lockstep_simulation::{BlockTx, Lane, LaneBlock, LaneError, PendingBlock, SimulationError, SlotRollup};
+use lockstep_simulation::{BlockTx, Executed, Lane, LaneBlock, LaneError, PendingBlock, SimulationError, SlotRollup};
 
 use crate::{Attempt, BundleRun, Candidate, Simulated, order::ordered};
 
@@ -100,10 +101,12 @@ pub fn missing_in_order(
     Ok(missing)
 }
 
-/// Whether the transaction is valid as the block's next one. The block stays as it is.
+/// Whether the transaction is valid as the block's next one, and can be demanded. The block stays as it is.
 fn fits(block: &mut PendingBlock, tx: &BlockTx) -> Result<bool, SimulationError> {
     let before = block.checkpoint();
-    let fits = block.execute(tx)?.is_ok();
+    // Whether an exit may leave its rollup is for the proposer to say, who knows what came (AggLayer's pessimistic rule).
+    let exits = |executed: &Executed| executed.outcome.logs.iter().any(is_exit);
+    let fits = block.execute(tx)?.is_ok_and(|executed| !exits(executed));
     block.rollback(before);
     Ok(fits)
 }

@@ -7,7 +7,7 @@ use lockstep_messaging::Evidence;
 use lockstep_primitives::{BlockList, ChainId, ListBlock, Place, Reason, Rejection};
 use lockstep_simulation::{BlockTx, Executed, Lane, LaneBlock, LaneError, PendingBlock, SlotRollup, execute_list};
 
-use crate::{BuildError, Draft, RequirementRun, SlotView, balance_of, check_order, relay};
+use crate::{BuildError, Draft, Placed, RequirementRun, SlotView, balance_of, check_order, relay};
 
 /// Evidence by message id.
 pub type EvidenceMap = BTreeMap<B256, Evidence>;
@@ -71,6 +71,14 @@ pub enum SealError {
     /// The sealed list does not do what the draft did.
     #[error("the sealed list differs from its draft: {0}")]
     Differs(String),
+    /// The same, because of these bundles: what they do depends on what evidence or signatures weigh.
+    #[error("the sealed list differs from its draft: {text}")]
+    Unsteady {
+        /// How.
+        text: String,
+        /// Lockstep hashes.
+        bundles: Vec<B256>,
+    },
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] BuildError),
@@ -94,8 +102,15 @@ pub fn seal(
         chain,
         blocks: lane.blocks.iter().enumerate().map(|(index, block)| list_block(index, block, &signed)).collect(),
     };
-    let executed = verify(&rollup.slot, &list)?;
-    compare(&lane.blocks, &executed)?;
+    let executed = match execute_list(&rollup.slot, &list) {
+        Err(LaneError::Invalid { block, index, reason }) => {
+            let forced = lane.blocks.get(block).map_or(0, |block| block.forced);
+            let text = format!("transaction {index} of block {block} is invalid: {reason}");
+            return Err(unsteady(draft, chain, (block, forced + index), text));
+        }
+        executed => executed.map_err(|cause| BuildError::Lane { chain, cause })?,
+    };
+    compare(draft, chain, &lane.blocks, &executed)?;
     // Evidence moves the base fee of a slot's later block, and with it what transactions pay beyond it.
     check_order(rollup.ordering, &rollup.arrivals, &executed).map_err(|error| SealError::Differs(error.to_string()))?;
     let mut sealed = SealedList { list, blocks: Vec::new(), requirements: Vec::new(), legs: BTreeMap::new() };
@@ -172,19 +187,39 @@ fn list_block(index: usize, block: &LaneBlock, signed: &SignedRelays) -> ListBlo
 
 /// Every transaction has to end as it did in the draft, with the same logs: only gas may move, because evidence and
 /// signatures weigh differently.
-fn compare(draft: &[LaneBlock], sealed: &[LaneBlock]) -> Result<(), SealError> {
-    for (number, (draft, sealed)) in draft.iter().zip(sealed).enumerate() {
-        for (index, (before, after)) in draft.block.executed().iter().zip(sealed.block.executed()).enumerate() {
+fn compare(draft: &Draft, chain: ChainId, drafted: &[LaneBlock], sealed: &[LaneBlock]) -> Result<(), SealError> {
+    for (number, (drafted, sealed)) in drafted.iter().zip(sealed).enumerate() {
+        for (index, (before, after)) in drafted.block.executed().iter().zip(sealed.block.executed()).enumerate() {
             if before.outcome.status != after.outcome.status {
                 let statuses = (&before.outcome.status, &after.outcome.status);
-                return Err(SealError::Differs(format!("transaction {index} of block {number}: {statuses:?}")));
+                let text = format!("transaction {index} of block {number}: {statuses:?}");
+                return Err(unsteady(draft, chain, (number, index), text));
             }
             if !same_logs(before, after) {
-                return Err(SealError::Differs(format!("transaction {index} of block {number} has other logs")));
+                let text = format!("transaction {index} of block {number} has other logs");
+                return Err(unsteady(draft, chain, (number, index), text));
             }
         }
     }
     Ok(())
+}
+
+/// Whose doing it is that the transaction at a place (block, position) of the sealed list does something else: of the bundle that
+/// it belongs to, if an attested relay of that is there or before it, else of the last such bundle.
+fn unsteady(draft: &Draft, chain: ChainId, at: (usize, usize), text: String) -> SealError {
+    let attested = |placed: &&Placed| {
+        let mut relays = placed.run.relays.iter();
+        relays.any(|relay| relay.chain == chain && relay.request.is_some() && (relay.block, relay.position) <= at)
+    };
+    let owns = |placed: &&Placed| {
+        let mut legs = placed.run.legs.iter().filter(|leg| leg.chain == chain && leg.block == at.0);
+        legs.any(|leg| leg.txs.iter().any(|tx| tx.position == Some(at.1)))
+    };
+    let culprit = draft.placed.iter().filter(attested).find(owns).or_else(|| draft.placed.iter().rfind(attested));
+    match culprit {
+        Some(placed) => SealError::Unsteady { text, bundles: vec![placed.hash] },
+        None => SealError::Differs(text),
+    }
 }
 
 fn same_logs(before: &Executed, after: &Executed) -> bool {
@@ -260,7 +295,8 @@ fn requirements(
         let required = promise.requirement.requirement;
         let met = !increase.is_negative() && increase.into_raw() >= required.min_increase;
         if !met {
-            return Err(SealError::Differs(format!("a requirement of bundle {bundle} is not met any more")));
+            let text = format!("a requirement of bundle {bundle} is not met any more");
+            return Err(SealError::Unsteady { text, bundles: vec![bundle] });
         }
         let requirement = RequirementRun { requirement: required, increase };
         promises.push(Promise { requirement, ..promise });

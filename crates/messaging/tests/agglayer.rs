@@ -129,7 +129,7 @@ fn claim_log(network: u32, exit: &Exit) -> Log {
 
 fn emitted(log: &Log, index: usize) -> Emitted<'_> {
     let place = LogPlace { block: 7, timestamp: 100, index: index as u64 };
-    Emitted { log, place, tx: TxId::Deposit(B256::ZERO), in_tx: index }
+    Emitted { log, place, tx: TxId::Signed { signer: Address::ZERO, nonce: index as u64 }, in_tx: index }
 }
 
 #[derive(Debug, Default)]
@@ -506,6 +506,35 @@ fn no_more_of_a_token_leaves_than_came() {
     assert_eq!(refused, Reason::TokenUnderflow { network: 1, token: TOKEN, available, exports });
     // A rollup's own tokens leave as they like: the origin has no balance of its token.
     assert_eq!(check(0, vec![exit_log(&asset(3))], vec![]), Ok(()));
+}
+
+/// The first logs of the destination are those of a transaction that its derivation forces.
+#[derive(Debug)]
+struct Forced(Logs, usize);
+
+impl SlotLogs for Forced {
+    fn logs(&self, chain: ChainId) -> Option<Vec<Emitted<'_>>> {
+        let mut logs = self.0.logs(chain)?;
+        if chain == DESTINATION {
+            logs.iter_mut().take(self.1).for_each(|emitted| emitted.tx = TxId::Deposit(B256::ZERO));
+        }
+        Some(logs)
+    }
+
+    fn chains(&self) -> Vec<ChainId> {
+        self.0.chains()
+    }
+}
+
+#[test]
+fn what_is_forced_to_leave_is_no_bundles_doing_but_nothing_leaves_beside_it() {
+    let facts = facts();
+    let check = |own: Vec<Log>| {
+        let logs = Forced(Logs([(DESTINATION, own)].into()), 1);
+        bridges().check_slot(&Slot { facts: &facts, logs: &logs }).map_err(|rejection| rejection.reason.code())
+    };
+    assert_eq!(check(vec![back(0, 7)]), Ok(()));
+    assert_eq!(check(vec![back(0, 7), back(1, 1)]), Err("token_underflow"));
 }
 
 #[test]

@@ -258,3 +258,39 @@ fn a_block_without_data_room_to_spare_seals_whatever_the_attestation_weighs() {
         assert!(sealed.is_ok(), "with {dollars} dollars: {}", sealed.expect_err("it was not sealed"));
     }
 }
+
+/// A real attestation weighs a little more or less than its stand-in, and somebody may make a bundle depend on exactly that. It
+/// must be known whose doing it is, so that it costs nobody else the next slot too.
+#[test]
+fn a_bundle_that_depends_on_what_its_evidence_weighs_is_named() {
+    let world = World::pair();
+    let mut named = 0;
+    for dollars in 1..=12 {
+        let crossing = |rise: Option<U256>| {
+            let mut who = Wallet::user(0).tipping(5);
+            let burn = who.send(OP, world.burn(OP, dollars * USD, ETH, who.address()));
+            let payment = who.send(ETH, world.pay_proposer(gwei(5_000_000)));
+            let whole = bundle().tx(OP, burn).relay(ETH, 0, 0).tx(ETH, payment);
+            match rise {
+                Some(rise) => whole.require(ETH, world.proposer(), Asset::Native, rise).build(),
+                None => whole.build(),
+            }
+        };
+        let any = build_all(&world, &candidates([crossing(Some(U256::ZERO))]));
+        let exact = any.placed[0].run.requirements[0].increase.into_raw();
+        let demanding = candidates([crossing(Some(exact))]);
+        let draft = build_all(&world, &demanding);
+        assert_eq!(placed(&draft), [demanding[0].hash], "left out: {:?}", draft.left_out);
+        match seal_on(&world, &draft, ETH) {
+            Ok(_) => {}
+            Err(SealError::Unsteady { bundles, .. }) => {
+                assert_eq!(bundles, [demanding[0].hash]);
+                named += 1;
+            }
+            Err(other) => panic!("{other}"),
+        }
+        let relaxed = build_all(&world, &candidates([crossing(None)]));
+        assert!(seal_on(&world, &relaxed, ETH).is_ok());
+    }
+    assert!(named > 0, "some attestation weighs more than its stand-in");
+}

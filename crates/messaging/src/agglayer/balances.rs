@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use alloy_primitives::{U256, U512};
-use lockstep_primitives::{ChainId, Place, Reason, Rejection};
+use lockstep_primitives::{ChainId, Place, Reason, Rejection, TxId};
 
 use super::{AggLayer, ETHER, Exit, LeafType, NAME, Token, exit::Claim, facts::overflow};
 use crate::Slot;
@@ -16,6 +16,8 @@ use crate::Slot;
 struct Flows {
     imports: BTreeMap<Token, U512>,
     exports: BTreeMap<Token, U512>,
+    /// The exports among them that the rollup's derivation forces: no bundle's doing.
+    forced: BTreeMap<Token, U512>,
 }
 
 /// Checks every rollup with a bridge.
@@ -32,7 +34,8 @@ fn check_rollup(bridges: &AggLayer, chain: ChainId, own: u32, slot: &Slot<'_>) -
     let flows = flows(bridges, chain, own, slot)?;
     for (token, exports) in &flows.exports {
         let available = available(&flows, chain, *token, slot);
-        if *exports > available {
+        let forced = flows.forced.get(token).copied().unwrap_or_default();
+        if *exports > available.max(forced) {
             return Err(Reason::TokenUnderflow {
                 network: token.0,
                 token: token.1,
@@ -59,8 +62,12 @@ fn flows(bridges: &AggLayer, chain: ChainId, own: u32, slot: &Slot<'_>) -> Resul
     let mut flows = Flows::default();
     for emitted in slot.logs.logs(chain).unwrap_or_default() {
         let (side, token, amount) = if let Some(exit) = bridges.exit(chain, emitted.log).transpose()? {
+            if matches!(emitted.tx, TxId::Deposit(_)) && exit.token().0 != own {
+                let sum = flows.forced.entry(exit.token()).or_default();
+                *sum = sum.saturating_add(U512::from(exit.amount));
+            }
             (&mut flows.exports, exit.token(), exit.amount)
-        } else if let Some(claim) = bridges.claim(chain, emitted.log).transpose()? {
+        } else if let Some(Ok(claim)) = bridges.claim(chain, emitted.log) {
             // A claim of which it is not certain what it brings counts for nothing: too little, never too much.
             let Some(token) = brought(bridges, &claim, slot) else { continue };
             (&mut flows.imports, token, claim.amount)

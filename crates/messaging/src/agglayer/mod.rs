@@ -56,6 +56,11 @@ pub struct AggLayer {
     deployments: BTreeMap<ChainId, BridgeDeployment>,
 }
 
+/// Whether a log looks like an exit, of whichever bridge.
+pub fn is_exit(log: &Log) -> bool {
+    log.topics() == [abi::BridgeEvent::SIGNATURE_HASH]
+}
+
 impl AggLayer {
     /// The protocol over a set of deployments. No two may have the same network: of those that do, exits go to the one with
     /// the lowest chain id.

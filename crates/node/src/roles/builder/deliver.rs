@@ -8,7 +8,7 @@ use std::{
 
 use alloy_primitives::{B256, U64};
 use jsonrpsee::http_client::HttpClient;
-use lockstep_building::{Draft, EvidenceMap, SealedList, Simulated, SlotView, seal};
+use lockstep_building::{Draft, EvidenceMap, SealError, SealedList, Simulated, SlotView, seal};
 use lockstep_delivery::{
     Coordinator, CoordinatorEffect, CoordinatorEvent, CoordinatorPlan, Decision, DecisionKey, DeliveryStage, ExpectedBlock,
     Prepare, PreparedList, RequirementResult, Verdict, attempt_number, level, prepare_stages,
@@ -238,19 +238,30 @@ impl BuilderRole {
         evidence: EvidenceMap,
     ) -> Result<SealedList, String> {
         let key = self.settings.key.clone();
-        blocking_with_state(&self.intake, Arc::clone(view), move |view| {
+        let sealed = blocking_with_state(&self.intake, Arc::clone(view), move |view| {
             // What the engine is to blame for is the outer error: a missing value is fetched and sealing is run again.
             match seal(view, &draft, chain, &evidence, &|digest| key.sign(digest)) {
-                Err(lockstep_building::SealError::Engine(error)) => Err(error),
+                Err(SealError::Engine(error)) => Err(error),
                 sealed => Ok(sealed),
             }
         })
-        .await?
-        .map_err(|error| {
-            metrics::counter!("lockstep_seal_failures_total", "chain" => chain.to_string()).increment(1);
-            tracing::error!(chain, %error, "a list could not be sealed");
-            error.to_string()
-        })
+        .await?;
+        let error = match sealed {
+            Ok(sealed) => return Ok(sealed),
+            Err(error) => error,
+        };
+        metrics::counter!("lockstep_seal_failures_total", "chain" => chain.to_string()).increment(1);
+        tracing::error!(chain, %error, "a list could not be sealed");
+        // They would do the same in every slot, and cost everybody theirs.
+        if let SealError::Unsteady { text, bundles } = &error {
+            let why = Rejection::new(
+                Place::rollup(chain),
+                Reason::NoEvidence(format!("with real evidence it does not do the same: {text}")),
+            );
+            let ends = bundles.iter().map(|hash| (*hash, BundleState::Dropped, Some(why.clone()))).collect();
+            self.intake.finish_all(ends, view.slot).await;
+        }
+        Err(error.to_string())
     }
 
     /// Sends a prepare and takes the vote.
