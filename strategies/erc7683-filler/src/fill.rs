@@ -7,7 +7,7 @@ use alloy_primitives::{Address, Bytes, I256, TxKind, U256, uint};
 use alloy_sol_types::{SolCall, SolValue};
 use lockstep_building::{BuildError, BundleRun, Lanes, StrategyView, run_bundle};
 use lockstep_primitives::{Asset, Bundle, ChainId, Leg, LegTx, Rejection, Relay, Requirement, RevertMode, SignedTx};
-use lockstep_simulation::{CallRequest, PendingBlock, SimulationError, StateView, call};
+use lockstep_simulation::{CallRequest, Checkpoint, PendingBlock, SimulationError, StateView, call};
 
 use crate::{
     InvalidOrder, Order, Rules,
@@ -62,6 +62,14 @@ pub enum Refusal {
     /// The builder has to be paid for the relay, and the destination's native asset has no price.
     #[error("the native asset of rollup {0} has no price to pay the relay by")]
     Unpayable(ChainId),
+    /// The builder would not take it, whatever it is paid: what an account pays to itself is worth nothing to it.
+    #[error("it is worth {value} to the proposer, with relays it has to be worth {min_relay_value}")]
+    Worthless {
+        /// In the numeraire's smallest unit.
+        value: I256,
+        /// In the numeraire's smallest unit.
+        min_relay_value: I256,
+    },
     /// It gains too little.
     #[error("it gains {gain}, at least {min_profit} are wanted")]
     Profit {
@@ -70,6 +78,24 @@ pub enum Refusal {
         /// In the numeraire's smallest unit.
         min_profit: U256,
     },
+}
+
+impl Refusal {
+    /// Whether it took a simulation to find out.
+    pub(crate) const fn simulated(&self) -> bool {
+        matches!(self, Self::Blocked(_) | Self::Unpayable(_) | Self::Worthless { .. } | Self::Profit { .. })
+    }
+}
+
+/// An order that is filled on the open blocks.
+#[derive(Clone, Debug)]
+pub struct Filled {
+    /// What fills it.
+    pub bundle: Bundle,
+    /// What the account gains, gas and payments included, in the numeraire's smallest unit.
+    pub gain: I256,
+    /// Which way the message goes that repays: from the order's destination to its origin.
+    pub report: (ChainId, ChainId),
 }
 
 /// Makes the bundle that fills an order on the open blocks, and leaves it there. Inner: why not, with the blocks as they were.
@@ -81,7 +107,7 @@ pub fn fill(
     rules: &Rules,
     order: &Order,
     lanes: &mut Lanes,
-) -> Result<Result<Bundle, Refusal>, BuildError> {
+) -> Result<Result<Filled, Refusal>, BuildError> {
     let checked = match order.check() {
         Ok(checked) => checked,
         Err(invalid) => return Ok(Err(invalid.into())),
@@ -89,14 +115,7 @@ pub fn fill(
     if let Some(refusal) = refuse(view, rules, order, &checked, lanes)? {
         return Ok(Err(refusal));
     }
-    let marks: Vec<_> = lanes.iter().map(|(chain, lane)| (*chain, lane.block().checkpoint())).collect();
-    let rewind = |lanes: &mut Lanes| {
-        for (chain, mark) in &marks {
-            if let Some(lane) = lanes.get_mut(chain) {
-                lane.block_mut().rollback(*mark);
-            }
-        }
-    };
+    let marks = marks(lanes);
     let mut payment = U256::ZERO;
     // Once to see what the relay takes, and once with what pays for it.
     loop {
@@ -105,10 +124,14 @@ pub fn fill(
         if let Some(rejection) = attempt.blocked {
             return Ok(Err(Refusal::Blocked(rejection)));
         }
-        let short = view.slot.policy.min_relay_value.saturating_sub(attempt.run.value);
-        if short > I256::ZERO && payment.is_zero() {
-            rewind(lanes);
-            payment = in_wei(view, checked.destination, short.into_raw())?;
+        let (value, min_relay_value) = (attempt.run.value, view.slot.policy.min_relay_value);
+        if value < min_relay_value {
+            rewind(lanes, &marks);
+            // Bundles behind one that building leaves out would miss its nonces.
+            if !payment.is_zero() || view.signer.address() == view.slot.proposer {
+                return Ok(Err(Refusal::Worthless { value, min_relay_value }));
+            }
+            payment = in_wei(view, checked.destination, min_relay_value.saturating_sub(value).into_raw())?;
             if payment.is_zero() {
                 return Ok(Err(Refusal::Unpayable(checked.destination)));
             }
@@ -116,10 +139,24 @@ pub fn fill(
         }
         let gain = gain(view, rules, &attempt.run)?;
         if gain.is_negative() || gain.into_raw() < rules.min_profit {
-            rewind(lanes);
+            rewind(lanes, &marks);
             return Ok(Err(Refusal::Profit { gain, min_profit: rules.min_profit }));
         }
-        return Ok(Ok(bundle));
+        return Ok(Ok(Filled { bundle, gain, report: (checked.destination, checked.origin) }));
+    }
+}
+
+/// Where the open blocks are.
+pub(crate) fn marks(lanes: &Lanes) -> Vec<(ChainId, Checkpoint)> {
+    lanes.iter().map(|(chain, lane)| (*chain, lane.block().checkpoint())).collect()
+}
+
+/// Takes the open blocks back to where they were.
+pub(crate) fn rewind(lanes: &mut Lanes, marks: &[(ChainId, Checkpoint)]) {
+    for (chain, mark) in marks {
+        if let Some(lane) = lanes.get_mut(chain) {
+            lane.block_mut().rollback(*mark);
+        }
     }
 }
 
@@ -156,7 +193,8 @@ fn refuse(
         }
     }
     let floor = rules.floors.get(&(checked.destination, checked.output)).copied().unwrap_or_default();
-    let needed = checked.output_amount.checked_add(floor).ok_or(BuildError::Overflow)?;
+    // Anybody can sign an order for more than there is: that is no failure of the engine, and stops no other order.
+    let needed = checked.output_amount.saturating_add(floor);
     let own = view.signer.address();
     let balance = read(destination, checked.output, &balanceOfCall { account: own })?.unwrap_or_default();
     Ok((balance < needed).then_some(Refusal::Inventory { balance, needed }))
