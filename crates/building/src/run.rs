@@ -403,7 +403,7 @@ impl Runner<'_> {
             total = total.checked_add(value::weigh(gain, rollup.price)?).ok_or(BuildError::Overflow)?;
             let mut balances: Vec<BalanceChange> =
                 native.into_iter().map(|(account, change)| BalanceChange { account, asset: Asset::Native, change }).collect();
-            balances.extend(token_changes(outcomes(&self.run.legs, chain).flat_map(|outcome| &outcome.logs)));
+            balances.extend(token_changes(outcomes(&self.run.legs, chain).flat_map(|outcome| outcome.logs.iter())));
             self.run.gains.insert(chain, gain);
             self.run.gas.insert(chain, gas);
             self.run.balances.insert(chain, balances);

@@ -360,7 +360,7 @@ fn simulated_tx(tx: &lockstep_building::TxRun, relay: bool) -> SimulatedTx {
         transaction_hash,
         status: status.into(),
         gas_used: outcome.gas_used,
-        logs: outcome.logs.clone(),
+        logs: outcome.logs.to_vec(),
         output: outcome.output.clone(),
         revert_reason: (outcome.status == TxStatus::Reverted).then(|| revert_message(&outcome.output)).flatten(),
     }

@@ -325,7 +325,7 @@ impl RollupNode for EmbeddedRollup {
 
 fn logs_of(tx: &EmbeddedTx) -> impl Iterator<Item = BlockLog> {
     let (tx_hash, id) = (tx.executed.tx.hash(), tx.executed.tx.id());
-    let places = (tx.first_log..).zip(&tx.executed.outcome.logs).enumerate();
+    let places = (tx.first_log..).zip(tx.executed.outcome.logs.iter()).enumerate();
     places.map(move |(in_tx, (index, log))| BlockLog { tx_hash, tx: id, in_tx, index, log: log.clone() })
 }
 

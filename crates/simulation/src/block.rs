@@ -6,11 +6,13 @@ use alloy_primitives::{Address, B256, Bloom, Bytes, I256, U256};
 use lockstep_primitives::Reason;
 
 use crate::{
-    Account, BlockContext, BlockTx, Overlay, Receipt, StandIns, StateError, StateView, TxFees, TxOutcome,
-    evm::{Failure, RawOutcome, Work, run},
+    Account, BlockContext, BlockTx, Footprint, Overlay, Receipt, StandIns, StateError, StateView, TxFees, TxOutcome,
+    evm::{Failure, RawOutcome, Terms, Work, run},
     overlay::Reader,
     receipt::root_and_bloom,
     room::Room,
+    trace::Trace,
+    transaction::signed_work,
 };
 
 /// The type byte of blob transactions (EIP-4844).
@@ -36,6 +38,22 @@ pub struct Executed {
     pub outcome: TxOutcome,
     /// Its receipt.
     pub receipt: Receipt,
+    /// What it may take of the block, by its gas limit.
+    room: Room,
+    /// What more it may come to take once it is sealed.
+    reserve: Room,
+}
+
+/// A stretch of a block: what some transactions in a row did, what that depends on, and what it changed. Where all of that is
+/// the same, it can be taken over into a block without running anything again.
+#[derive(Clone, Debug)]
+pub struct Stretch {
+    /// The transactions.
+    pub executed: Vec<Executed>,
+    /// What they read and wrote.
+    pub footprint: Footprint,
+    context: Arc<BlockContext>,
+    terms: Arc<Terms>,
 }
 
 /// A point of a [`PendingBlock`] to return to.
@@ -71,6 +89,11 @@ pub struct PendingBlock {
     used: Room,
     /// Room that drafted transactions may need once they are sealed.
     reserved: Room,
+    /// What data costs, and since how many transactions that is known; `None` while it is not.
+    terms: Option<(Arc<Terms>, usize)>,
+    /// Where users' transactions begin in the undo log of the state.
+    opening: usize,
+    trace: Option<Trace>,
 }
 
 impl PendingBlock {
@@ -97,11 +120,81 @@ impl PendingBlock {
             executed: Vec::new(),
             used: Room::of_empty_block(),
             reserved: Room::default(),
+            terms: None,
+            opening: 0,
+            trace: None,
         };
         for (contract, data) in block.context.rules.stack().opening_calls(&block.context) {
             block.system_call(contract, data)?;
         }
+        block.opening = block.state.mark();
         Ok(block)
+    }
+
+    /// Begins to take down what is read and written.
+    pub fn begin_trace(&mut self) {
+        self.trace = Some(Trace::begin(self.state.mark() == self.opening));
+    }
+
+    /// Ends what [`PendingBlock::begin_trace`] began, and yields what happened since; `since` is the point where that was.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn end_trace(&mut self, since: Checkpoint) -> Result<Stretch, SimulationError> {
+        let trace = self.trace.take().unwrap_or_default();
+        Ok(Stretch {
+            executed: self.executed.get(since.executed..).unwrap_or_default().to_vec(),
+            footprint: trace.finish(&self.state),
+            context: Arc::clone(&self.context),
+            terms: self.terms()?,
+        })
+    }
+
+    /// Whether a stretch would do here what it did: everything that it depends on is the same.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn holds(&mut self, stretch: &Stretch) -> Result<bool, SimulationError> {
+        if !stretch.fits(&self.context) {
+            return Ok(false);
+        }
+        let terms = self.terms()?;
+        Ok((Arc::ptr_eq(&terms, &stretch.terms) || terms == stretch.terms) && self.state.holds(&stretch.footprint)?)
+    }
+
+    /// Takes over a stretch that [holds](PendingBlock::holds) and whose writes are complete.
+    ///
+    /// # Errors
+    /// Outer: the state cannot be read. Inner: there is no room for one of its transactions; the block is unchanged.
+    pub fn append(&mut self, stretch: &Stretch) -> Result<Result<(), Reason>, SimulationError> {
+        let (mut used, mut reserved) = (self.used, self.reserved);
+        for executed in &stretch.executed {
+            if let Err(reason) = used.and(reserved).check(&self.context, executed.room, executed.reserve) {
+                return Ok(Err(reason));
+            }
+            used = used.and(Room { gas: executed.outcome.gas_used, ..executed.room });
+            reserved = reserved.and(executed.reserve);
+        }
+        self.state.write(&stretch.footprint)?;
+        let mut cumulative = self.used.gas;
+        for executed in &stretch.executed {
+            cumulative = cumulative.saturating_add(executed.outcome.gas_used);
+            let mut executed = executed.clone();
+            executed.receipt.cumulative_gas_used = cumulative;
+            self.executed.push(executed);
+        }
+        (self.used, self.reserved) = (used, reserved);
+        Ok(Ok(()))
+    }
+
+    /// What data costs here.
+    fn terms(&mut self) -> Result<Arc<Terms>, StateError> {
+        if let Some((terms, _)) = &self.terms {
+            return Ok(Arc::clone(terms));
+        }
+        let terms = Arc::new(self.context.rules.stack().terms(self.context.number, &self.state)?);
+        self.terms = Some((Arc::clone(&terms), self.executed.len()));
+        Ok(terms)
     }
 
     /// The block's environment.
@@ -150,6 +243,7 @@ impl PendingBlock {
         self.executed.truncate(checkpoint.executed);
         self.used = checkpoint.used;
         self.reserved = checkpoint.reserved;
+        self.terms.take_if(|(_, since)| *since > checkpoint.executed);
     }
 
     /// How native balances have changed since `checkpoint`, in wei; accounts whose balance is the same are left out.
@@ -186,28 +280,105 @@ impl PendingBlock {
         if let Err(reason) = self.may_hold(tx) {
             return Ok(Err(reason));
         }
-        // L1 has the data of deposits already.
-        let millionths = if tx.is_deposit() { 0 } else { self.context.rules.stack().data_millionths(tx.raw()) };
-        let weight = Room::of_tx(&self.context, &self.state, tx, millionths)?;
-        let reserve = if stand_ins.is_empty() { Room::default() } else { weight.of_evidence(tx) };
-        if let Err(reason) = self.used.and(self.reserved).check(&self.context, weight, reserve) {
+        let signed = match tx {
+            BlockTx::Signed(signed) => signed,
+            BlockTx::Deposit(deposit) => return self.execute_deposit(tx, deposit.work()),
+        };
+        let millionths = self.context.rules.stack().data_millionths(tx.raw());
+        let terms = self.terms()?;
+        let room = Room::of_tx(tx, &terms, millionths);
+        let reserve = if stand_ins.is_empty() { Room::default() } else { room.of_evidence(tx) };
+        if let Err(reason) = self.used.and(self.reserved).check(&self.context, room, reserve) {
             return Ok(Err(reason));
         }
-        let deposit_nonce =
-            if tx.is_deposit() { Some(self.state.account(tx.sender())?.map_or(0, |account| account.nonce)) } else { None };
-        let raw = match run(&self.context, Reader(&self.state), tx.work(millionths), stand_ins) {
+        let stack = self.context.rules.stack();
+        let work = signed_work(signed, millionths);
+        let raw = match stack.transact(&self.context, &mut self.state, work, &terms, stand_ins) {
             Ok(raw) => raw,
-            Err(Failure::Invalid(reason)) => return Ok(Err(reason)),
+            Err(Failure::Invalid { reason, state, seen }) => {
+                if let Some(trace) = &mut self.trace {
+                    trace.note(tx.sender(), true, &state, &seen);
+                    trace.refuse(tx.sender(), self.state.account(tx.sender())?.unwrap_or_default());
+                }
+                return Ok(Err(reason));
+            }
             Err(Failure::State(error)) => return Err(SimulationError::State(error)),
             Err(Failure::Broken(cause)) => return Err(SimulationError::Broken(cause)),
         };
-        let RawOutcome { status, gas_used, logs, output, created, l1_data, operator, state } = raw;
+        if let Some(trace) = &mut self.trace {
+            trace.note(tx.sender(), !signed.authorizations().is_empty(), &raw.state, &raw.seen);
+        }
+        let (priority, base) = self.gas_fees(tx, raw.gas_used);
+        let fees = TxFees { priority, base, l1_data: raw.l1_data, operator: raw.operator };
+        self.finish_transaction(tx, raw, fees, None, (room, reserve))
+    }
+
+    /// A deposit pays for nothing here, and L1 has its data already.
+    fn execute_deposit(&mut self, tx: &BlockTx, work: Work) -> Result<Result<&Executed, Reason>, SimulationError> {
+        let room = Room::of_tx(tx, &Terms::default(), 0);
+        if let Err(reason) = self.used.and(self.reserved).check(&self.context, room, Room::default()) {
+            return Ok(Err(reason));
+        }
+        let nonce = self.state.account(tx.sender())?.map_or(0, |account| account.nonce);
+        let raw = match run(&self.context, Reader(&self.state), work) {
+            Ok(raw) => raw,
+            Err(Failure::Invalid { reason, .. }) => return Ok(Err(reason)),
+            Err(Failure::State(error)) => return Err(SimulationError::State(error)),
+            Err(Failure::Broken(cause)) => return Err(SimulationError::Broken(cause)),
+        };
+        self.terms = None;
+        if let Err(reason) = self.finish_transaction(tx, raw, TxFees::default(), Some(nonce), (room, Room::default()))? {
+            return Ok(Err(reason));
+        }
+        // What is forced belongs to how the block opens.
+        self.opening = self.state.mark();
+        self.executed.last().map(Ok).ok_or_else(|| SimulationError::Broken("nothing was executed".into()))
+    }
+
+    /// Takes over what a transaction did, and credits whom it paid.
+    fn finish_transaction(
+        &mut self,
+        tx: &BlockTx,
+        raw: RawOutcome,
+        fees: TxFees,
+        deposit_nonce: Option<u64>,
+        (room, reserve): (Room, Room),
+    ) -> Result<Result<&Executed, Reason>, SimulationError> {
+        let RawOutcome { status, gas_used, logs, output, created, state, .. } = raw;
+        let stack = self.context.rules.stack();
+        let mark = self.state.mark();
+        let changed_terms = stack.terms_account().is_some_and(|account| {
+            state.get(&account).is_some_and(|account| account.changed_storage_slots().next().is_some())
+        });
         self.state.commit(state);
+        let accounts = stack.fee_accounts();
+        let paid = [
+            (Some(self.context.beneficiary), fees.priority),
+            (accounts.base, fees.base),
+            (accounts.l1_data, fees.l1_data),
+            (accounts.operator, fees.operator),
+        ];
+        for (account, amount) in paid {
+            let Some(account) = account.filter(|_| !amount.is_zero()) else { continue };
+            match self.state.credit(account, amount) {
+                Ok(before) => {
+                    if let Some(trace) = &mut self.trace {
+                        trace.credit(account, before);
+                    }
+                }
+                // Whoever asks again finds the block as it was.
+                Err(error) => {
+                    self.state.rewind(mark);
+                    return Err(error.into());
+                }
+            }
+        }
+        if changed_terms {
+            self.terms = None;
+        }
         // What was asked for and not used is there for the next one.
-        self.used = self.used.and(Room { gas: gas_used, ..weight });
+        self.used = self.used.and(Room { gas: gas_used, ..room });
         self.reserved = self.reserved.and(reserve);
-        let (priority, base) = self.gas_fees(tx, gas_used);
-        let fees = TxFees { priority, base, l1_data, operator };
         let outcome = TxOutcome { status, gas_used, logs, output, created, fees };
         let receipt = Receipt {
             tx_type: tx.tx_type(),
@@ -216,7 +387,7 @@ impl PendingBlock {
             logs: outcome.logs.clone(),
             deposit_nonce,
         };
-        self.executed.push(Executed { tx: tx.clone(), outcome, receipt });
+        self.executed.push(Executed { tx: tx.clone(), outcome, receipt, room, reserve });
         self.executed.last().map(Ok).ok_or_else(|| SimulationError::Broken("nothing was executed".into()))
     }
 
@@ -239,9 +410,6 @@ impl PendingBlock {
 
     /// What a transaction paid for its gas, in wei: the priority fee and the base fee.
     fn gas_fees(&self, tx: &BlockTx, gas_used: u64) -> (U256, U256) {
-        if tx.is_deposit() {
-            return (U256::ZERO, U256::ZERO);
-        }
         let gas = U256::from(gas_used);
         (gas * U256::from(tx.priority_fee_per_gas(self.context.base_fee)), gas * U256::from(self.context.base_fee))
     }
@@ -298,14 +466,28 @@ impl PendingBlock {
             return Ok(Bytes::new());
         }
         let work = Work::System { contract, data };
-        match run(&self.context, Reader(&self.state), work, &StandIns::default()) {
+        match run(&self.context, Reader(&self.state), work) {
             Ok(raw) => {
                 self.state.commit(raw.state);
                 Ok(raw.output)
             }
             Err(Failure::State(error)) => Err(SimulationError::State(error)),
-            Err(Failure::Invalid(reason)) => Err(SimulationError::Broken(reason.to_string())),
+            Err(Failure::Invalid { reason, .. }) => Err(SimulationError::Broken(reason.to_string())),
             Err(Failure::Broken(cause)) => Err(SimulationError::Broken(cause)),
         }
+    }
+}
+
+impl Stretch {
+    /// Whether a block's environment is the same as far as the transactions looked at it.
+    fn fits(&self, context: &Arc<BlockContext>) -> bool {
+        if Arc::ptr_eq(&self.context, context) || self.context == *context {
+            return true;
+        }
+        let of = |context: &BlockContext| {
+            let fees = (context.base_fee, context.beneficiary, context.excess_blob_gas);
+            (context.chain, context.rules, context.gas_limit, fees, context.data, context.deposits_only)
+        };
+        !self.footprint.environment && of(&self.context) == of(context)
     }
 }

@@ -8,7 +8,7 @@ use revm::{
 };
 
 use crate::{
-    BlockContext, SimulationError, StandIns, StateView, TxFees, TxOutcome,
+    BlockContext, SimulationError, StateView, TxFees, TxOutcome,
     evm::{Failure, Work, run},
     overlay::Reader,
 };
@@ -64,7 +64,7 @@ pub fn call(
         access_list,
         ..TxEnv::default()
     };
-    match run(context, Reader(state), Work::Call(Box::new(tx)), &StandIns::default()) {
+    match run(context, Reader(state), Work::Call(Box::new(tx))) {
         Ok(raw) => Ok(Ok(TxOutcome {
             status: raw.status,
             gas_used: raw.gas_used,
@@ -73,7 +73,7 @@ pub fn call(
             created: raw.created,
             fees: TxFees::default(),
         })),
-        Err(Failure::Invalid(reason)) => Ok(Err(reason)),
+        Err(Failure::Invalid { reason, .. }) => Ok(Err(reason)),
         Err(Failure::State(error)) => Err(SimulationError::State(error)),
         Err(Failure::Broken(cause)) => Err(SimulationError::Broken(cause)),
     }

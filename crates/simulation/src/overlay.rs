@@ -1,6 +1,9 @@
 //! Writes on top of a read-only state, with an undo log.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
 
 use alloy_primitives::{Address, B256, U256, keccak256, map::HashMap};
 use revm::{
@@ -8,7 +11,9 @@ use revm::{
     state::{Account as EvmAccount, AccountInfo, EvmState},
 };
 
-use crate::{Account, Code, StateError, StateView};
+use crate::{
+    Account, BalanceWrite, Code, Footprint, MemoryState, StateError, StateView,
+};
 
 /// What a block changed in one account.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,6 +94,12 @@ impl Overlay {
             code: HashMap::default(),
             undo: Vec::new(),
         }
+    }
+
+    /// What stands where an overlay was while it is lent out.
+    pub(crate) fn nowhere() -> Self {
+        static EMPTY: LazyLock<Arc<dyn StateView>> = LazyLock::new(|| Arc::new(MemoryState::new()));
+        Self::new(Arc::clone(&EMPTY))
     }
 
     /// The state below.
@@ -189,6 +200,102 @@ impl Overlay {
         self.write_account(address, Some(Account { balance: info.balance, nonce: info.nonce, code_hash: info.code_hash }));
     }
 
+    /// Credits an account with an amount in wei.
+    pub(crate) fn credit(&mut self, address: Address, amount: U256) -> Result<Account, StateError> {
+        let before = self.account(address)?.unwrap_or_default();
+        self.write_account(address, Some(Account { balance: before.balance.saturating_add(amount), ..before }));
+        Ok(before)
+    }
+
+    /// An account as it was written here; `None` when it was not.
+    pub(crate) fn written_account(&self, address: Address) -> Option<Option<Account>> {
+        self.accounts.get(&address).copied()
+    }
+
+    /// Code that came with what was written here.
+    pub(crate) fn new_code(&self, hash: B256) -> Option<Code> {
+        self.code.get(&hash).cloned()
+    }
+
+    /// Whether what was found is still there. What was found on the block as it opened can only have changed by what was
+    /// written since, so that the state below need not be asked.
+    ///
+    /// # Errors
+    /// When the state below cannot be read.
+    pub(crate) fn holds(&self, found: &Footprint) -> Result<bool, StateError> {
+        for read in &found.accounts_read {
+            let account = match self.accounts.get(&read.address) {
+                Some(account) => *account,
+                None if found.at_opening => continue,
+                None => self.base.account(read.address)?,
+            };
+            let (exists, account) = (account.is_some_and(|account| !account.is_empty()), account.unwrap_or_default());
+            let same = exists == read.exists
+                && account.code_hash == read.code_hash
+                && read.nonce.is_none_or(|nonce| nonce == account.nonce)
+                && read.balance.is_none_or(|balance| balance == account.balance);
+            if !same {
+                return Ok(false);
+            }
+        }
+        let mut slots: Option<(Address, Option<&Slots>)> = None;
+        for (address, slot, value) in &found.slots_read {
+            let of_account = match slots {
+                Some((of, slots)) if of == *address => slots,
+                _ => self.storage.get(address),
+            };
+            slots = Some((*address, of_account));
+            let now = match of_account.and_then(|slots| slots.get(slot)) {
+                Some(now) => *now,
+                None if !self.cleared.is_empty() && self.cleared.contains_key(address) => U256::ZERO,
+                None if found.at_opening => continue,
+                None => self.base.storage(*address, *slot)?,
+            };
+            if now != *value {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Writes what was written before, where [`Overlay::holds`].
+    ///
+    /// # Errors
+    /// When the state below cannot be read; then nothing is written.
+    pub(crate) fn write(&mut self, found: &Footprint) -> Result<(), StateError> {
+        let mark = self.mark();
+        for written in &found.accounts_written {
+            let before = match self.account(written.address) {
+                Ok(before) => before.unwrap_or_default(),
+                Err(error) => {
+                    self.rewind(mark);
+                    return Err(error);
+                }
+            };
+            let balance = match written.balance {
+                None => before.balance,
+                Some(BalanceWrite::Add(rise)) => before.balance.saturating_add(rise),
+                Some(BalanceWrite::Set(balance)) => balance,
+            };
+            let code_hash = match &written.code {
+                None => before.code_hash,
+                Some((hash, code)) => {
+                    if let Some(code) = code {
+                        self.code.entry(*hash).or_insert_with(|| code.clone());
+                    }
+                    *hash
+                }
+            };
+            let nonce = written.nonce.unwrap_or(before.nonce);
+            self.write_account(written.address, Some(Account { balance, nonce, code_hash }));
+        }
+        for (address, slot, value) in &found.slots_written {
+            let before = self.storage.entry(*address).or_default().insert(*slot, *value);
+            self.undo.push(Undo::Slot(*address, *slot, before));
+        }
+        Ok(())
+    }
+
     fn clear_storage(&mut self, address: Address) {
         let was_cleared = self.cleared.insert(address, true).unwrap_or(false);
         let slots = self.storage.remove(&address);
@@ -280,15 +387,7 @@ impl Database for Reader<'_> {
     type Error = StateError;
 
     fn basic(&mut self, address: Address) -> Result<Option<AccountInfo>, StateError> {
-        let Some(account) = self.0.account(address)? else { return Ok(None) };
-        let code = if account.has_code() { self.0.code(account.code_hash)? } else { Code::default() };
-        Ok(Some(AccountInfo {
-            balance: account.balance,
-            nonce: account.nonce,
-            code_hash: account.code_hash,
-            code: Some(code),
-            ..AccountInfo::default()
-        }))
+        account_info(self.0, address)
     }
 
     fn code_by_hash(&mut self, hash: B256) -> Result<Code, StateError> {
@@ -302,4 +401,17 @@ impl Database for Reader<'_> {
     fn block_hash(&mut self, number: u64) -> Result<B256, StateError> {
         self.0.block_hash(number)
     }
+}
+
+/// An account as revm wants it, code included.
+pub(crate) fn account_info(state: &(impl StateView + ?Sized), address: Address) -> Result<Option<AccountInfo>, StateError> {
+    let Some(account) = state.account(address)? else { return Ok(None) };
+    let code = if account.has_code() { state.code(account.code_hash)? } else { Code::default() };
+    Ok(Some(AccountInfo {
+        balance: account.balance,
+        nonce: account.nonce,
+        code_hash: account.code_hash,
+        code: Some(code),
+        ..AccountInfo::default()
+    }))
 }

@@ -4,6 +4,8 @@ use alloy_consensus::{Eip658Value, Receipt as ConsensusReceipt, RlpEncodableRece
 use alloy_primitives::{B256, Bloom, Log, logs_bloom};
 use op_alloy::consensus::{DEPOSIT_TX_TYPE_ID, OpDepositReceipt};
 
+use crate::Logs;
+
 /// The receipt of a transaction in a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
@@ -14,7 +16,7 @@ pub struct Receipt {
     /// Gas used by the block up to and including this transaction.
     pub cumulative_gas_used: u64,
     /// Logs.
-    pub logs: Vec<Log>,
+    pub logs: Logs,
     /// Of a deposit: the sender's nonce before it (Regolith and later). Its receipt version is 1 (Canyon and later).
     pub deposit_nonce: Option<u64>,
 }
@@ -22,7 +24,7 @@ pub struct Receipt {
 impl Receipt {
     /// The bloom filter over the logs.
     pub fn bloom(&self) -> Bloom {
-        logs_bloom(&self.logs)
+        logs_bloom(self.logs.iter())
     }
 
     /// Appends the EIP-2718 encoding.

@@ -2,7 +2,7 @@
 
 use lockstep_primitives::Reason;
 
-use crate::{BlockContext, BlockTx, StateError, StateView, stack::MILLIONTHS};
+use crate::{BlockContext, BlockTx, evm::Terms, stack::MILLIONTHS};
 
 /// What an encoded block has beside its transactions: the header (some 700 bytes), up to 16 withdrawals (49 bytes each) and the
 /// prefixes of its lists.
@@ -13,7 +13,7 @@ const SIGNATURE_BYTES: u64 = 64;
 const FLOOR_DIFFERENCE: u64 = 30;
 
 /// An amount of everything that a block has a limit of.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Room {
     /// Gas.
     pub(crate) gas: u64,
@@ -34,21 +34,15 @@ impl Room {
     }
 
     /// What a transaction may take: its gas limit, and its data as `millionths` weighs it.
-    pub(crate) fn of_tx(
-        context: &BlockContext,
-        state: &dyn StateView,
-        tx: &BlockTx,
-        millionths: u64,
-    ) -> Result<Self, StateError> {
+    pub(crate) fn of_tx(tx: &BlockTx, terms: &Terms, millionths: u64) -> Self {
         let data = millionths / MILLIONTHS;
-        let scalar = if tx.is_deposit() { None } else { context.rules.stack().footprint_scalar(state)? };
-        Ok(Self {
+        Self {
             gas: tx.gas_limit(),
             blob_gas: tx.blob_gas(),
-            footprint: scalar.map_or(0, |scalar| data.saturating_mul(scalar)),
+            footprint: terms.footprint_scalar.map_or(0, |scalar| data.saturating_mul(scalar)),
             data,
             bytes: tx.encoded_length(),
-        })
+        }
     }
 
     /// The most that a transaction can weigh more once evidence and signature are in the place of their stand-ins: every byte

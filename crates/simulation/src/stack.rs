@@ -3,7 +3,7 @@
 pub(crate) mod ethereum;
 pub(crate) mod op;
 
-use std::{fmt, ops::RangeInclusive};
+use std::{fmt, ops::RangeInclusive, sync::Arc};
 
 use alloy_eips::eip7840::BlobParams;
 use alloy_primitives::{Address, Bytes, ChainId};
@@ -11,8 +11,8 @@ use lockstep_primitives::TxRules;
 use revm::precompile::Precompiles;
 
 use crate::{
-    BlockContext, ParentBlock, Rules, RulesError, StandIns, StateError, StateView,
-    evm::{Failure, RawOutcome, Work},
+    BlockContext, Overlay, ParentBlock, Rules, RulesError, StandIns, StateError, StateView,
+    evm::{Failure, RawOutcome, SignedWork, Terms, Work},
     overlay::Reader,
 };
 
@@ -52,11 +52,27 @@ impl FeeAccounts {
 
 /// The rules of one fork of one kind of rollup.
 ///
-/// What a kind of rollup needs beyond this interface it does not get: nothing outside of `stack/` and `evm.rs` asks which kind
-/// it is, in order to execute.
+/// What a kind of rollup needs beyond this interface it does not get: nothing outside of `stack/`, `evm.rs` and `machine.rs` asks
+/// which kind it is, in order to execute.
 pub(crate) trait Stack: fmt::Debug + Sync {
-    /// Executes a transaction, deposit, system call or read, by one of the drivers of `evm.rs`.
-    fn run(&self, context: &BlockContext, reader: Reader<'_>, work: Work, stand_ins: &StandIns) -> Result<RawOutcome, Failure>;
+    /// Executes a deposit, system call or read, by one of the drivers of `evm.rs`.
+    fn run(&self, context: &BlockContext, reader: Reader<'_>, work: Work) -> Result<RawOutcome, Failure>;
+
+    /// Executes a signed transaction, which changes nothing in the state yet.
+    fn transact(
+        &self,
+        context: &Arc<BlockContext>,
+        state: &mut Overlay,
+        tx: SignedWork,
+        terms: &Terms,
+        stand_ins: &StandIns,
+    ) -> Result<RawOutcome, Failure>;
+
+    /// What data costs in the block with that number, by the state after its forced prefix.
+    fn terms(&self, number: u64, state: &dyn StateView) -> Result<Terms, StateError>;
+
+    /// The account whose storage says what data costs; `None` where nothing does.
+    fn terms_account(&self) -> Option<Address>;
 
     /// The precompiled contracts.
     fn precompiles(&self) -> &'static Precompiles;
@@ -94,9 +110,6 @@ pub(crate) trait Stack: fmt::Debug + Sync {
 
     /// What a transaction's data weighs, in millionths of a byte.
     fn data_millionths(&self, raw: &[u8]) -> u64;
-
-    /// How much of a block's footprint a byte of data takes in a state; `None` where blocks have no footprint.
-    fn footprint_scalar(&self, state: &dyn StateView) -> Result<Option<u64>, StateError>;
 
     /// The most bytes that an encoded block may have.
     fn max_block_bytes(&self) -> Option<u64>;

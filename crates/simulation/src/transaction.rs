@@ -6,13 +6,17 @@ use alloy_consensus::{Transaction, TxEip7702, TxEnvelope};
 use alloy_eips::eip2718::{Decodable2718, Encodable2718};
 use alloy_evm::{FromRecoveredTx, FromTxWithEncoded};
 use alloy_op_evm::OpTx;
-use alloy_primitives::{Address, B256, Bytes, ChainId, Log, U256, keccak256};
+use alloy_primitives::{Address, B256, Bytes, ChainId, U256, keccak256};
 use alloy_rlp::length_of_length;
 use lockstep_primitives::{SignedTx, TxDecodeError, TxId};
 use op_alloy::consensus::TxDeposit;
 use revm::{context::TxEnv, context_interface::either::Either};
 
-use crate::{evm::Work, stack::op::DEPOSIT_TYPE};
+use crate::{
+    Logs,
+    evm::{SignedWork, Work},
+    stack::op::DEPOSIT_TYPE,
+};
 
 /// An OP-stack deposit (type 0x7e), which only a rollup's forced prefix holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,15 +150,18 @@ impl BlockTx {
         }
     }
 
-    /// What is to be run; `millionths` is what its data weighs.
-    pub(crate) fn work(&self, millionths: u64) -> Work {
-        match self {
-            Self::Signed(tx) => Work::Tx { env: Box::new(tx_env(tx)), raw: tx.raw().clone(), millionths },
-            Self::Deposit(deposit) => {
-                Work::Deposit(Box::new(OpTx::from_encoded_tx(&deposit.tx, deposit.tx.from, deposit.raw.clone())))
-            }
-        }
+}
+
+impl Deposit {
+    /// What is to be run.
+    pub(crate) fn work(&self) -> Work {
+        Work::Deposit(Box::new(OpTx::from_encoded_tx(&self.tx, self.tx.from, self.raw.clone())))
     }
+}
+
+/// What is to be run of a signed transaction; `millionths` is what its data weighs.
+pub(crate) fn signed_work(tx: &SignedTx, millionths: u64) -> SignedWork {
+    SignedWork { env: tx_env(tx), raw: tx.raw().clone(), millionths }
 }
 
 fn tx_env(tx: &SignedTx) -> TxEnv {
@@ -205,7 +212,7 @@ pub struct TxOutcome {
     /// Gas used, after refunds.
     pub gas_used: u64,
     /// Logs, in order.
-    pub logs: Vec<Log>,
+    pub logs: Logs,
     /// Return or revert data.
     pub output: Bytes,
     /// The contract that it created.

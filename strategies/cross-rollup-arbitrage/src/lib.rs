@@ -110,7 +110,7 @@ impl CrossRollupArbitrage {
             let logs = legs.flat_map(|leg| leg.txs.iter().map(move |tx| (leg.chain, tx)));
             let mut places = logs
                 .filter(|(_, tx)| tx.position.is_some())
-                .flat_map(|(chain, tx)| tx.outcome.iter().flat_map(|outcome| &outcome.logs).map(move |log| (chain, log.address)));
+                .flat_map(|(chain, tx)| tx.outcome.iter().flat_map(|outcome| outcome.logs.iter()).map(move |log| (chain, log.address)));
             places.any(|(chain, address)| venues.iter().any(|venue| (venue.chain, venue.pair) == (chain, address)))
         };
         let own = view.signer.address();

@@ -256,7 +256,7 @@ fn a_message_crosses_agglayers_bridge_in_one_slot() {
     let draft = assert_lands(&world, bundle().tx(ETH, exit).relay(OP, 0, 0).build());
     let receiver = world.contracts[&OP].protocols.message_receiver;
     let block = last_block(&draft, OP);
-    assert!(block.executed().iter().flat_map(|tx| &tx.outcome.logs).any(|log| log.address == receiver), "it was told");
+    assert!(block.executed().iter().flat_map(|tx| tx.outcome.logs.iter()).any(|log| log.address == receiver), "it was told");
 }
 
 #[test]
@@ -308,7 +308,7 @@ fn a_relay_emits_a_message_that_another_relay_delivers() {
     let draft = assert_lands(&world, bundle().tx(CANCUN, send).relay(ISTHMUS, 0, 0).relay(JOVIAN, 1, 0).build());
     assert_eq!(draft.edges().len(), 2);
     let receiver = world.contracts[&JOVIAN].protocols.message_receiver;
-    let logs = last_block(&draft, JOVIAN).executed().iter().flat_map(|tx| tx.outcome.logs.clone()).collect::<Vec<_>>();
+    let logs = last_block(&draft, JOVIAN).executed().iter().flat_map(|tx| tx.outcome.logs.iter().cloned()).collect::<Vec<_>>();
     assert!(logs.iter().any(|log| log.address == receiver), "it arrived");
 }
 

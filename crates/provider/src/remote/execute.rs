@@ -119,7 +119,7 @@ impl Job {
 fn deposits(block: &PendingBlock) -> bool {
     static DEPOSIT_EVENT: OnceLock<B256> = OnceLock::new();
     let event = *DEPOSIT_EVENT.get_or_init(|| keccak256("DepositEvent(bytes,bytes,bytes,bytes,bytes)"));
-    let mut logs = block.executed().iter().flat_map(|executed| &executed.outcome.logs);
+    let mut logs = block.executed().iter().flat_map(|executed| executed.outcome.logs.iter());
     logs.any(|log| log.topics().first() == Some(&event))
 }
 

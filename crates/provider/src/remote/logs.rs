@@ -89,7 +89,7 @@ fn elsewhere(receipts: &[ReceiptAnswer], hash: B256) -> Option<(usize, B256)> {
 fn placed(txs: &[BlockTx], receipts: Vec<Receipt>) -> Vec<BlockLog> {
     let mut logs = Vec::new();
     for (tx, receipt) in txs.iter().zip(receipts) {
-        for (in_tx, log) in receipt.logs.into_iter().enumerate() {
+        for (in_tx, log) in receipt.logs.iter().cloned().enumerate() {
             logs.push(BlockLog { tx_hash: tx.hash(), tx: tx.id(), in_tx, index: logs.len() as u64, log });
         }
     }

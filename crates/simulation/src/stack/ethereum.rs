@@ -1,6 +1,6 @@
 //! Ethereum, and rollups with its rules.
 
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, sync::Arc};
 
 use alloy_eips::{
     eip1559::{BaseFeeParams, calc_next_block_base_fee},
@@ -18,8 +18,9 @@ use revm::{
 };
 
 use crate::{
-    BlockContext, EthereumFork, FeeAccounts, HeaderRules, ParentBlock, Rules, RulesError, StandIns, StateError, StateView,
-    evm::{self, Failure, RawOutcome, Work},
+    BlockContext, EthereumFork, FeeAccounts, HeaderRules, Overlay, ParentBlock, Rules, RulesError, StandIns, StateError,
+    StateView,
+    evm::{self, Failure, RawOutcome, SignedWork, Terms, Work},
     overlay::Reader,
     stack::{MILLIONTHS, Stack},
 };
@@ -65,8 +66,27 @@ pub(super) fn remembering_calls(context: &BlockContext, hash_history: bool) -> V
 }
 
 impl Stack for EthereumFork {
-    fn run(&self, context: &BlockContext, reader: Reader<'_>, work: Work, stand_ins: &StandIns) -> Result<RawOutcome, Failure> {
-        evm::run_ethereum(self.spec(), context, reader, work, stand_ins)
+    fn run(&self, context: &BlockContext, reader: Reader<'_>, work: Work) -> Result<RawOutcome, Failure> {
+        evm::run_ethereum(self.spec(), context, reader, work)
+    }
+
+    fn transact(
+        &self,
+        context: &Arc<BlockContext>,
+        state: &mut Overlay,
+        tx: SignedWork,
+        _terms: &Terms,
+        stand_ins: &StandIns,
+    ) -> Result<RawOutcome, Failure> {
+        evm::transact_ethereum(self.spec(), context, state, tx, stand_ins)
+    }
+
+    fn terms(&self, _number: u64, _state: &dyn StateView) -> Result<Terms, StateError> {
+        Ok(Terms::default())
+    }
+
+    fn terms_account(&self) -> Option<Address> {
+        None
     }
 
     fn precompiles(&self) -> &'static Precompiles {
@@ -142,10 +162,6 @@ impl Stack for EthereumFork {
 
     fn data_millionths(&self, raw: &[u8]) -> u64 {
         u64::try_from(raw.len()).unwrap_or(u64::MAX).saturating_mul(MILLIONTHS)
-    }
-
-    fn footprint_scalar(&self, _state: &dyn StateView) -> Result<Option<u64>, StateError> {
-        Ok(None)
     }
 
     fn max_block_bytes(&self) -> Option<u64> {

@@ -1,6 +1,6 @@
 //! The OP stack.
 
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, sync::Arc};
 
 use alloy_eips::{
     eip1559::{BaseFeeParams, calc_next_block_base_fee},
@@ -20,8 +20,8 @@ use op_revm::{
 use revm::precompile::Precompiles;
 
 use crate::{
-    BlockContext, FeeAccounts, HeaderRules, OpFork, ParentBlock, Rules, RulesError, StandIns, StateError, StateView,
-    evm::{self, Failure, RawOutcome, Work},
+    BlockContext, FeeAccounts, HeaderRules, OpFork, Overlay, ParentBlock, Rules, RulesError, StandIns, StateError, StateView,
+    evm::{self, Failure, RawOutcome, SignedWork, Terms, Work},
     overlay::Reader,
     stack::{
         MILLIONTHS, Stack,
@@ -57,11 +57,41 @@ impl OpFork {
             Self::Karst => OpSpecId::KARST,
         }
     }
+
+    /// How much of a block's footprint a byte of data takes in a state; `None` where blocks have no footprint.
+    fn footprint_scalar(&self, state: &dyn StateView) -> Result<Option<u64>, StateError> {
+        if *self < Self::Jovian {
+            return Ok(None);
+        }
+        let word = state.storage(L1_BLOCK_CONTRACT, DA_FOOTPRINT_GAS_SCALAR_SLOT)?.to_be_bytes::<32>();
+        let at = DA_FOOTPRINT_GAS_SCALAR_OFFSET;
+        Ok(Some(u64::from(u16::from_be_bytes([word[at], word[at + 1]]))))
+    }
 }
 
 impl Stack for OpFork {
-    fn run(&self, context: &BlockContext, reader: Reader<'_>, work: Work, stand_ins: &StandIns) -> Result<RawOutcome, Failure> {
-        evm::run_op(self.spec(), context, reader, work, stand_ins)
+    fn run(&self, context: &BlockContext, reader: Reader<'_>, work: Work) -> Result<RawOutcome, Failure> {
+        evm::run_op(self.spec(), context, reader, work)
+    }
+
+    fn transact(
+        &self,
+        context: &Arc<BlockContext>,
+        state: &mut Overlay,
+        tx: SignedWork,
+        terms: &Terms,
+        stand_ins: &StandIns,
+    ) -> Result<RawOutcome, Failure> {
+        evm::transact_op(self.spec(), context, state, tx, terms, stand_ins)
+    }
+
+    fn terms(&self, number: u64, state: &dyn StateView) -> Result<Terms, StateError> {
+        let l1 = evm::l1_info(&mut Reader(state), number, self.spec())?;
+        Ok(Terms { l1: Some(l1), footprint_scalar: self.footprint_scalar(state)? })
+    }
+
+    fn terms_account(&self) -> Option<Address> {
+        Some(L1_BLOCK_CONTRACT)
     }
 
     fn precompiles(&self) -> &'static Precompiles {
@@ -141,15 +171,6 @@ impl Stack for OpFork {
         } else {
             u64::try_from(raw.len()).unwrap_or(u64::MAX).saturating_mul(MILLIONTHS)
         }
-    }
-
-    fn footprint_scalar(&self, state: &dyn StateView) -> Result<Option<u64>, StateError> {
-        if *self < Self::Jovian {
-            return Ok(None);
-        }
-        let word = state.storage(L1_BLOCK_CONTRACT, DA_FOOTPRINT_GAS_SCALAR_SLOT)?.to_be_bytes::<32>();
-        let at = DA_FOOTPRINT_GAS_SCALAR_OFFSET;
-        Ok(Some(u64::from(u16::from_be_bytes([word[at], word[at + 1]]))))
     }
 
     fn max_block_bytes(&self) -> Option<u64> {
