@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use alloy_primitives::{Address, B256, I256, Log, U256, b256};
 use alloy_sol_types::{SolCall, sol};
 use lockstep_primitives::{Asset, Reason};
-use lockstep_simulation::{CallRequest, PendingBlock, SimulationError, StateView, call};
+use lockstep_simulation::{CallRequest, PendingBlock, SimulationError, StateView, TxOutcome, call};
 
 sol! {
     function balanceOf(address account) external view returns (uint256);
@@ -33,17 +33,41 @@ pub struct BalanceChange {
 /// Outer: the state or the EVM is broken. Inner: the asset is no token that answers `balanceOf`.
 pub fn balance_of(block: &PendingBlock, account: Address, asset: Asset) -> Result<Result<U256, Reason>, SimulationError> {
     match asset {
-        Asset::Native => Ok(Ok(block.state().account(account)?.map_or(U256::ZERO, |account| account.balance))),
-        Asset::Token(token) => {
-            let request = CallRequest::read(token, balanceOfCall { account }.abi_encode().into(), BALANCE_GAS);
-            let outcome = call(block.context(), block.state(), &request)?;
-            Ok(outcome
-                .ok()
-                .filter(|outcome| outcome.succeeded())
-                .and_then(|outcome| balanceOfCall::abi_decode_returns(&outcome.output).ok())
-                .ok_or(Reason::UnreadableBalance { account, token }))
-        }
+        Asset::Native => Ok(Ok(native(block, account)?)),
+        Asset::Token(token) => Ok(told(call(block.context(), block.state(), &balance_request(token, account))?, account, token)),
     }
+}
+
+/// The same, taken down as something that what comes next depends on.
+pub(crate) fn watched_balance_of(
+    block: &mut PendingBlock,
+    account: Address,
+    asset: Asset,
+) -> Result<Result<U256, Reason>, SimulationError> {
+    match asset {
+        Asset::Native => {
+            block.watch_balance(account)?;
+            Ok(Ok(native(block, account)?))
+        }
+        Asset::Token(token) => Ok(told(block.watched_call(&balance_request(token, account))?, account, token)),
+    }
+}
+
+fn native(block: &PendingBlock, account: Address) -> Result<U256, SimulationError> {
+    Ok(block.state().account(account)?.map_or(U256::ZERO, |account| account.balance))
+}
+
+/// What a token told of a balance.
+fn told(outcome: Result<TxOutcome, Reason>, account: Address, token: Address) -> Result<U256, Reason> {
+    outcome
+        .ok()
+        .filter(TxOutcome::succeeded)
+        .and_then(|outcome| balanceOfCall::abi_decode_returns(&outcome.output).ok())
+        .ok_or(Reason::UnreadableBalance { account, token })
+}
+
+fn balance_request(token: Address, account: Address) -> CallRequest {
+    CallRequest::read(token, balanceOfCall { account }.abi_encode().into(), BALANCE_GAS)
 }
 
 /// How token balances moved, as `Transfer` logs (ERC-20) tell it. An NFT's transfer has four topics and is not counted.

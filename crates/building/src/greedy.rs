@@ -275,7 +275,14 @@ impl Builder<'_> {
         let bundle = &entry.candidate.bundle;
         let marks: Vec<_> =
             bundle.rollups().into_iter().filter_map(|chain| Some((chain, lanes.get(&chain)?.block().checkpoint()))).collect();
-        let attempt = run_bundle(self.view, lanes, bundle, &self.delivered)?;
+        let remembered = match &entry.variant {
+            Some(variant) => variant.recall(lanes, &entry.candidate)?,
+            None => None,
+        };
+        let attempt = match remembered {
+            Some(attempt) => attempt,
+            None => run_bundle(self.view, lanes, bundle, &self.delivered)?,
+        };
         // What the sequencer demands is in, whatever it is worth.
         let demanded = self.demanded.contains(&entry.candidate.hash);
         let floor = if attempt.run.relays.is_empty() { I256::ZERO } else { self.view.policy.min_relay_value };

@@ -16,10 +16,12 @@ use lockstep_simulation::{
 };
 
 use crate::{
-    BalanceChange, BuildError, RelayDraft, SlotView, balance_of,
-    balances::token_changes,
+    BalanceChange, BuildError, RelayDraft, SlotView,
+    balances::{token_changes, watched_balance_of},
     logs::{LaneLogs, emitted},
-    order, relay, value,
+    order, relay,
+    reuse::{LaneStretch, Variant},
+    value,
 };
 
 /// The gas of a call that only reads.
@@ -124,24 +126,78 @@ pub fn run_bundle(
     bundle: &Bundle,
     delivered: &BTreeSet<B256>,
 ) -> Result<Attempt, BuildError> {
-    let checkpoints: BTreeMap<ChainId, Checkpoint> =
-        bundle.rollups().iter().filter_map(|chain| Some((*chain, lanes.get(chain)?.block().checkpoint()))).collect();
-    let mut runner = Runner { view, lanes, bundle, delivered, checkpoints, run: BundleRun::default(), crosses: false };
-    let result = runner.all();
-    let Runner { lanes, checkpoints, run, .. } = runner;
-    let blocked = match result {
-        Ok(()) => return Ok(Attempt { run, blocked: None }),
-        Err(stop) => stop,
-    };
-    for (chain, checkpoint) in checkpoints {
-        if let Some(lane) = lanes.get_mut(&chain) {
-            lane.block_mut().rollback(checkpoint);
+    run(view, lanes, bundle, delivered, false).map(|(attempt, _)| attempt)
+}
+
+/// The same, and remembers what it did where that can be taken over elsewhere.
+pub(crate) fn run_remembering(
+    view: &SlotView,
+    lanes: &mut Lanes,
+    bundle: &Bundle,
+    delivered: &BTreeSet<B256>,
+) -> Result<(Attempt, Option<Variant>), BuildError> {
+    run(view, lanes, bundle, delivered, true)
+}
+
+fn run(
+    view: &SlotView,
+    lanes: &mut Lanes,
+    bundle: &Bundle,
+    delivered: &BTreeSet<B256>,
+    remember: bool,
+) -> Result<(Attempt, Option<Variant>), BuildError> {
+    let mut checkpoints: BTreeMap<ChainId, Checkpoint> = BTreeMap::new();
+    let mut traced = Vec::new();
+    for chain in bundle.rollups() {
+        let Some(lane) = lanes.get_mut(&chain) else { continue };
+        checkpoints.insert(chain, lane.block().checkpoint());
+        if remember {
+            lane.block_mut().begin_trace();
+            traced.push((chain, lane.block().executed().len()));
         }
     }
-    match blocked {
-        Stop::Bundle(rejection) => Ok(Attempt { run, blocked: Some(rejection) }),
-        Stop::Engine(error) => Err(error),
+    let run = BundleRun::default();
+    let mut runner = Runner { view, lanes, bundle, delivered, checkpoints, run, crosses: false, roomless: false };
+    let result = runner.all();
+    let (plain, roomless) = (runner.is_plain(), runner.roomless);
+    let Runner { lanes, checkpoints, run, .. } = runner;
+    let mut failed = None;
+    let mut stretches = Vec::with_capacity(traced.len());
+    for (chain, base) in traced {
+        let (Some(lane), Some(since)) = (lanes.get_mut(&chain), checkpoints.get(&chain)) else { continue };
+        match lane.block_mut().end_trace(*since) {
+            Ok(stretch) => stretches.push(LaneStretch { chain, base, stretch }),
+            Err(error) => failed = Some(BuildError::simulation(chain, error)),
+        }
     }
+    let stop = match (result, failed) {
+        (Ok(()), None) => None,
+        (Err(stop), None) => Some(stop),
+        (_, Some(error)) => Some(Stop::Engine(error)),
+    };
+    if stop.is_some() {
+        for (chain, checkpoint) in checkpoints {
+            if let Some(lane) = lanes.get_mut(&chain) {
+                lane.block_mut().rollback(checkpoint);
+            }
+        }
+    }
+    let blocked = match stop {
+        None => None,
+        Some(Stop::Bundle(rejection)) => Some(rejection),
+        Some(Stop::Engine(error)) => return Err(error),
+    };
+    let complete = stretches.iter().all(|part| part.stretch.footprint.complete);
+    let of_state = blocked.as_ref().is_none_or(|rejection| !rejection.reason.is_room());
+    let attempt = Attempt { run, blocked };
+    if !remember || !plain || roomless || !of_state || !(complete || attempt.blocked.is_some()) {
+        return Ok((attempt, None));
+    }
+    if attempt.blocked.is_some() {
+        stretches.iter_mut().for_each(|part| part.stretch.executed.clear());
+    }
+    let variant = Variant { stretches, attempt: attempt.clone() };
+    Ok((attempt, Some(variant)))
 }
 
 /// Why a run ends early: the bundle is bad, or the engine is broken.
@@ -169,6 +225,8 @@ struct Runner<'a> {
     run: BundleRun,
     /// Whether a transaction so far has to do with messages that it consumes.
     crosses: bool,
+    /// Whether a transaction was dropped because there was no room for it.
+    roomless: bool,
 }
 
 impl Runner<'_> {
@@ -187,6 +245,12 @@ impl Runner<'_> {
         self.check_requirements(&before)?;
         self.check_slot()?;
         self.measure()
+    }
+
+    /// Whether what the bundle does depends on nothing but the states and blocks of its rollups.
+    fn is_plain(&self) -> bool {
+        let relays = self.bundle.legs.iter().any(|leg| matches!(leg, Leg::Relay { .. }));
+        !relays && !self.crosses && self.run.edges.is_empty() && self.run.legs.iter().all(|leg| leg.messages.is_empty())
     }
 
     fn lane(&mut self, chain: ChainId) -> Result<&mut Lane, Stop> {
@@ -220,7 +284,7 @@ impl Runner<'_> {
         let mut balances = Vec::with_capacity(self.bundle.require.len());
         for requirement in &self.bundle.require {
             let lane = self.lane(requirement.chain)?;
-            balances.push(read_balance(lane.block(), requirement.chain, requirement.account, requirement.asset)?);
+            balances.push(read_balance(lane.block_mut(), requirement.chain, requirement.account, requirement.asset)?);
         }
         Ok(balances)
     }
@@ -228,7 +292,7 @@ impl Runner<'_> {
     fn check_requirements(&mut self, before: &[U256]) -> Result<(), Stop> {
         for (requirement, before) in self.bundle.require.iter().zip(before) {
             let lane = self.lane(requirement.chain)?;
-            let after = read_balance(lane.block(), requirement.chain, requirement.account, requirement.asset)?;
+            let after = read_balance(lane.block_mut(), requirement.chain, requirement.account, requirement.asset)?;
             let increase = I256::from_raw(after.wrapping_sub(*before));
             let met = after.checked_sub(*before).is_some_and(|rise| rise >= requirement.min_increase);
             if !met {
@@ -247,7 +311,9 @@ impl Runner<'_> {
         for (position, tx) in txs.iter().enumerate() {
             let before = self.lane(chain)?.block().checkpoint();
             let run = execute(self.lane(chain)?.block_mut(), &BlockTx::Signed(Arc::clone(&tx.tx)), tx.mode, &StandIns::default());
-            let (mut run, mut reason) = run.map_err(|error| Stop::Engine(BuildError::simulation(chain, error)))?;
+            let Tried { mut run, mut reason, roomless } =
+                run.map_err(|error| Stop::Engine(BuildError::simulation(chain, error)))?;
+            self.roomless |= roomless;
             if let Err(refused) = self.check_transaction(chain, &tx.tx, run.position) {
                 if tx.mode == RevertMode::Drop {
                     self.lane(chain)?.block_mut().rollback(before);
@@ -297,7 +363,7 @@ impl Runner<'_> {
             let tx = relay::transaction(context, call, nonce, relay::relay_gas_limit(&view.policy, call), tip);
             let signed = relay::placeholder(tx.clone(), builder);
             let run = execute(lane.block_mut(), &BlockTx::Signed(Arc::clone(&signed)), RevertMode::Fail, &prepared.stand_ins);
-            let (run, reason) = run.map_err(engine)?;
+            let Tried { run, reason, .. } = run.map_err(engine)?;
             let reason = reason.or_else(|| self.check_transaction(chain, &signed, run.position).err());
             leg.txs.push(run);
             if let Some(reason) = reason {
@@ -424,41 +490,48 @@ fn answers(block: &PendingBlock, read: &ReadCall) -> Result<bool, SimulationErro
     Ok(outcome.is_ok_and(|outcome| outcome.succeeded() && outcome.output.iter().any(|byte| *byte != 0)))
 }
 
-fn read_balance(block: &PendingBlock, chain: ChainId, account: Address, asset: Asset) -> Result<U256, Stop> {
-    balance_of(block, account, asset)
+fn read_balance(block: &mut PendingBlock, chain: ChainId, account: Address, asset: Asset) -> Result<U256, Stop> {
+    watched_balance_of(block, account, asset)
         .map_err(|error| Stop::Engine(BuildError::simulation(chain, error)))?
         .map_err(|reason| bad(Place::rollup(chain), reason))
 }
 
-/// Executes one transaction in its revert mode. The reason is what blocks the bundle.
-fn execute(
-    block: &mut PendingBlock,
-    tx: &BlockTx,
-    mode: RevertMode,
-    stand_ins: &StandIns,
-) -> Result<(TxRun, Option<Reason>), SimulationError> {
+/// What became of one transaction.
+struct Tried {
+    run: TxRun,
+    /// What blocks the bundle.
+    reason: Option<Reason>,
+    /// Whether it was dropped because there was no room for it.
+    roomless: bool,
+}
+
+/// Executes one transaction in its revert mode.
+fn execute(block: &mut PendingBlock, tx: &BlockTx, mode: RevertMode, stand_ins: &StandIns) -> Result<Tried, SimulationError> {
     let checkpoint = block.checkpoint();
     let position = block.executed().len();
     let must_succeed = mode == RevertMode::Fail;
     let absent = TxRun { hash: tx.hash(), outcome: None, position: None, must_succeed };
     let outcome = match block.execute_with(tx, stand_ins)? {
         Ok(executed) => executed.outcome.clone(),
-        Err(_) if mode == RevertMode::Drop => return Ok((absent, None)),
-        Err(reason) => return Ok((absent, Some(reason))),
+        Err(reason) if mode == RevertMode::Drop => {
+            return Ok(Tried { run: absent, reason: None, roomless: reason.is_room() });
+        }
+        Err(reason) => return Ok(Tried { run: absent, reason: Some(reason), roomless: false }),
     };
     let failed = match &outcome.status {
         TxStatus::Succeeded => None,
         TxStatus::Reverted => Some(Reason::Reverted { message: revert_message(&outcome.output), data: outcome.output.clone() }),
         TxStatus::Halted(cause) => Some(Reason::Halted(cause.clone())),
     };
-    match (failed, mode) {
+    let (run, reason) = match (failed, mode) {
         (Some(_), RevertMode::Drop) => {
             block.rollback(checkpoint);
-            Ok((absent, None))
+            (absent, None)
         }
-        (Some(reason), RevertMode::Fail) => Ok((TxRun { outcome: Some(outcome), position: None, ..absent }, Some(reason))),
-        _ => Ok((TxRun { outcome: Some(outcome), position: Some(position), ..absent }, None)),
-    }
+        (Some(reason), RevertMode::Fail) => (TxRun { outcome: Some(outcome), position: None, ..absent }, Some(reason)),
+        _ => (TxRun { outcome: Some(outcome), position: Some(position), ..absent }, None),
+    };
+    Ok(Tried { run, reason, roomless: false })
 }
 
 /// The text of `Error(string)` or the meaning of `Panic(uint256)`.

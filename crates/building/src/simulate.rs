@@ -1,11 +1,13 @@
 //! Simulation of bundles, each on its own on top of the pending state.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{collections::BTreeSet, sync::Arc};
 
 use lockstep_primitives::{Bundle, Place, Reason, Rejection, RollupSet};
-use rayon::prelude::*;
 
-use crate::{Attempt, BuildError, BundleRun, Candidate, Lanes, SlotView, open_lanes, run_bundle};
+use crate::{
+    Attempt, BuildError, BundleRun, Candidate, Lanes, SlotView, open_lanes, parallel::for_each_index, reuse::Variant,
+    run::run_remembering,
+};
 
 /// A candidate and what it did alone.
 #[derive(Clone, Debug)]
@@ -14,6 +16,8 @@ pub struct Simulated {
     pub candidate: Candidate,
     /// What it did, or what blocked it. Blocked bundles stay candidates where another state can cure them.
     pub attempt: Attempt,
+    /// What it depended on, where it can be taken over.
+    pub(crate) variant: Option<Arc<Variant>>,
 }
 
 /// Simulates one bundle in the slot's first blocks that its bounds allow.
@@ -25,7 +29,7 @@ pub fn simulate(view: &SlotView, bundle: &Bundle) -> Result<Attempt, BuildError>
         Ok(lanes) => lanes,
         Err(rejection) => return Ok(blocked(rejection)),
     };
-    in_some_block(view, &mut lanes, bundle)
+    in_some_block(view, &mut lanes, bundle).map(|(attempt, _)| attempt)
 }
 
 /// Simulates all candidates in parallel. Results are in the order of the candidates, whatever the threads do.
@@ -42,39 +46,35 @@ pub fn simulate_all(view: &SlotView, candidates: &[Candidate]) -> Result<Vec<Sim
 /// Outer: a rollup's blocks cannot be opened. Inner: the engine fails for that candidate.
 pub fn simulate_each(view: &SlotView, candidates: &[Candidate]) -> Result<Vec<Result<Simulated, BuildError>>, BuildError> {
     let all: RollupSet = view.rollups.keys().copied().collect();
+    // Opening a block executes its forced prefix: it is done once, and every thread works on a copy.
     let opened = open_lanes(view, &all)?;
-    let each = candidates
-        .par_iter()
-        .map_init(
-            // Opening a block executes its forced prefix: do it once and give each worker a copy.
-            || opened.clone(),
-            |lanes, candidate| {
-                let bundle = &candidate.bundle;
-                let attempt = match unknown_rollup(view, bundle) {
-                    Some(rejection) => blocked(rejection),
-                    None if single_block(view, bundle) => {
-                        let marks: BTreeMap<_, _> =
-                            lanes.iter().map(|(chain, lane)| (*chain, lane.block().checkpoint())).collect();
-                        let attempt = run_bundle(view, lanes, bundle, &BTreeSet::new())?;
-                        for (chain, mark) in marks {
-                            if let Some(lane) = lanes.get_mut(&chain) {
-                                lane.block_mut().rollback(mark);
-                            }
-                        }
-                        attempt
-                    }
-                    None => {
-                        let rollups = bundle.rollups();
-                        let mut own = lanes.clone();
-                        own.retain(|chain, _| rollups.contains(chain));
-                        in_some_block(view, &mut own, bundle)?
-                    }
-                };
-                Ok(Simulated { candidate: candidate.clone(), attempt })
-            },
-        )
-        .collect();
-    Ok(each)
+    Ok(for_each_index(candidates.len(), &opened, |lanes, index| simulate_on(view, lanes, &candidates[index])))
+}
+
+/// Simulates a candidate on blocks that are open, and leaves them as they were.
+pub(crate) fn simulate_on(view: &SlotView, lanes: &mut Lanes, candidate: &Candidate) -> Result<Simulated, BuildError> {
+    let bundle = &candidate.bundle;
+    let (attempt, variant) = match unknown_rollup(view, bundle) {
+        Some(rejection) => (blocked(rejection), None),
+        None if single_block(view, bundle) => {
+            let rollups = bundle.rollups();
+            let marks: Vec<_> =
+                rollups.iter().filter_map(|chain| Some((*chain, lanes.get(chain)?.block().checkpoint()))).collect();
+            let done = run_remembering(view, lanes, bundle, &BTreeSet::new())?;
+            for (chain, mark) in marks {
+                if let Some(lane) = lanes.get_mut(&chain) {
+                    lane.block_mut().rollback(mark);
+                }
+            }
+            done
+        }
+        None => {
+            let rollups = bundle.rollups();
+            let mut own: Lanes = rollups.iter().filter_map(|chain| Some((*chain, lanes.get(chain)?.clone()))).collect();
+            in_some_block(view, &mut own, bundle)?
+        }
+    };
+    Ok(Simulated { candidate: candidate.clone(), attempt, variant: variant.map(Arc::new) })
 }
 
 fn blocked(rejection: Rejection) -> Attempt {
@@ -101,11 +101,11 @@ fn lanes_for(view: &SlotView, bundle: &Bundle) -> Result<Result<Lanes, Rejection
 }
 
 /// Tries the slot's blocks one after the other while the bundle says "later".
-fn in_some_block(view: &SlotView, lanes: &mut Lanes, bundle: &Bundle) -> Result<Attempt, BuildError> {
+fn in_some_block(view: &SlotView, lanes: &mut Lanes, bundle: &Bundle) -> Result<(Attempt, Option<Variant>), BuildError> {
     loop {
-        let attempt = run_bundle(view, lanes, bundle, &BTreeSet::new())?;
+        let (attempt, variant) = run_remembering(view, lanes, bundle, &BTreeSet::new())?;
         if !matches!(&attempt.blocked, Some(Rejection { reason: Reason::NotYet(_), .. })) || !advance(lanes)? {
-            return Ok(attempt);
+            return Ok((attempt, variant));
         }
     }
 }

@@ -703,6 +703,11 @@ impl Reason {
         }
     }
 
+    /// Whether it is about what a block has room for, which depends on what else is in it.
+    pub const fn is_room(&self) -> bool {
+        matches!(self, Self::NoRoom { .. } | Self::NoDataRoom { .. } | Self::NoByteRoom { .. })
+    }
+
     /// Whether another state or a later block can cure it.
     pub const fn validity(&self) -> Validity {
         match self {

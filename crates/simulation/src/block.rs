@@ -6,7 +6,8 @@ use alloy_primitives::{Address, B256, Bloom, Bytes, I256, U256};
 use lockstep_primitives::Reason;
 
 use crate::{
-    Account, BlockContext, BlockTx, Footprint, Overlay, Receipt, StandIns, StateError, StateView, TxFees, TxOutcome,
+    Account, BlockContext, BlockTx, CallRequest, Footprint, Overlay, Receipt, StandIns, StateError, StateView, TxFees, TxOutcome,
+    call::call_touching,
     evm::{Failure, RawOutcome, Terms, Work, run},
     overlay::Reader,
     receipt::root_and_bloom,
@@ -54,6 +55,7 @@ pub struct Stretch {
     pub footprint: Footprint,
     context: Arc<BlockContext>,
     terms: Arc<Terms>,
+    tried: Room,
 }
 
 /// A point of a [`PendingBlock`] to return to.
@@ -147,6 +149,7 @@ impl PendingBlock {
             footprint: trace.finish(&self.state),
             context: Arc::clone(&self.context),
             terms: self.terms()?,
+            tried: trace.tried(),
         })
     }
 
@@ -162,15 +165,20 @@ impl PendingBlock {
         Ok((Arc::ptr_eq(&terms, &stretch.terms) || terms == stretch.terms) && self.state.holds(&stretch.footprint)?)
     }
 
+    /// Whether the block has room to spare for everything that was tried in a stretch, so that room decides over none of it.
+    pub fn has_room(&self, stretch: &Stretch) -> bool {
+        self.used.and(self.reserved).check(&self.context, stretch.tried, Room::default()).is_ok()
+    }
+
     /// Takes over a stretch that [holds](PendingBlock::holds) and whose writes are complete.
     ///
     /// # Errors
-    /// Outer: the state cannot be read. Inner: there is no room for one of its transactions; the block is unchanged.
-    pub fn append(&mut self, stretch: &Stretch) -> Result<Result<(), Reason>, SimulationError> {
+    /// Outer: the state cannot be read. Inner: there is no room for the transaction with that index; the block is unchanged.
+    pub fn append(&mut self, stretch: &Stretch) -> Result<Result<(), (usize, Reason)>, SimulationError> {
         let (mut used, mut reserved) = (self.used, self.reserved);
-        for executed in &stretch.executed {
+        for (index, executed) in stretch.executed.iter().enumerate() {
             if let Err(reason) = used.and(reserved).check(&self.context, executed.room, executed.reserve) {
-                return Ok(Err(reason));
+                return Ok(Err((index, reason)));
             }
             used = used.and(Room { gas: executed.outcome.gas_used, ..executed.room });
             reserved = reserved.and(executed.reserve);
@@ -185,6 +193,32 @@ impl PendingBlock {
         }
         (self.used, self.reserved) = (used, reserved);
         Ok(Ok(()))
+    }
+
+    /// Takes down that what comes next depends on a balance.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn watch_balance(&mut self, account: Address) -> Result<(), SimulationError> {
+        if self.trace.is_some() {
+            let before = self.state.account(account)?.unwrap_or_default();
+            if let Some(trace) = &mut self.trace {
+                trace.look(account, before);
+            }
+        }
+        Ok(())
+    }
+
+    /// A read on which what comes next depends.
+    ///
+    /// # Errors
+    /// As [`call`](crate::call()).
+    pub fn watched_call(&mut self, request: &CallRequest) -> Result<Result<TxOutcome, Reason>, SimulationError> {
+        let called = call_touching(&self.context, &self.state, request)?;
+        if let (Some(trace), Ok((_, touched))) = (&mut self.trace, &called) {
+            trace.overlook(touched);
+        }
+        Ok(called.map(|(outcome, _)| outcome))
     }
 
     /// What data costs here.
@@ -288,6 +322,9 @@ impl PendingBlock {
         let terms = self.terms()?;
         let room = Room::of_tx(tx, &terms, millionths);
         let reserve = if stand_ins.is_empty() { Room::default() } else { room.of_evidence(tx) };
+        if let Some(trace) = &mut self.trace {
+            trace.try_room(room.and(reserve));
+        }
         if let Err(reason) = self.used.and(self.reserved).check(&self.context, room, reserve) {
             return Ok(Err(reason));
         }
@@ -347,9 +384,9 @@ impl PendingBlock {
         let RawOutcome { status, gas_used, logs, output, created, state, .. } = raw;
         let stack = self.context.rules.stack();
         let mark = self.state.mark();
-        let changed_terms = stack.terms_account().is_some_and(|account| {
-            state.get(&account).is_some_and(|account| account.changed_storage_slots().next().is_some())
-        });
+        let changed_terms = stack
+            .terms_account()
+            .is_some_and(|account| state.get(&account).is_some_and(|account| account.changed_storage_slots().next().is_some()));
         self.state.commit(state);
         let accounts = stack.fee_accounts();
         let paid = [

@@ -5,11 +5,12 @@ use lockstep_primitives::Reason;
 use revm::{
     context::TxEnv,
     context_interface::transaction::{AccessList, AccessListItem},
+    state::EvmState,
 };
 
 use crate::{
     BlockContext, SimulationError, StateView, TxFees, TxOutcome,
-    evm::{Failure, Work, run},
+    evm::{Failure, RawOutcome, Work, run},
     overlay::Reader,
 };
 
@@ -46,35 +47,46 @@ pub fn call(
     state: &dyn StateView,
     request: &CallRequest,
 ) -> Result<Result<TxOutcome, Reason>, SimulationError> {
-    let access_list = AccessList(
-        request
-            .access_list
-            .iter()
-            .map(|(address, storage_keys)| AccessListItem { address: *address, storage_keys: storage_keys.clone() })
-            .collect(),
-    );
-    let tx = TxEnv {
-        tx_type: u8::from(!request.access_list.is_empty()),
-        caller: request.from,
-        gas_limit: request.gas,
-        kind: request.to.map_or(TxKind::Create, TxKind::Call),
-        value: request.value,
-        data: request.data.clone(),
-        chain_id: Some(context.chain),
-        access_list,
-        ..TxEnv::default()
-    };
-    match run(context, Reader(state), Work::Call(Box::new(tx))) {
-        Ok(raw) => Ok(Ok(TxOutcome {
-            status: raw.status,
-            gas_used: raw.gas_used,
-            logs: raw.logs,
-            output: raw.output,
-            created: raw.created,
-            fees: TxFees::default(),
-        })),
+    Ok(call_touching(context, state, request)?.map(|(outcome, _)| outcome))
+}
+
+/// The same, and what the call touched.
+pub(crate) fn call_touching(
+    context: &BlockContext,
+    state: &dyn StateView,
+    request: &CallRequest,
+) -> Result<Result<(TxOutcome, EvmState), Reason>, SimulationError> {
+    match run(context, Reader(state), request.work(context)) {
+        Ok(raw) => {
+            let RawOutcome { status, gas_used, logs, output, created, state, .. } = raw;
+            Ok(Ok((TxOutcome { status, gas_used, logs, output, created, fees: TxFees::default() }, state)))
+        }
         Err(Failure::Invalid { reason, .. }) => Ok(Err(reason)),
         Err(Failure::State(error)) => Err(SimulationError::State(error)),
         Err(Failure::Broken(cause)) => Err(SimulationError::Broken(cause)),
+    }
+}
+
+impl CallRequest {
+    fn work(&self, context: &BlockContext) -> Work {
+        let access_list = AccessList(
+            self
+                .access_list
+                .iter()
+                .map(|(address, storage_keys)| AccessListItem { address: *address, storage_keys: storage_keys.clone() })
+                .collect(),
+        );
+        let tx = TxEnv {
+            tx_type: u8::from(!self.access_list.is_empty()),
+            caller: self.from,
+            gas_limit: self.gas,
+            kind: self.to.map_or(TxKind::Create, TxKind::Call),
+            value: self.value,
+            data: self.data.clone(),
+            chain_id: Some(context.chain),
+            access_list,
+            ..TxEnv::default()
+        };
+        Work::Call(Box::new(tx))
     }
 }

@@ -25,11 +25,8 @@ use revm::{
         result::{EVMError, ExecutionResult, FromStringError, HaltReason, ResultGas},
     },
     handler::{
-        EthFrame, EthPrecompiles, EvmTr, FrameResult, Handler, MainContext, MainnetHandler, PrecompileProvider,
-        evm::FrameTr,
-        handler::EvmTrError,
-        instructions::EthInstructions,
-        precompile_output_to_interpreter_result,
+        EthFrame, EthPrecompiles, EvmTr, FrameResult, Handler, MainContext, MainnetHandler, PrecompileProvider, evm::FrameTr,
+        handler::EvmTrError, instructions::EthInstructions, precompile_output_to_interpreter_result,
     },
     interpreter::{
         CallInputs, Host, InitialAndFloorGas, Instruction, InstructionContext, InterpreterResult,
@@ -56,7 +53,8 @@ thread_local! {
 }
 
 type EthereumContext = Context<BlockEnv, TxEnv, CfgEnv, Lent, Journal<Lent>, ()>;
-type EthereumEvm = Evm<EthereumContext, (), EthInstructions<EthInterpreter, EthereumContext>, Precompiled, EthFrame<EthInterpreter>>;
+type EthereumEvm =
+    Evm<EthereumContext, (), EthInstructions<EthInterpreter, EthereumContext>, Precompiled, EthFrame<EthInterpreter>>;
 type OpStackContext = Context<BlockEnv, OpTransaction<TxEnv>, CfgEnv<OpSpecId>, Lent, Journal<Lent>, L1BlockInfo>;
 type OpStackEvm = OpEvm<OpStackContext, (), EthInstructions<EthInterpreter, OpStackContext>, Precompiled>;
 
@@ -156,7 +154,8 @@ fn settle<E, H, I>(
 }
 
 fn ethereum(spec: SpecId, context: &BlockContext) -> EthereumEvm {
-    let ctx = Context::mainnet().with_block(block_env(context)).with_cfg(cfg(context, spec, false, false)).with_db(Lent::default());
+    let ctx =
+        Context::mainnet().with_block(block_env(context)).with_cfg(cfg(context, spec, false, false)).with_db(Lent::default());
     let instruction = watching(EthInstructions::new_mainnet_with_spec(spec));
     let precompiles = Precompiled::new(context, spec);
     Evm { ctx, inspector: (), instruction, precompiles, frame_stack: FrameStack::new_prealloc(8) }

@@ -11,9 +11,7 @@ use revm::{
     state::{Account as EvmAccount, AccountInfo, EvmState},
 };
 
-use crate::{
-    Account, BalanceWrite, Code, Footprint, MemoryState, StateError, StateView,
-};
+use crate::{Account, BalanceWrite, Code, Footprint, MemoryState, StateError, StateView};
 
 /// What a block changed in one account.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

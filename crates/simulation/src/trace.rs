@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use alloy_primitives::{Address, B256, U256, map::HashMap};
 use revm::state::{AccountInfo, EvmState};
 
-use crate::{Account, Code, Overlay, StateView, machine::Seen};
+use crate::{Account, Code, Overlay, StateView, machine::Seen, room::Room};
 
 /// A part of the state that results can depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -147,11 +147,23 @@ pub(crate) struct Trace {
     environment: bool,
     incomplete: bool,
     at_opening: bool,
+    /// What all transactions may have taken, those that were refused or undone included.
+    tried: Room,
 }
 
 impl Trace {
     pub(crate) fn begin(at_opening: bool) -> Self {
         Self { at_opening, ..Self::default() }
+    }
+
+    /// Takes down that a transaction was tried that may take this much.
+    pub(crate) fn try_room(&mut self, room: Room) {
+        self.tried = self.tried.and(room);
+    }
+
+    /// What all transactions that were tried may take together.
+    pub(crate) const fn tried(&self) -> Room {
+        self.tried
     }
 
     /// Takes down a transaction, before its changes are taken over. `nonces`: whether it may have looked at any nonce.
@@ -190,6 +202,18 @@ impl Trace {
         self.accounts.entry(address).or_insert_with(|| AccountNote::of(before)).written = true;
     }
 
+    /// Takes down that a balance was looked at.
+    pub(crate) fn look(&mut self, address: Address, before: Account) {
+        let note = self.accounts.entry(address).or_insert_with(|| AccountNote::of(before));
+        (note.read, note.balance) = (true, true);
+    }
+
+    /// Takes down what a read touched. Nobody watched what it looked at, so it is taken to have looked at everything.
+    pub(crate) fn overlook(&mut self, state: &EvmState) {
+        let balances = state.keys().copied().collect();
+        self.note(Address::ZERO, true, state, &Seen { balances, environment: true });
+    }
+
     /// Takes down that a transaction was refused for what its sender is.
     pub(crate) fn refuse(&mut self, sender: Address, before: Account) {
         let note = self.accounts.entry(sender).or_insert_with(|| AccountNote::of(before));
@@ -221,8 +245,8 @@ impl Trace {
                     balance: note.balance.then_some(before.balance),
                 });
             }
-            if note.written {
-                let after = state.written_account(address).flatten().unwrap_or_default();
+            if let Some(after) = state.written_account(address).filter(|_| note.written) {
+                let after = after.unwrap_or_default();
                 let code = (after.code_hash != before.code_hash).then(|| (after.code_hash, state.new_code(after.code_hash)));
                 let balance = match after.balance.checked_sub(before.balance) {
                     Some(rise) if rise.is_zero() => None,

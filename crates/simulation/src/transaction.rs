@@ -149,7 +149,6 @@ impl BlockTx {
             Self::Deposit(_) => 0,
         }
     }
-
 }
 
 impl Deposit {

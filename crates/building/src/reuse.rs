@@ -1,0 +1,119 @@
+//! Remembered runs: what a bundle did is taken over where everything that it depended on is the same, without running it.
+//!
+//! Only what is plain is remembered: a bundle that sends messages, delivers them or waits for them depends on the places of
+//! logs and on the builder's nonces, and is run again. So is what created or destroyed an account.
+
+use lockstep_primitives::{ChainId, Leg, Place, Reason, Rejection, RevertMode};
+use lockstep_simulation::Stretch;
+
+use crate::{Attempt, BuildError, BundleRun, Candidate, Lanes};
+
+/// What a bundle did on the open blocks of its rollups, and what that depended on.
+#[derive(Clone, Debug)]
+pub(crate) struct Variant {
+    pub(crate) stretches: Vec<LaneStretch>,
+    pub(crate) attempt: Attempt,
+}
+
+/// The part of it on one rollup.
+#[derive(Clone, Debug)]
+pub(crate) struct LaneStretch {
+    pub(crate) chain: ChainId,
+    /// How many transactions the block held before it.
+    pub(crate) base: usize,
+    pub(crate) stretch: Stretch,
+}
+
+impl Variant {
+    /// Whether the bundle would do here what it did, room aside.
+    pub(crate) fn holds(&self, lanes: &mut Lanes) -> Result<bool, BuildError> {
+        for LaneStretch { chain, stretch, .. } in &self.stretches {
+            let Some(lane) = lanes.get_mut(chain) else { return Ok(false) };
+            if !lane.block_mut().holds(stretch).map_err(|error| BuildError::simulation(*chain, error))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Takes over what it did, if that holds. `None` when the bundle has to be run.
+    pub(crate) fn recall(&self, lanes: &mut Lanes, candidate: &Candidate) -> Result<Option<Attempt>, BuildError> {
+        if !self.holds(lanes)? {
+            return Ok(None);
+        }
+        if self.attempt.blocked.is_some() {
+            let roomy = |part: &LaneStretch| lanes.get(&part.chain).is_some_and(|lane| lane.block().has_room(&part.stretch));
+            return Ok(self.stretches.iter().all(roomy).then(|| self.attempt.clone()));
+        }
+        let mut marks = Vec::with_capacity(self.stretches.len());
+        let mut full: Option<(usize, usize, ChainId, Reason)> = None;
+        for LaneStretch { chain, base, stretch } in &self.stretches {
+            let Some(lane) = lanes.get_mut(chain) else { continue };
+            let block = lane.block_mut();
+            marks.push((*chain, block.checkpoint()));
+            let appended = block.append(stretch).map_err(|error| BuildError::simulation(*chain, error));
+            match appended {
+                Ok(Ok(())) => {}
+                // What has no room is told of in the order of the legs.
+                Ok(Err((index, reason))) => {
+                    let (leg, tx) = self.attempt.run.place_of(*chain, base + index);
+                    if full.as_ref().is_none_or(|(first, second, ..)| (leg, tx) < (*first, *second)) {
+                        full = Some((leg, tx, *chain, reason));
+                    }
+                }
+                Err(error) => {
+                    roll_back(lanes, &marks);
+                    return Err(error);
+                }
+            }
+        }
+        if let Some((leg, tx, chain, reason)) = full {
+            roll_back(lanes, &marks);
+            // What may be dropped is, where it has no room.
+            if may_drop(candidate) {
+                return Ok(None);
+            }
+            let blocked = Some(Rejection::new(Place::tx(chain, leg, tx), reason));
+            return Ok(Some(Attempt { run: BundleRun::default(), blocked }));
+        }
+        let mut attempt = self.attempt.clone();
+        for LaneStretch { chain, base, stretch } in &self.stretches {
+            let Some(lane) = lanes.get(chain) else { continue };
+            let now = lane.block().executed().len() - stretch.executed.len();
+            attempt.run.move_to(*chain, lane.index(), lane.block().context().number, *base, now);
+        }
+        Ok(Some(attempt))
+    }
+}
+
+fn roll_back(lanes: &mut Lanes, marks: &[(ChainId, lockstep_simulation::Checkpoint)]) {
+    for (chain, mark) in marks {
+        if let Some(lane) = lanes.get_mut(chain) {
+            lane.block_mut().rollback(*mark);
+        }
+    }
+}
+
+fn may_drop(candidate: &Candidate) -> bool {
+    candidate.bundle.legs.iter().flat_map(Leg::txs).any(|tx| tx.mode == RevertMode::Drop)
+}
+
+impl BundleRun {
+    /// Leg and transaction at a position of the block that a rollup's transactions of the bundle are in.
+    fn place_of(&self, chain: ChainId, position: usize) -> (usize, usize) {
+        let legs = self.legs.iter().enumerate().filter(|(_, leg)| leg.chain == chain);
+        let mut places =
+            legs.filter_map(|(index, leg)| Some((index, leg.txs.iter().position(|tx| tx.position == Some(position))?)));
+        places.next().unwrap_or_default()
+    }
+
+    /// The same run elsewhere: what stood behind `base` transactions on a rollup stands behind `now` in another block.
+    fn move_to(&mut self, chain: ChainId, block: usize, number: u64, base: usize, now: usize) {
+        for leg in self.legs.iter_mut().filter(|leg| leg.chain == chain) {
+            (leg.block, leg.number) = (block, number);
+            for tx in &mut leg.txs {
+                tx.position = tx.position.map(|position| position - base + now);
+            }
+        }
+    }
+}
