@@ -342,15 +342,18 @@ impl Builder<'_> {
         }
     }
 
-    /// Whether messages would go in a circle over a rollup that is not trusted: then no order of preparing them exists.
     fn closes_untrusted_cycle(&self, new: &BTreeSet<(ChainId, ChainId)>) -> bool {
-        let edges: BTreeSet<_> = self.edges.union(new).copied().collect();
-        edges.iter().any(|(origin, destination)| {
-            let circular = reaches(&edges, *destination, *origin);
-            let trusted = &self.view.policy.trusted;
-            circular && !(trusted.contains(origin) && trusted.contains(destination))
-        })
+        closes_untrusted_cycle(self.view, &self.edges.union(new).copied().collect())
     }
+}
+
+/// Whether messages would go in a circle over a rollup that is not trusted: then no order of preparing them exists.
+pub(crate) fn closes_untrusted_cycle(view: &SlotView, edges: &BTreeSet<(ChainId, ChainId)>) -> bool {
+    edges.iter().any(|(origin, destination)| {
+        let circular = reaches(edges, *destination, *origin);
+        let trusted = &view.policy.trusted;
+        circular && !(trusted.contains(origin) && trusted.contains(destination))
+    })
 }
 
 fn reaches(edges: &BTreeSet<(ChainId, ChainId)>, from: ChainId, to: ChainId) -> bool {

@@ -9,6 +9,7 @@
 
 mod balances;
 mod draft;
+mod engine;
 mod greedy;
 mod inclusion;
 mod logs;
@@ -26,6 +27,7 @@ mod view;
 
 pub use balances::{BalanceChange, balance_of};
 pub use draft::{Draft, LaneDraft, Placed};
+pub use engine::{Engine, SearchLimits, Standing};
 pub use greedy::build;
 pub use inclusion::{missing_in_order, missing_inclusions};
 pub use order::check_order;

@@ -206,7 +206,7 @@ fn tip_of_relay(bundle: &Bundle, leg: usize, chain: ChainId, base_fee: u64) -> u
 }
 
 /// Greatest value for gas first, what is blocked alone counting as nothing; then by admission and hash.
-fn by_density(a: &Simulated, b: &Simulated) -> Ordering {
+pub(crate) fn by_density(a: &Simulated, b: &Simulated) -> Ordering {
     let (a_value, a_gas) = density(a);
     let (b_value, b_gas) = density(b);
     // a/ga > b/gb without dividing; the products of real values are far below 2^255, and saturate above.

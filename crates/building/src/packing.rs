@@ -79,7 +79,7 @@ pub(crate) struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { rounds: 32, exact_nodes: 20_000, seed: 0 }
+        Self { rounds: 40, exact_nodes: 20_000, seed: 0 }
     }
 }
 
@@ -180,15 +180,20 @@ impl Packing {
         let groups = 0..self.solution.len();
         let chosen = groups.map(|group| self.solution.chosen(group).map(|item| self.instance.item(item).place)).collect();
         let value = self.solution.value();
-        let listed = if self.proven { value } else { self.bound.listed().max(value) };
+        let listed = if self.proven { value } else { self.listed().max(value) };
         let bound = if self.instance.is_beyond() { i128::MAX } else { listed.saturating_add(self.instance.slack()) };
         Packed { chosen, value, bound, prices: self.bound.prices() }
     }
 
     /// Whether nothing that is listed can be packed better. Then there is nothing to search for.
     fn settled(&mut self) -> bool {
-        self.proven = self.proven || self.bound.listed() <= self.solution.value();
+        self.proven = self.proven || self.listed() <= self.solution.value();
         self.proven
+    }
+
+    /// No packing of listed choices is worth more. Prices that are out of date may say less than no prices at all.
+    fn listed(&self) -> i128 {
+        self.bound.listed().min(self.instance.total())
     }
 
     fn adopt(&mut self, candidate: Solution) {

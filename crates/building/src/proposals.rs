@@ -15,9 +15,13 @@ pub const MAX_SETS: usize = 63;
 ///
 /// At most [`MAX_SETS`]: single rollups first, then smaller sets before larger ones, but always the largest.
 pub fn useful_sets(view: &SlotView, simulated: &[Simulated]) -> Vec<RollupSet> {
+    useful_sets_of(view, simulated.iter())
+}
+
+/// The same, of whatever holds results.
+pub(crate) fn useful_sets_of<'a>(view: &SlotView, simulated: impl Iterator<Item = &'a Simulated>) -> Vec<RollupSet> {
     let mut sets: BTreeSet<RollupSet> = view.rollups.keys().map(|chain| RollupSet::from([*chain])).collect();
     let spans: BTreeSet<RollupSet> = simulated
-        .iter()
         .filter(|entry| match &entry.attempt.blocked {
             None => true,
             Some(rejection) => rejection.reason.validity() == Validity::Later,

@@ -6,13 +6,15 @@
 use lockstep_primitives::{ChainId, Leg, Place, Reason, Rejection, RevertMode};
 use lockstep_simulation::Stretch;
 
-use crate::{Attempt, BuildError, BundleRun, Candidate, Lanes};
+use crate::{Attempt, BuildError, BundleRun, Candidate, Lanes, run::check_bounds};
 
 /// What a bundle did on the open blocks of its rollups, and what that depended on.
 #[derive(Clone, Debug)]
 pub(crate) struct Variant {
     pub(crate) stretches: Vec<LaneStretch>,
     pub(crate) attempt: Attempt,
+    /// Whether it can be taken over: it is plain, and its writes are complete.
+    pub(crate) recallable: bool,
 }
 
 /// The part of it on one rollup.
@@ -25,6 +27,14 @@ pub(crate) struct LaneStretch {
 }
 
 impl Variant {
+    /// The same result, found on states that were another's before: what it depends on has to be looked for in the state below,
+    /// too.
+    pub(crate) fn set_at_opening(&mut self, at_opening: bool) {
+        for part in &mut self.stretches {
+            part.stretch.footprint.at_opening = at_opening;
+        }
+    }
+
     /// Whether the bundle would do here what it did, room aside.
     pub(crate) fn holds(&self, lanes: &mut Lanes) -> Result<bool, BuildError> {
         for LaneStretch { chain, stretch, .. } in &self.stretches {
@@ -38,7 +48,7 @@ impl Variant {
 
     /// Takes over what it did, if that holds. `None` when the bundle has to be run.
     pub(crate) fn recall(&self, lanes: &mut Lanes, candidate: &Candidate) -> Result<Option<Attempt>, BuildError> {
-        if !self.holds(lanes)? {
+        if !self.recallable || check_bounds(&candidate.bundle, lanes).is_err() || !self.holds(lanes)? {
             return Ok(None);
         }
         if self.attempt.blocked.is_some() {
@@ -86,7 +96,7 @@ impl Variant {
     }
 }
 
-fn roll_back(lanes: &mut Lanes, marks: &[(ChainId, lockstep_simulation::Checkpoint)]) {
+pub(crate) fn roll_back(lanes: &mut Lanes, marks: &[(ChainId, lockstep_simulation::Checkpoint)]) {
     for (chain, mark) in marks {
         if let Some(lane) = lanes.get_mut(chain) {
             lane.block_mut().rollback(*mark);

@@ -157,9 +157,9 @@ fn run(
         }
     }
     let run = BundleRun::default();
-    let mut runner = Runner { view, lanes, bundle, delivered, checkpoints, run, crosses: false, roomless: false };
+    let mut runner = Runner { view, lanes, bundle, delivered, checkpoints, run, crosses: false, roomless: false, in_bounds: false };
     let result = runner.all();
-    let (plain, roomless) = (runner.is_plain(), runner.roomless);
+    let (plain, steady) = (runner.is_plain(), runner.in_bounds && !runner.roomless);
     let Runner { lanes, checkpoints, run, .. } = runner;
     let mut failed = None;
     let mut stretches = Vec::with_capacity(traced.len());
@@ -187,17 +187,41 @@ fn run(
         Some(Stop::Bundle(rejection)) => Some(rejection),
         Some(Stop::Engine(error)) => return Err(error),
     };
-    let complete = stretches.iter().all(|part| part.stretch.footprint.complete);
     let of_state = blocked.as_ref().is_none_or(|rejection| !rejection.reason.is_room());
     let attempt = Attempt { run, blocked };
-    if !remember || !plain || roomless || !of_state || !(complete || attempt.blocked.is_some()) {
+    if !remember || !steady || !of_state {
         return Ok((attempt, None));
     }
     if attempt.blocked.is_some() {
         stretches.iter_mut().for_each(|part| part.stretch.executed.clear());
     }
-    let variant = Variant { stretches, attempt: attempt.clone() };
+    let complete = attempt.blocked.is_some() || stretches.iter().all(|part| part.stretch.footprint.complete);
+    let variant = Variant { stretches, attempt: attempt.clone(), recallable: plain && complete };
     Ok((attempt, Some(variant)))
+}
+
+/// Whether the open blocks are within the bundle's bounds.
+pub(crate) fn check_bounds(bundle: &Bundle, lanes: &Lanes) -> Result<(), Rejection> {
+    for chain in bundle.rollups() {
+        let bad = |reason| Err(Rejection::new(Place::rollup(chain), reason));
+        let Some(lane) = lanes.get(&chain) else { return bad(Reason::RollupNotWon) };
+        let context = lane.block().context();
+        let (number, timestamp) = (context.number, context.timestamp);
+        let range = bundle.block_range(chain);
+        if number > range.max {
+            return bad(Reason::PastBlock { max: range.max, head: number - 1 });
+        }
+        if number < range.min {
+            return bad(Reason::NotYet(format!("block {}", range.min)));
+        }
+        if let Some(max) = bundle.max_timestamp.filter(|max| timestamp > *max) {
+            return bad(Reason::PastTimestamp { max, now: timestamp });
+        }
+        if let Some(min) = bundle.min_timestamp.filter(|min| timestamp < *min) {
+            return bad(Reason::NotYet(format!("timestamp {min}")));
+        }
+    }
+    Ok(())
 }
 
 /// Why a run ends early: the bundle is bad, or the engine is broken.
@@ -227,11 +251,14 @@ struct Runner<'a> {
     crosses: bool,
     /// Whether a transaction was dropped because there was no room for it.
     roomless: bool,
+    /// Whether the open blocks are within the bundle's bounds.
+    in_bounds: bool,
 }
 
 impl Runner<'_> {
     fn all(&mut self) -> Result<(), Stop> {
-        self.check_bounds()?;
+        check_bounds(self.bundle, self.lanes).map_err(Stop::Bundle)?;
+        self.in_bounds = true;
         let before = self.required_balances()?;
         for (index, leg) in self.bundle.legs.iter().enumerate() {
             match leg {
@@ -255,29 +282,6 @@ impl Runner<'_> {
 
     fn lane(&mut self, chain: ChainId) -> Result<&mut Lane, Stop> {
         self.lanes.get_mut(&chain).ok_or_else(|| bad(Place::rollup(chain), Reason::RollupNotWon))
-    }
-
-    fn check_bounds(&mut self) -> Result<(), Stop> {
-        let bundle = self.bundle;
-        for chain in bundle.rollups() {
-            let place = Place::rollup(chain);
-            let context = self.lane(chain)?.block().context();
-            let (number, timestamp) = (context.number, context.timestamp);
-            let range = bundle.block_range(chain);
-            if number > range.max {
-                return Err(bad(place, Reason::PastBlock { max: range.max, head: number - 1 }));
-            }
-            if number < range.min {
-                return Err(bad(place, Reason::NotYet(format!("block {}", range.min))));
-            }
-            if let Some(max) = bundle.max_timestamp.filter(|max| timestamp > *max) {
-                return Err(bad(place, Reason::PastTimestamp { max, now: timestamp }));
-            }
-            if let Some(min) = bundle.min_timestamp.filter(|min| timestamp < *min) {
-                return Err(bad(place, Reason::NotYet(format!("timestamp {min}"))));
-            }
-        }
-        Ok(())
     }
 
     fn required_balances(&mut self) -> Result<Vec<U256>, Stop> {

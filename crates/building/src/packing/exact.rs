@@ -34,22 +34,23 @@ pub(super) fn prove(instance: &Instance, bound: &Bound, shares: &[f64], solution
     }
     let mut root = Node { lists: Vec::new(), room: instance.capacities().to_vec(), value: 0, shares: shares.to_vec() };
     let mut path = Vec::new();
+    let mut choices = 0;
     for group in 0..instance.len() {
-        let decisions = std::iter::once(None).chain(instance.items_of(group).map(Some));
-        let options: Vec<Option<usize>> =
-            decisions.filter(|item| bound.regret(instance, group, *item) <= leeway).collect();
-        if let [only] = options[..] {
-            if !root.settle(instance, only) {
+        let mut open = decisions(instance, bound, group, leeway);
+        let Some(first) = open.next() else { return true };
+        let Some(second) = open.next() else {
+            if !root.settle(instance, first) {
                 return true;
             }
-            path.push((group, only));
-        } else {
-            root.lists.push(List { group, options });
+            path.push((group, first));
+            continue;
+        };
+        let options: Vec<Option<usize>> = [first, second].into_iter().chain(open).collect();
+        choices += options.len();
+        root.lists.push(List { group, options });
+        if root.lists.len() > MAX_GROUPS || choices > MAX_CHOICES {
+            return false;
         }
-    }
-    let choices: usize = root.lists.iter().map(|list| list.options.len()).sum();
-    if root.lists.len() > MAX_GROUPS || choices > MAX_CHOICES {
-        return false;
     }
     let nodes = if root.lists.len() <= FEW_GROUPS { nodes } else { nodes / RATION };
     let looks = nodes.saturating_mul(LOOKS_A_NODE);
@@ -66,6 +67,12 @@ pub(super) fn prove(instance: &Instance, bound: &Bound, shares: &[f64], solution
         }
     }
     finished
+}
+
+/// What a group can decide on the way to a better packing: none, or one of its items.
+fn decisions(instance: &Instance, bound: &Bound, group: usize, leeway: i128) -> impl Iterator<Item = Option<usize>> {
+    let all = std::iter::once(None).chain(instance.items_of(group).map(Some));
+    all.filter(move |item| bound.regret(instance, group, *item) <= leeway)
 }
 
 /// What is open for one group: at least one decision.

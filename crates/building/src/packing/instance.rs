@@ -173,6 +173,18 @@ impl Instance {
         self.uses_of(item).iter().fold(worth, |left, used| left - shares[used.dimension] * used.share)
     }
 
+    /// What is best for a group at these prices of whole capacities, and what that is worth beyond the room it buys.
+    pub(super) fn best_of(&self, group: usize, shares: &[f64]) -> (Option<usize>, f64) {
+        let (mut best, mut most) = (None, 0.0);
+        for item in self.items_of(group) {
+            let reduced = self.reduced(item, shares);
+            if reduced > most {
+                (best, most) = (Some(item), reduced);
+            }
+        }
+        (best, most)
+    }
+
     /// What an item's room costs, at these prices of whole capacities.
     pub(super) fn cost(&self, item: usize, shares: &[f64]) -> f64 {
         self.uses_of(item).iter().fold(0.0, |sum, used| sum + shares[used.dimension] * used.share)

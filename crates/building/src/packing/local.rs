@@ -60,7 +60,7 @@ fn core(instance: &Instance, shares: &[f64]) -> (Vec<usize>, Vec<(usize, usize)>
     let groups: Vec<usize> = near.into_iter().map(|(_, group)| group).collect();
     let mut rated: Vec<(f64, usize, usize)> = Vec::new();
     for group in &groups {
-        let best = instance.items_of(*group).map(|item| instance.reduced(item, shares)).fold(0.0, f64::max);
+        let (_, best) = instance.best_of(*group, shares);
         rated.extend(instance.items_of(*group).map(|item| (best - instance.reduced(item, shares), *group, item)));
     }
     rated.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then_with(|| (a.1, a.2).cmp(&(b.1, b.2))));
@@ -96,7 +96,7 @@ fn kick(
         for (group, item) in choices.iter().copied() {
             if passes {
                 if left == 0 {
-                    (draws, left) = (mix.next(), 21);
+                    (draws, left) = (mix.draw(), 21);
                 }
                 let passed_over = draws & 7 == 0;
                 draws >>= 3;
@@ -124,7 +124,7 @@ impl Mix {
         Self { state: seed }
     }
 
-    pub(super) fn next(&mut self) -> u64 {
+    pub(super) fn draw(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -133,6 +133,6 @@ impl Mix {
 
     /// A number below `end`, which is not zero. Its slight preference for small numbers does not matter here.
     pub(super) fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
+        (self.draw() % end as u64) as usize
     }
 }

@@ -6,8 +6,11 @@
 
 use super::{Price, instance::Instance};
 
-/// Rounds without progress after which steps are halved.
-const PATIENCE: u32 = 3;
+/// How much of its direction a step keeps for the next one.
+const MEMORY: f64 = 0.5;
+
+/// What steps are shortened by after a round without progress.
+const SHORTEN: f64 = 0.5;
 
 /// Progress below this share of the bound does not count.
 const PROGRESS: f64 = 1e-5;
@@ -38,13 +41,7 @@ impl Point {
         let mut bound: f64 = shares.iter().sum();
         let mut used = vec![0.0; shares.len()];
         for group in 0..instance.len() {
-            let (mut best, mut most) = (None, 0.0);
-            for item in instance.items_of(group) {
-                let reduced = instance.reduced(item, &shares);
-                if reduced > most {
-                    (best, most) = (Some(item), reduced);
-                }
-            }
+            let (best, most) = instance.best_of(group, &shares);
             bound += most;
             for taken in best.map_or(&[][..], |item| instance.uses_of(item)) {
                 used[taken.dimension] += taken.share;
@@ -53,45 +50,50 @@ impl Point {
         Self { shares, bound, used }
     }
 
-    /// The next prices: dearer what is overused, cheaper what is not, the step sized so that a straight slope would end at
-    /// `target`. `None` at an optimum.
-    fn step(&self, target: f64, length: f64) -> Option<Vec<f64>> {
-        let slope = || self.shares.iter().zip(&self.used).map(|(share, used)| (*share, 1.0 - used));
-        let steepness: f64 = slope().filter(|(share, left)| *share > 0.0 || *left < 0.0).map(|(_, left)| left * left).sum();
+    /// The next prices: dearer what is overused, cheaper what is not, in a direction that remembers the one before. The step is
+    /// sized so that a straight slope would end at `target`. `None` at an optimum.
+    fn step(&self, direction: &mut [f64], target: f64, length: f64) -> Option<Vec<f64>> {
+        for (direction, used) in direction.iter_mut().zip(&self.used) {
+            *direction = 1.0 - *used + MEMORY * *direction;
+        }
+        // A price of zero does not fall.
+        let moving = self.shares.iter().zip(direction.iter()).filter(|(share, down)| **share > 0.0 || **down < 0.0);
+        let steepness: f64 = moving.map(|(_, down)| down * down).sum();
         if steepness < f64::EPSILON * f64::EPSILON {
             return None;
         }
         let step = length * (self.bound - target) / steepness;
-        Some(slope().map(|(share, left)| (share - step * left).max(0.0)).collect())
+        Some(self.shares.iter().zip(direction.iter()).map(|(share, down)| (share - step * down).max(0.0)).collect())
     }
 }
 
 /// Searches for good prices of whole capacities, from `start`, in at most `rounds` looks at all choices. `reached` is the value
 /// of a packing that is known.
 pub(super) fn search(instance: &Instance, start: Vec<f64>, reached: f64, rounds: u32) -> Vec<f64> {
+    let mut direction = vec![0.0; start.len()];
     let mut best = Point::at(instance, vec![0.0; start.len()]);
     // Where everything fits, room is free.
     if best.used.iter().all(|used| *used <= 1.0) {
         return best.shares;
     }
     let mut here = Point::at(instance, start);
-    let (mut length, mut stalled) = (1.0, 0);
+    let mut length = 1.0;
     for _ in 0..rounds {
+        let progress = here.bound <= best.bound * (1.0 - PROGRESS);
         if here.bound < best.bound {
-            stalled = if here.bound > best.bound * (1.0 - PROGRESS) { stalled + 1 } else { 0 };
             best = here.clone();
         } else {
-            stalled += 1;
-        }
-        if stalled >= PATIENCE {
-            length *= 0.5;
-            stalled = 0;
             here = best.clone();
+        }
+        // The target is lower than the optimum, so steps are too long at first.
+        if !progress {
+            length *= SHORTEN;
+            direction.fill(0.0);
         }
         if best.bound - reached <= best.bound * CLOSE {
             break;
         }
-        let Some(next) = here.step(reached, length) else { break };
+        let Some(next) = here.step(&mut direction, reached, length) else { break };
         here = Point::at(instance, next);
     }
     if here.bound < best.bound { here.shares } else { best.shares }

@@ -60,13 +60,7 @@ impl Solution {
     pub(super) fn preferred(instance: &Instance, shares: &[f64]) -> Self {
         let mut order: Vec<(f64, usize, usize)> = Vec::new();
         for group in 0..instance.len() {
-            let (mut best, mut most) = (None, 0.0);
-            for item in instance.items_of(group) {
-                let reduced = instance.reduced(item, shares);
-                if reduced > most {
-                    (best, most) = (Some(item), reduced);
-                }
-            }
+            let (best, most) = instance.best_of(group, shares);
             if let Some(item) = best {
                 order.push((most / instance.cost(item, shares).max(f64::MIN_POSITIVE), group, item));
             }
@@ -167,9 +161,9 @@ impl Solution {
         for _ in 0..FILL_PASSES {
             let mut order: Vec<(f64, usize, usize)> = Vec::new();
             for group in 0..instance.len() {
-                let own = self.chosen[group].map_or(0.0, |own| instance.reduced(own, shares));
                 for item in instance.items_of(group) {
                     if self.is_better(instance, group, item) && self.fits_instead(instance, group, item) {
+                        let own = self.chosen[group].map_or(0.0, |own| instance.reduced(own, shares));
                         order.push((instance.reduced(item, shares) - own, group, item));
                     }
                 }

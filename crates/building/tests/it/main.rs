@@ -4,6 +4,7 @@
 mod bridging;
 mod bundles;
 mod conservation;
+mod engine;
 mod invariants;
 mod messages;
 mod ordering;

@@ -1,0 +1,262 @@
+//! The engine: keeps what is known of a slot's pending bundles, so that what did not change is not computed again.
+
+mod entry;
+mod fill;
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+};
+
+use alloy_primitives::{B256, I256};
+use lockstep_primitives::{OrderingPolicy, RollupSet};
+
+use self::{
+    entry::{Entries, Entry},
+    fill::Fill,
+};
+use crate::{
+    BuildError, Candidate, Draft, LaneDraft, Lanes, Placed, Simulated, SlotView, build, open_lanes, parallel::for_each_index,
+    proposals::useful_sets_of, simulate::simulate_on,
+};
+
+/// How much is searched. Work is counted in placements, never in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SearchLimits {
+    /// Conflict groups up to this many bundles are searched to the end, larger ones as far as the rounds go.
+    pub exact_items: usize,
+    /// Alternatives that are kept of a group.
+    pub alternatives: usize,
+    /// Placements of a group's search in a round.
+    pub round_work: u64,
+    /// What random choices are drawn from.
+    pub seed: u64,
+}
+
+impl Default for SearchLimits {
+    fn default() -> Self {
+        Self { exact_items: 8, alternatives: 32, round_work: 2_000, seed: 0 }
+    }
+}
+
+/// What a set of rollups is worth as things stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// To the proposer, in the numeraire's smallest unit.
+    pub value: I256,
+    /// No proposal for the same rollups is worth more; `None` when no bound is known.
+    pub bound: Option<I256>,
+    /// How many bundles are in it.
+    pub bundles: usize,
+}
+
+/// What is kept of a set of rollups.
+#[derive(Clone, Debug)]
+struct Kept {
+    /// The entries whose rollups lie in the set, in the order in which they are tried.
+    order: Vec<usize>,
+    fill: Fill,
+    /// From where on the order is not filled in yet.
+    changed: Option<usize>,
+}
+
+/// Keeps what is known of a slot's pending bundles: what each does alone and in other company, and how the open blocks of every
+/// set of rollups that was asked for are filled. A bundle that comes, goes or is replaced touches what comes after it only, and
+/// of that only what depends on it is run again.
+///
+/// Every result is a function of the view, the bundles and the calls, whatever the threads do.
+#[derive(Debug)]
+pub struct Engine {
+    view: Arc<SlotView>,
+    limits: SearchLimits,
+    /// The slot's first blocks with nothing but what is forced in them.
+    opened: Lanes,
+    entries: Entries,
+    sets: BTreeMap<RollupSet, Kept>,
+    /// Drafts of sets whose rollups sell an order, demand transactions or have several blocks in the slot.
+    built: BTreeMap<RollupSet, Draft>,
+}
+
+impl Engine {
+    /// An engine without bundles.
+    ///
+    /// # Errors
+    /// When a rollup's blocks cannot be opened.
+    pub fn open(view: Arc<SlotView>, limits: SearchLimits) -> Result<Self, BuildError> {
+        let opened = open_lanes(&view, &view.rollups.keys().copied().collect())?;
+        Ok(Self { view, limits, opened, entries: Entries::default(), sets: BTreeMap::new(), built: BTreeMap::new() })
+    }
+
+    /// The slot.
+    pub const fn view(&self) -> &Arc<SlotView> {
+        &self.view
+    }
+
+    /// How much is searched.
+    pub const fn limits(&self) -> SearchLimits {
+        self.limits
+    }
+
+    /// Takes candidates in: each is simulated alone, in parallel. In their order: what kept one from being simulated, most
+    /// often a value that has to be fetched first; it is not taken in then, and may come again.
+    ///
+    /// # Errors
+    /// When the engine itself fails.
+    pub fn insert(&mut self, candidates: &[Candidate]) -> Result<Vec<Result<(), BuildError>>, BuildError> {
+        let view = Arc::clone(&self.view);
+        let simulated = for_each_index(candidates.len(), &self.opened, |lanes, index| simulate_on(&view, lanes, &candidates[index]));
+        let mut answers = Vec::with_capacity(simulated.len());
+        let mut taken = Vec::with_capacity(simulated.len());
+        for simulated in simulated {
+            answers.push(simulated.map(|simulated| {
+                self.remove(simulated.candidate.hash);
+                taken.push(self.entries.insert(Entry::new(simulated)));
+            }));
+        }
+        if !taken.is_empty() {
+            self.built.clear();
+        }
+        for (rollups, kept) in &mut self.sets {
+            for index in &taken {
+                if self.entries.get(*index).is_some_and(|entry| entry.rollups().is_subset(rollups)) {
+                    kept.add(&self.entries, *index);
+                }
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Takes a bundle out: cancelled, replaced, expired or handed out. Whether it was there.
+    pub fn remove(&mut self, hash: B256) -> bool {
+        let Some(index) = self.entries.index_of(hash) else { return false };
+        for kept in self.sets.values_mut() {
+            kept.remove(index);
+        }
+        self.built.clear();
+        self.entries.remove(hash).is_some()
+    }
+
+    /// How many bundles it knows.
+    pub fn len(&self) -> usize {
+        self.entries.iter().count()
+    }
+
+    /// Whether it knows none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What every bundle does alone, in the order of admission.
+    pub fn simulated(&self) -> Vec<Simulated> {
+        let mut all: Vec<Simulated> = self.entries.iter().map(|(_, entry)| entry.simulated().clone()).collect();
+        all.sort_by_key(|simulated| (simulated.candidate.sequence, simulated.candidate.hash));
+        all
+    }
+
+    /// The sets of rollups that are worth bidding for, see [`useful_sets`](crate::useful_sets).
+    pub fn useful_sets(&self) -> Vec<RollupSet> {
+        useful_sets_of(&self.view, self.entries.iter().map(|(_, entry)| entry.simulated()))
+    }
+
+    /// What the set is worth with everything that is known by now. What was filled in before stays as far as nothing changed.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn propose(&mut self, rollups: &RollupSet) -> Result<Standing, BuildError> {
+        if !is_plain(&self.view, rollups) {
+            let draft = self.built(rollups)?;
+            return Ok(Standing { value: draft.value, bound: None, bundles: draft.placed.len() });
+        }
+        let kept = self.kept(rollups)?;
+        Ok(Standing { value: kept.fill.value(), bound: None, bundles: kept.fill.placed().count() })
+    }
+
+    /// A draft for the set, as [`Engine::propose`] values it.
+    ///
+    /// Rollups that sell an order, demand transactions or have several blocks in the slot are filled by [`build`](crate::build())
+    /// instead, which knows how.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn draft(&mut self, rollups: &RollupSet) -> Result<Draft, BuildError> {
+        if !is_plain(&self.view, rollups) {
+            return self.built(rollups).cloned();
+        }
+        let view = Arc::clone(&self.view);
+        let kept = self.kept(rollups)?;
+        let (fill, order) = (kept.fill.clone(), kept.order.clone());
+        let mut lanes = BTreeMap::new();
+        for (chain, lane) in fill.lanes().clone() {
+            let blocks = lane.finish().map_err(|cause| BuildError::Lane { chain, cause })?;
+            lanes.insert(chain, LaneDraft { chain, blocks });
+        }
+        let placed: Vec<Placed> = fill.placed().map(|(_, placed)| placed.clone()).collect();
+        let left_out = order
+            .iter()
+            .filter_map(|index| Some((self.entries.get(*index)?.candidate().hash, fill.refusal(*index)?.clone())))
+            .collect();
+        Ok(Draft { slot: view.slot, rollups: rollups.clone(), lanes, placed, left_out, value: fill.value() })
+    }
+
+    /// A draft that is built at once, from what every bundle does alone.
+    fn built(&mut self, rollups: &RollupSet) -> Result<&Draft, BuildError> {
+        if !self.built.contains_key(rollups) {
+            let draft = build(&self.view, &self.simulated(), rollups)?;
+            self.built.insert(rollups.clone(), draft);
+        }
+        self.built.get(rollups).ok_or(BuildError::Overflow)
+    }
+
+    /// What is kept of a set, brought up to date.
+    fn kept(&mut self, rollups: &RollupSet) -> Result<&Kept, BuildError> {
+        if !self.sets.contains_key(rollups) {
+            let mut lanes = self.opened.clone();
+            lanes.retain(|chain, _| rollups.contains(chain));
+            if let Some(absent) = rollups.iter().find(|chain| !lanes.contains_key(chain)) {
+                return Err(BuildError::UnknownRollup(*absent));
+            }
+            let within = self.entries.iter().filter(|(_, entry)| entry.rollups().is_subset(rollups));
+            let mut order: Vec<usize> = within.map(|(index, _)| index).collect();
+            order.sort_by(|a, b| self.entries.by_density(*a, *b));
+            self.sets.insert(rollups.clone(), Kept { order, fill: Fill::new(lanes), changed: Some(0) });
+        }
+        let kept = self.sets.get_mut(rollups).ok_or(BuildError::Overflow)?;
+        if let Some(from) = kept.changed {
+            kept.fill.fill(&self.view, &self.entries, &kept.order, from)?;
+            kept.changed = None;
+        }
+        Ok(kept)
+    }
+}
+
+impl Kept {
+    fn add(&mut self, entries: &Entries, index: usize) {
+        let position = self.order.partition_point(|other| entries.by_density(*other, index).is_lt());
+        self.order.insert(position, index);
+        self.fill.shift(position);
+        self.changed = self.changed.map(|from| if from > position { from + 1 } else { from });
+        self.change(position);
+    }
+
+    fn remove(&mut self, index: usize) {
+        let Some(position) = self.order.iter().position(|other| *other == index) else { return };
+        self.order.remove(position);
+        if self.fill.leave(position, index) {
+            self.change(position);
+        } else {
+            // What is not filled in yet moves with the order.
+            self.changed = self.changed.map(|from| if from > position { from - 1 } else { from });
+        }
+    }
+
+    fn change(&mut self, position: usize) {
+        self.changed = Some(self.changed.map_or(position, |before| before.min(position)));
+    }
+}
+
+/// Whether the set's blocks may hold anything in any order, one block a rollup.
+fn is_plain(view: &SlotView, rollups: &RollupSet) -> bool {
+    rollups.iter().filter_map(|chain| view.rollups.get(chain)).all(|rollup| {
+        rollup.ordering == OrderingPolicy::Free && rollup.inclusion.is_empty() && rollup.slot.blocks.len() == 1
+    })
+}

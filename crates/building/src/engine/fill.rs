@@ -1,0 +1,185 @@
+//! Fills the open blocks of a set of rollups in a given order, and goes back to any point of it.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use alloy_primitives::{B256, I256};
+use lockstep_primitives::{ChainId, Place, Reason, Rejection};
+use lockstep_simulation::Checkpoint;
+
+use super::entry::{Entries, Entry};
+use crate::{BuildError, Lanes, Placed, SlotView, greedy::closes_untrusted_cycle, reuse, run_bundle};
+
+/// Something that was placed.
+#[derive(Clone, Debug)]
+struct Step {
+    /// Where in the order, in the first pass; `None` in the passes over what had been refused.
+    position: Option<usize>,
+    marks: Vec<(ChainId, Checkpoint)>,
+    entry: usize,
+    placed: Placed,
+}
+
+/// Open blocks that are filled with entries in an order: each goes in if it is valid and has room where it is its turn. What
+/// was refused and may have been cured meanwhile is tried again afterwards.
+#[derive(Clone, Debug)]
+pub(super) struct Fill {
+    lanes: Lanes,
+    steps: Vec<Step>,
+    /// Why what is in no block is not, by entry.
+    refused: Vec<Option<Rejection>>,
+    value: I256,
+    /// How many bundles were run because nothing that is remembered of them holds.
+    runs: u64,
+}
+
+impl Fill {
+    /// Nothing placed yet.
+    pub(super) const fn new(lanes: Lanes) -> Self {
+        Self { lanes, steps: Vec::new(), refused: Vec::new(), value: I256::ZERO, runs: 0 }
+    }
+
+    pub(super) const fn value(&self) -> I256 {
+        self.value
+    }
+
+    pub(super) const fn runs(&self) -> u64 {
+        self.runs
+    }
+
+    pub(super) const fn lanes(&self) -> &Lanes {
+        &self.lanes
+    }
+
+    /// What is in the blocks, in the order in which it was placed.
+    pub(super) fn placed(&self) -> impl Iterator<Item = (usize, &Placed)> {
+        self.steps.iter().map(|step| (step.entry, &step.placed))
+    }
+
+    pub(super) fn refusal(&self, entry: usize) -> Option<&Rejection> {
+        self.refused.get(entry).and_then(Option::as_ref)
+    }
+
+    /// Fills anew from a position of the order on. What stands before it stays as it is.
+    pub(super) fn fill(&mut self, view: &SlotView, entries: &Entries, order: &[usize], from: usize) -> Result<(), BuildError> {
+        self.go_back(from);
+        self.refused.resize(entries.capacity(), None);
+        let mut rooms = self.rooms();
+        for (position, index) in order.iter().enumerate().skip(from) {
+            let Some(entry) = entries.get(*index) else { continue };
+            if let Some(rejection) = certainly_roomless(entry, &rooms) {
+                self.refused[*index] = Some(rejection);
+                continue;
+            }
+            if self.place(view, *index, entry, Some(position))? {
+                rooms = self.rooms();
+            }
+        }
+        self.retry(view, entries, order)
+    }
+
+    /// Takes the passes over what was refused, as long as they place something.
+    fn retry(&mut self, view: &SlotView, entries: &Entries, order: &[usize]) -> Result<(), BuildError> {
+        for _ in 1..view.policy.max_passes {
+            let before = self.steps.len();
+            for index in order {
+                // Room does not come back in a block.
+                let curable = self.refusal(*index).is_some_and(|rejection| !rejection.reason.is_room());
+                if let Some(entry) = entries.get(*index).filter(|_| curable) {
+                    self.place(view, *index, entry, None)?;
+                }
+            }
+            if self.steps.len() == before {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that the order has one more at a position; what was placed behind that stays where it is.
+    pub(super) fn shift(&mut self, position: usize) {
+        for at in self.steps.iter_mut().filter_map(|step| step.position.as_mut()).filter(|at| **at >= position) {
+            *at += 1;
+        }
+    }
+
+    /// Undoes everything from a position on that the order loses, if the entry was placed; else only notes that it is gone.
+    /// Returns whether it was placed in the order or later.
+    pub(super) fn leave(&mut self, position: usize, entry: usize) -> bool {
+        let placed = self.steps.iter().any(|step| step.entry == entry);
+        if placed {
+            self.go_back(position);
+        }
+        for at in self.steps.iter_mut().filter_map(|step| step.position.as_mut()).filter(|at| **at > position) {
+            *at -= 1;
+        }
+        if let Some(refused) = self.refused.get_mut(entry) {
+            *refused = None;
+        }
+        placed
+    }
+
+    fn rooms(&self) -> Vec<(ChainId, u64)> {
+        self.lanes.iter().map(|(chain, lane)| (*chain, lane.block().gas_left())).collect()
+    }
+
+    /// Undoes everything from a position of the order on, and all later passes.
+    fn go_back(&mut self, position: usize) {
+        let first = self.steps.iter().position(|step| step.position.is_none_or(|at| at >= position));
+        let undone = self.steps.split_off(first.unwrap_or(self.steps.len()));
+        for step in undone.iter().rev() {
+            reuse::roll_back(&mut self.lanes, &step.marks);
+            self.value = self.value.saturating_sub(step.placed.run.value);
+        }
+    }
+
+    /// Places an entry, or notes why not and leaves no trace of it.
+    fn place(&mut self, view: &SlotView, index: usize, entry: &Entry, position: Option<usize>) -> Result<bool, BuildError> {
+        let bundle = &entry.candidate().bundle;
+        let marks: Vec<(ChainId, Checkpoint)> =
+            entry.rollups().iter().filter_map(|chain| Some((*chain, self.lanes.get(chain)?.block().checkpoint()))).collect();
+        let attempt = match entry.recall(&mut self.lanes)? {
+            Some(attempt) => attempt,
+            None => {
+                self.runs += 1;
+                let delivered: BTreeSet<B256> =
+                    self.steps.iter().flat_map(|step| step.placed.run.delivered.iter().copied()).collect();
+                run_bundle(view, &mut self.lanes, bundle, &delivered)?
+            }
+        };
+        let floor = if attempt.run.relays.is_empty() { I256::ZERO } else { view.policy.min_relay_value };
+        let rejection = match attempt.blocked {
+            Some(rejection) => Some(rejection),
+            None if attempt.run.value < floor => {
+                Some(Rejection::new(Place::BUNDLE, Reason::Unprofitable { value: attempt.run.value }))
+            }
+            None if !attempt.run.edges.is_empty() && self.closes_cycle(view, &attempt.run.edges) => {
+                Some(Rejection::new(Place::BUNDLE, Reason::MutualMessages))
+            }
+            None => None,
+        };
+        if let Some(rejection) = rejection {
+            reuse::roll_back(&mut self.lanes, &marks);
+            self.refused[index] = Some(rejection);
+            return Ok(false);
+        }
+        self.refused[index] = None;
+        self.value = self.value.checked_add(attempt.run.value).ok_or(BuildError::Overflow)?;
+        let placed = Placed { hash: entry.candidate().hash, bundle: Arc::clone(bundle), run: attempt.run };
+        self.steps.push(Step { position, marks, entry: index, placed });
+        Ok(true)
+    }
+
+    fn closes_cycle(&self, view: &SlotView, new: &BTreeSet<(ChainId, ChainId)>) -> bool {
+        let mut edges = new.clone();
+        edges.extend(self.steps.iter().flat_map(|step| step.placed.run.edges.iter().copied()));
+        closes_untrusted_cycle(view, &edges)
+    }
+}
+
+/// That a transaction of the entry has no room whatever stands before it in the bundle.
+fn certainly_roomless(entry: &Entry, rooms: &[(ChainId, u64)]) -> Option<Rejection> {
+    entry.needs().iter().find_map(|(chain, place, gas)| {
+        let (_, left) = rooms.iter().find(|(of, _)| of == chain)?;
+        (gas > left).then(|| Rejection::new(*place, Reason::NoRoom { gas: *gas, left: *left }))
+    })
+}

@@ -1,0 +1,117 @@
+//! The engine: whatever came and went, what it holds is what building anew with what is left yields.
+
+use std::sync::Arc;
+
+use lockstep_building::{Candidate, Draft, Engine, SearchLimits, build};
+use lockstep_primitives::RollupSet;
+use lockstep_testkit::{Relays, World, cases, cases_without_relays, naive};
+use proptest::prelude::*;
+use rayon::ThreadPoolBuilder;
+
+use crate::{
+    invariants::{Checked, config, same, with_hash},
+    support::{PLACEHOLDER, build_all, placed, print},
+};
+
+fn engine(world: &World, candidates: &[Candidate]) -> Engine {
+    let mut engine = Engine::open(Arc::new(world.view.clone()), SearchLimits::default()).expect("the blocks open");
+    for taken in engine.insert(candidates).expect("the engine works") {
+        taken.expect("the states of a world are there");
+    }
+    engine
+}
+
+fn draft(engine: &mut Engine, rollups: &RollupSet) -> Draft {
+    let standing = engine.propose(rollups).expect("the engine works");
+    let draft = engine.draft(rollups).expect("the engine works");
+    assert_eq!((standing.value, standing.bundles), (draft.value, draft.placed.len()));
+    draft
+}
+
+/// The naive builder, given the engine's order, comes to the same lists, states and value.
+fn is_true(world: &World, candidates: &[Candidate], draft: &Draft) -> Checked {
+    let left_out = draft.left_out.iter().map(|(hash, _)| *hash);
+    let order: Vec<Candidate> = placed(draft).into_iter().chain(left_out).map(|hash| with_hash(candidates, hash)).collect();
+    same(draft, &naive(&world.view, &draft.rollups, &order, Relays::Drafted(*PLACEHOLDER)))
+}
+
+proptest! {
+    #![proptest_config(config(300))]
+
+    #[test]
+    fn what_the_engine_holds_is_true_and_no_worse_than_greedy(case in cases(3, 1..=9)) {
+        let world = case.world();
+        let candidates = case.candidates(&world);
+        let mut engine = engine(&world, &candidates);
+        let draft = draft(&mut engine, &world.rollups());
+        prop_assert!(draft.value >= build_all(&world, &candidates).value);
+        is_true(&world, &candidates, &draft)?;
+    }
+
+    #[test]
+    fn coming_and_going_leave_no_trace(
+        case in cases_without_relays(3, 2..=9),
+        moves in proptest::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 1..12),
+    ) {
+        let world = case.world();
+        let candidates = case.candidates(&world);
+        let rollups = world.rollups();
+        let (first, rest) = candidates.split_at(candidates.len() / 2);
+        let mut engine = engine(&world, first);
+        draft(&mut engine, &rollups);
+        let mut inside: Vec<Candidate> = first.to_vec();
+        for (which, ask) in moves {
+            let candidate = which.get(&candidates);
+            match inside.iter().position(|other| other.hash == candidate.hash) {
+                Some(position) => {
+                    inside.remove(position);
+                    prop_assert!(engine.remove(candidate.hash));
+                }
+                None => {
+                    inside.push(candidate.clone());
+                    engine.insert(std::slice::from_ref(candidate)).expect("the engine works");
+                }
+            }
+            // Sometimes several changes come before anybody asks.
+            if ask {
+                draft(&mut engine, &rollups);
+            }
+        }
+        for candidate in rest {
+            engine.insert(std::slice::from_ref(candidate)).expect("the engine works");
+            inside.retain(|other| other.hash != candidate.hash);
+            inside.push(candidate.clone());
+        }
+        let kept = draft(&mut engine, &rollups);
+        let mut anew = self::engine(&world, &inside);
+        prop_assert_eq!(print(&kept), print(&draft(&mut anew, &rollups)));
+        is_true(&world, &candidates, &kept)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(config(40))]
+
+    #[test]
+    fn neither_threads_nor_the_order_of_insertion_change_what_it_holds(case in cases(3, 2..=9)) {
+        let world = case.world();
+        let mut candidates = case.candidates(&world);
+        let mut prints = Vec::new();
+        for threads in [1, 2, 8] {
+            let pool = ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be started");
+            candidates.reverse();
+            prints.push(pool.install(|| print(&draft(&mut engine(&world, &candidates), &world.rollups()))));
+        }
+        prop_assert_eq!(&prints[0], &prints[1]);
+        prop_assert_eq!(&prints[0], &prints[2]);
+    }
+}
+
+#[test]
+fn a_rollup_that_is_not_in_the_view_is_told() {
+    let world = World::of(2);
+    let mut engine = engine(&world, &[]);
+    assert!(engine.is_empty());
+    assert!(engine.propose(&RollupSet::from([999])).is_err());
+    assert!(build(&world.view, &engine.simulated(), &RollupSet::from([999])).is_err());
+}
