@@ -237,8 +237,8 @@ impl Solution {
     }
 }
 
-/// How much of what is lacking an item holds, as a sum over dimensions of the share of the lack that it covers. `None` if it holds
-/// nothing of it.
+/// How much of what is lacking an item holds: the sum over dimensions of the share of the lack that it covers. `None` if it
+/// holds nothing of it.
 fn relief(instance: &Instance, own: usize, lacking: &[u64]) -> Option<f64> {
     let held = instance.uses_of(own).iter().filter(|used| lacking[used.dimension] > 0);
     let relief: f64 = held.map(|used| (used.amount as f64 / lacking[used.dimension] as f64).min(1.0)).sum();
