@@ -2,6 +2,8 @@
 
 mod entry;
 mod fill;
+mod groups;
+mod rooms;
 
 use std::{
     collections::BTreeMap,
@@ -136,6 +138,43 @@ impl Engine {
         self.entries.remove(hash).is_some()
     }
 
+    /// Goes over to another view: a new head, or the next slot. What a bundle did alone stays where everything that it depended
+    /// on is the same; the others are simulated again, in parallel. Names the bundles that could not be, which are out.
+    ///
+    /// # Errors
+    /// When a rollup's blocks cannot be opened; then nothing changes.
+    pub fn rebase(&mut self, view: Arc<SlotView>) -> Result<Vec<(B256, BuildError)>, BuildError> {
+        let opened = open_lanes(&view, &view.rollups.keys().copied().collect())?;
+        let entries = std::mem::take(&mut self.entries).into_entries();
+        let worth_the_same = same_worth(&self.view, &view);
+        let moved = for_each_index(entries.len(), &opened, |lanes, index| {
+            let simulated = entries[index].simulated();
+            let candidate = &simulated.candidate;
+            let bound = !candidate.bundle.blocks.is_empty()
+                || candidate.bundle.min_timestamp.is_some()
+                || candidate.bundle.max_timestamp.is_some();
+            let kept = simulated.variant.as_ref().filter(|variant| worth_the_same && !bound && variant.recallable);
+            if let Some(variant) = kept
+                && let Some(moved) = variant.moved_to(lanes, candidate)?
+            {
+                let attempt = moved.attempt.clone();
+                return Ok(Simulated { candidate: candidate.clone(), attempt, variant: Some(Arc::new(moved)) });
+            }
+            simulate_on(&view, lanes, candidate)
+        });
+        let mut failed = Vec::new();
+        for (entry, moved) in entries.iter().zip(moved) {
+            match moved {
+                Ok(simulated) => drop(self.entries.insert(Entry::new(simulated))),
+                Err(error) => failed.push((entry.candidate().hash, error)),
+            }
+        }
+        (self.view, self.opened) = (view, opened);
+        self.sets.clear();
+        self.built.clear();
+        Ok(failed)
+    }
+
     /// How many bundles it knows.
     pub fn len(&self) -> usize {
         self.entries.iter().count()
@@ -252,6 +291,15 @@ impl Kept {
     fn change(&mut self, position: usize) {
         self.changed = Some(self.changed.map_or(position, |before| before.min(position)));
     }
+}
+
+/// Whether what a bundle does is worth the same in both views.
+fn same_worth(a: &SlotView, b: &SlotView) -> bool {
+    let worth = |view: &SlotView| {
+        let rollups = view.rollups.iter().map(|(chain, rollup)| (*chain, rollup.price, rollup.fee_share_bps));
+        (view.proposer, rollups.collect::<Vec<_>>())
+    };
+    worth(a) == worth(b)
 }
 
 /// Whether the set's blocks may hold anything in any order, one block a rollup.

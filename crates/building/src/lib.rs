@@ -14,6 +14,7 @@ mod greedy;
 mod inclusion;
 mod logs;
 mod order;
+mod packing;
 mod parallel;
 mod proposals;
 mod relay;

@@ -27,12 +27,26 @@ pub(crate) struct LaneStretch {
 }
 
 impl Variant {
-    /// The same result, found on states that were another's before: what it depends on has to be looked for in the state below,
-    /// too.
-    pub(crate) fn set_at_opening(&mut self, at_opening: bool) {
-        for part in &mut self.stretches {
-            part.stretch.footprint.at_opening = at_opening;
+    /// The same result on blocks as they open, of another slot it may be. `None` when it does not hold there. The blocks are as
+    /// they were.
+    pub(crate) fn moved_to(&self, opened: &mut Lanes, candidate: &Candidate) -> Result<Option<Self>, BuildError> {
+        let mut asking = self.clone();
+        asking.stretches.iter_mut().for_each(|part| part.stretch.footprint.at_opening = false);
+        let marks: Vec<_> =
+            self.stretches.iter().filter_map(|part| Some((part.chain, opened.get(&part.chain)?.block().checkpoint()))).collect();
+        let attempt = asking.recall(opened, candidate)?;
+        roll_back(opened, &marks);
+        let Some(attempt) = attempt.filter(|attempt| attempt.blocked.is_some() == self.attempt.blocked.is_some()) else {
+            return Ok(None);
+        };
+        let mut stretches = Vec::with_capacity(self.stretches.len());
+        for LaneStretch { chain, stretch, .. } in &self.stretches {
+            let Some(lane) = opened.get_mut(chain) else { return Ok(None) };
+            let base = lane.block().executed().len();
+            let stretch = stretch.moved_to(lane.block_mut()).map_err(|error| BuildError::simulation(*chain, error))?;
+            stretches.push(LaneStretch { chain: *chain, base, stretch });
         }
+        Ok(Some(Self { stretches, attempt, recallable: true }))
     }
 
     /// Whether the bundle would do here what it did, room aside.
@@ -53,7 +67,7 @@ impl Variant {
         }
         if self.attempt.blocked.is_some() {
             let roomy = |part: &LaneStretch| lanes.get(&part.chain).is_some_and(|lane| lane.block().has_room(&part.stretch));
-            return Ok(self.stretches.iter().all(roomy).then(|| self.attempt.clone()));
+            return Ok(self.stretches.iter().all(roomy).then(|| self.told_of(lanes)));
         }
         let mut marks = Vec::with_capacity(self.stretches.len());
         let mut full: Option<(usize, usize, ChainId, Reason)> = None;
@@ -86,13 +100,18 @@ impl Variant {
             let blocked = Some(Rejection::new(Place::tx(chain, leg, tx), reason));
             return Ok(Some(Attempt { run: BundleRun::default(), blocked }));
         }
+        Ok(Some(self.told_of(lanes)))
+    }
+
+    /// What it did, told of where it is now: at the end of these blocks, or before it where it is blocked.
+    fn told_of(&self, lanes: &Lanes) -> Attempt {
         let mut attempt = self.attempt.clone();
         for LaneStretch { chain, base, stretch } in &self.stretches {
             let Some(lane) = lanes.get(chain) else { continue };
-            let now = lane.block().executed().len() - stretch.executed.len();
+            let now = lane.block().executed().len().saturating_sub(stretch.executed.len());
             attempt.run.move_to(*chain, lane.index(), lane.block().context().number, *base, now);
         }
-        Ok(Some(attempt))
+        attempt
     }
 }
 

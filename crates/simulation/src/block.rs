@@ -195,6 +195,15 @@ impl PendingBlock {
         Ok(Ok(()))
     }
 
+    /// Makes the changes of a stretch without its transactions: what a block would be like with somebody else's doing in it.
+    /// Only to look at, and to roll back.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn impose(&mut self, changes: &Footprint) -> Result<(), SimulationError> {
+        Ok(self.state.write(changes)?)
+    }
+
     /// Takes down that what comes next depends on a balance.
     ///
     /// # Errors
@@ -516,6 +525,16 @@ impl PendingBlock {
 }
 
 impl Stretch {
+    /// The same stretch as it holds on a block that is as it opened.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn moved_to(&self, opened: &mut PendingBlock) -> Result<Self, SimulationError> {
+        let footprint = Footprint { at_opening: true, ..self.footprint.clone() };
+        let (context, terms) = (Arc::clone(&opened.context), opened.terms()?);
+        Ok(Self { executed: self.executed.clone(), footprint, context, terms, tried: self.tried })
+    }
+
     /// Whether a block's environment is the same as far as the transactions looked at it.
     fn fits(&self, context: &Arc<BlockContext>) -> bool {
         if Arc::ptr_eq(&self.context, context) || self.context == *context {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use alloy_primitives::{B256, ChainId, keccak256};
-use lockstep_primitives::{BlockList, Reason};
+use lockstep_primitives::{BlockList, Reason, TxDecodeError};
+use rayon::prelude::*;
 
 use crate::{
     BlockContext, BlockSummary, BlockTx, Executed, ForkSchedule, NextBlock, ParentBlock, PendingBlock, RulesError,
@@ -222,30 +223,87 @@ fn execute_forced(block: &mut PendingBlock, plan: &BlockPlan, number: usize) -> 
     Ok(plan.forced.len())
 }
 
+/// A block of a list whose transactions are decoded and whose signers are known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecodedBlock {
+    /// Block number.
+    pub number: u64,
+    /// In seconds.
+    pub timestamp: u64,
+    /// The transactions after the forced prefix.
+    pub transactions: Vec<BlockTx>,
+}
+
+/// Decodes a list's transactions and recovers their signers, in parallel.
+///
+/// # Errors
+/// When the list has other blocks than the slot, or holds bytes that are no transaction: the first of them is named.
+pub fn decode_list(rollup: &SlotRollup, list: &BlockList) -> Result<Vec<DecodedBlock>, LaneError> {
+    check_blocks(rollup, list.blocks.iter().map(|block| (block.number, block.timestamp)))?;
+    let mut blocks = Vec::with_capacity(list.blocks.len());
+    for (block, listed) in list.blocks.iter().enumerate() {
+        // All answers are kept until the last is there, so that which error comes first does not depend on the threads.
+        let decoded: Vec<_> = listed.transactions.par_iter().map(|raw| BlockTx::decode(raw.clone())).collect();
+        let mut transactions = Vec::with_capacity(decoded.len());
+        for (index, tx) in decoded.into_iter().enumerate() {
+            let undecodable = |error: TxDecodeError| Reason::UndecodableTransaction(error.to_string());
+            transactions.push(tx.map_err(|error| LaneError::Invalid { block, index, reason: undecodable(error) })?);
+        }
+        blocks.push(DecodedBlock { number: listed.number, timestamp: listed.timestamp, transactions });
+    }
+    Ok(blocks)
+}
+
 /// Executes a list from the parent state on a fresh EVM, as the rollup's sequencer will.
 ///
 /// # Errors
 /// When the list has other blocks than the slot, or any of its transactions is invalid in its place. A transaction that
 /// reverts is no error here: what may revert is the caller's matter.
 pub fn execute_list(rollup: &Arc<SlotRollup>, list: &BlockList) -> Result<Vec<LaneBlock>, LaneError> {
+    execute_decoded(rollup, &decode_list(rollup, list)?, |_, _, _| Ok(()))
+}
+
+/// As [`execute_list`], with transactions that are decoded already. `look` sees the open block between its listed
+/// transactions: with the index of the block and the position of the transaction that comes next, and once more after the
+/// last, with the count of them.
+///
+/// # Errors
+/// As [`execute_list`], and what `look` answers.
+pub fn execute_decoded(
+    rollup: &Arc<SlotRollup>,
+    blocks: &[DecodedBlock],
+    mut look: impl FnMut(usize, usize, &PendingBlock) -> Result<(), SimulationError>,
+) -> Result<Vec<LaneBlock>, LaneError> {
+    check_blocks(rollup, blocks.iter().map(|block| (block.number, block.timestamp)))?;
     let mut lane = Lane::open(Arc::clone(rollup))?;
-    for index in 0..rollup.blocks.len().max(list.blocks.len()) {
+    for (index, listed) in blocks.iter().enumerate() {
         if index > 0 {
             lane.advance()?;
         }
-        let listed = list.blocks.get(index);
-        let planned = (index < rollup.blocks.len()).then(|| (lane.open.context().number, lane.open.context().timestamp));
-        if listed.map(|block| (block.number, block.timestamp)) != planned {
-            return Err(LaneError::OtherBlocks { listed: listed.map(|block| (block.number, block.timestamp)), planned });
-        }
-        for (position, raw) in listed.iter().flat_map(|block| block.transactions.iter()).enumerate() {
+        for (position, tx) in listed.transactions.iter().enumerate() {
             let invalid = |reason| LaneError::Invalid { block: index, index: position, reason };
-            let tx = BlockTx::decode(raw.clone()).map_err(|error| invalid(Reason::UndecodableTransaction(error.to_string())))?;
             if tx.is_deposit() {
                 return Err(invalid(Reason::DepositTransaction));
             }
-            lane.open.execute(&tx)?.map_err(invalid)?;
+            look(index, position, &lane.open)?;
+            lane.open.execute(tx)?.map_err(invalid)?;
         }
+        look(index, listed.transactions.len(), &lane.open)?;
     }
     lane.finish()
+}
+
+/// A list has exactly the blocks of the slot, given as (number, timestamp).
+fn check_blocks(rollup: &SlotRollup, mut listed: impl Iterator<Item = (u64, u64)>) -> Result<(), LaneError> {
+    let timestamps = rollup.blocks.iter().map(|plan| plan.next.timestamp);
+    let mut planned = (rollup.parent.number.saturating_add(1)..).zip(timestamps);
+    loop {
+        let (listed, planned) = (listed.next(), planned.next());
+        if listed != planned {
+            return Err(LaneError::OtherBlocks { listed, planned });
+        }
+        if planned.is_none() {
+            return Ok(());
+        }
+    }
 }

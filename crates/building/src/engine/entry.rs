@@ -138,6 +138,11 @@ impl Entries {
         Some(index)
     }
 
+    /// All of them, in the order of their indices.
+    pub(super) fn into_entries(self) -> Vec<Entry> {
+        self.slots.into_iter().flatten().collect()
+    }
+
     /// Which of two goes first: the greater value for its gas, then the one admitted earlier.
     pub(super) fn by_density(&self, a: usize, b: usize) -> Ordering {
         match (self.get(a), self.get(b)) {

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use lockstep_building::{Candidate, Draft, Engine, SearchLimits, build};
+use lockstep_building::{Candidate, Draft, Engine, SearchLimits, SlotView, build};
 use lockstep_primitives::RollupSet;
+use lockstep_simulation::SlotRollup;
 use lockstep_testkit::{Relays, World, cases, cases_without_relays, naive};
 use proptest::prelude::*;
 use rayon::ThreadPoolBuilder;
@@ -104,6 +105,45 @@ proptest! {
         }
         prop_assert_eq!(&prints[0], &prints[1]);
         prop_assert_eq!(&prints[0], &prints[2]);
+    }
+}
+
+/// The slot after the one in which a draft landed, at the same base fees.
+fn after(view: &SlotView, draft: &Draft) -> SlotView {
+    let mut next = view.clone();
+    for (chain, rollup) in &mut next.rollups {
+        let mut slot = SlotRollup::clone(&rollup.slot);
+        let blocks = slot.blocks.len() as u64;
+        let last = &draft.lanes[chain].blocks.last().expect("a slot has blocks").block;
+        slot.state = Arc::new(last.state().clone());
+        slot.parent.number += blocks;
+        let passed = last.context().timestamp - slot.parent.timestamp;
+        slot.parent.timestamp += passed;
+        slot.blocks.iter_mut().for_each(|plan| plan.next.timestamp += passed);
+        rollup.slot = Arc::new(slot);
+    }
+    next
+}
+
+proptest! {
+    #![proptest_config(config(250))]
+
+    #[test]
+    fn on_a_new_head_it_holds_what_an_engine_that_begins_there_does(case in cases(3, 2..=9)) {
+        let world = case.world();
+        let candidates = case.candidates(&world);
+        let rollups = world.rollups();
+        let landed = draft(&mut engine(&world, &candidates[..candidates.len() / 2]), &rollups);
+        let next = Arc::new(after(&world.view, &landed));
+        let mut moved = engine(&world, &candidates);
+        draft(&mut moved, &rollups);
+        prop_assert_eq!(moved.rebase(Arc::clone(&next)), Ok(Vec::new()));
+        let mut anew = Engine::open(next, SearchLimits::default()).expect("the blocks open");
+        anew.insert(&candidates).expect("the engine works");
+        prop_assert_eq!(print(&draft(&mut moved, &rollups)), print(&draft(&mut anew, &rollups)));
+        for (moved, anew) in moved.simulated().iter().zip(anew.simulated()) {
+            prop_assert_eq!(format!("{:?}", moved.attempt), format!("{:?}", anew.attempt));
+        }
     }
 }
 
