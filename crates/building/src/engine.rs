@@ -1,12 +1,16 @@
 //! The engine: keeps what is known of a slot's pending bundles, so that what did not change is not computed again.
 
+mod binding;
 mod entry;
 mod fill;
+mod ground;
 mod groups;
 mod rooms;
+mod search;
+mod solve;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
@@ -14,8 +18,11 @@ use alloy_primitives::{B256, I256};
 use lockstep_primitives::{OrderingPolicy, RollupSet};
 
 use self::{
+    binding::{Binding, Key},
     entry::{Entries, Entry},
     fill::Fill,
+    groups::Groups,
+    solve::Solver,
 };
 use crate::{
     BuildError, Candidate, Draft, LaneDraft, Lanes, Placed, Simulated, SlotView, build, open_lanes, parallel::for_each_index,
@@ -60,6 +67,9 @@ struct Kept {
     fill: Fill,
     /// From where on the order is not filled in yet.
     changed: Option<usize>,
+    solver: Solver,
+    /// Whether the order is that of value for gas.
+    by_density: bool,
 }
 
 /// Keeps what is known of a slot's pending bundles: what each does alone and in other company, and how the open blocks of every
@@ -74,6 +84,8 @@ pub struct Engine {
     /// The slot's first blocks with nothing but what is forced in them.
     opened: Lanes,
     entries: Entries,
+    groups: Groups<Key>,
+    binding: Binding,
     sets: BTreeMap<RollupSet, Kept>,
     /// Drafts of sets whose rollups sell an order, demand transactions or have several blocks in the slot.
     built: BTreeMap<RollupSet, Draft>,
@@ -86,7 +98,16 @@ impl Engine {
     /// When a rollup's blocks cannot be opened.
     pub fn open(view: Arc<SlotView>, limits: SearchLimits) -> Result<Self, BuildError> {
         let opened = open_lanes(&view, &view.rollups.keys().copied().collect())?;
-        Ok(Self { view, limits, opened, entries: Entries::default(), sets: BTreeMap::new(), built: BTreeMap::new() })
+        Ok(Self {
+            view,
+            limits,
+            opened,
+            entries: Entries::default(),
+            groups: Groups::new(),
+            binding: Binding::default(),
+            sets: BTreeMap::new(),
+            built: BTreeMap::new(),
+        })
     }
 
     /// The slot.
@@ -106,18 +127,26 @@ impl Engine {
     /// When the engine itself fails.
     pub fn insert(&mut self, candidates: &[Candidate]) -> Result<Vec<Result<(), BuildError>>, BuildError> {
         let view = Arc::clone(&self.view);
-        let simulated = for_each_index(candidates.len(), &self.opened, |lanes, index| simulate_on(&view, lanes, &candidates[index]));
+        let simulated =
+            for_each_index(candidates.len(), &self.opened, |lanes, index| simulate_on(&view, lanes, &candidates[index]));
         let mut answers = Vec::with_capacity(simulated.len());
         let mut taken = Vec::with_capacity(simulated.len());
         for simulated in simulated {
-            answers.push(simulated.map(|simulated| {
-                self.remove(simulated.candidate.hash);
-                taken.push(self.entries.insert(Entry::new(simulated)));
+            let entry = simulated.and_then(|simulated| Entry::new(&self.view, simulated));
+            answers.push(entry.map(|entry| {
+                self.remove(entry.candidate().hash);
+                taken.push(self.entries.insert(entry));
             }));
         }
         if !taken.is_empty() {
             self.built.clear();
         }
+        for index in &taken {
+            if let Some(entry) = self.entries.get(*index) {
+                self.groups.insert(*index, entry.parts());
+            }
+        }
+        self.binding.note(&taken);
         for (rollups, kept) in &mut self.sets {
             for index in &taken {
                 if self.entries.get(*index).is_some_and(|entry| entry.rollups().is_subset(rollups)) {
@@ -134,6 +163,8 @@ impl Engine {
         for kept in self.sets.values_mut() {
             kept.remove(index);
         }
+        self.groups.remove(index);
+        self.binding.forget(index);
         self.built.clear();
         self.entries.remove(hash).is_some()
     }
@@ -164,12 +195,18 @@ impl Engine {
         });
         let mut failed = Vec::new();
         for (entry, moved) in entries.iter().zip(moved) {
-            match moved {
-                Ok(simulated) => drop(self.entries.insert(Entry::new(simulated))),
+            match moved.and_then(|simulated| Entry::new(&view, simulated)) {
+                Ok(entry) => drop(self.entries.insert(entry)),
                 Err(error) => failed.push((entry.candidate().hash, error)),
             }
         }
         (self.view, self.opened) = (view, opened);
+        (self.groups, self.binding) = (Groups::new(), Binding::default());
+        let all: Vec<usize> = self.entries.iter().map(|(index, _)| index).collect();
+        for (index, entry) in self.entries.iter() {
+            self.groups.insert(index, entry.parts());
+        }
+        self.binding.note(&all);
         self.sets.clear();
         self.built.clear();
         Ok(failed)
@@ -207,7 +244,46 @@ impl Engine {
             return Ok(Standing { value: draft.value, bound: None, bundles: draft.placed.len() });
         }
         let kept = self.kept(rollups)?;
-        Ok(Standing { value: kept.fill.value(), bound: None, bundles: kept.fill.placed().count() })
+        Ok(Standing { value: kept.fill.value(), bound: kept.solver.bound, bundles: kept.fill.placed().count() })
+    }
+
+    /// One numbered round of improvement of what is held for a set: its conflict groups are searched on, and what they yield is
+    /// packed and filled in anew; the better of both stays. Whether another round could find more.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn improve(&mut self, rollups: &RollupSet, round: u32) -> Result<bool, BuildError> {
+        if !is_plain(&self.view, rollups) {
+            return Ok(false);
+        }
+        self.kept(rollups)?;
+        self.binding.settle(&self.view, &self.entries, &mut self.groups, &self.opened)?;
+        let Some(kept) = self.sets.get_mut(rollups) else { return Ok(false) };
+        let on = (&self.opened, rollups);
+        let open = kept.solver.round(&self.view, &mut self.entries, &mut self.groups, on, (&self.limits, round))?;
+        let order = kept.order_with(&self.entries);
+        let mut lanes = self.opened.clone();
+        lanes.retain(|chain, _| rollups.contains(chain));
+        let mut fill = Fill::new(lanes);
+        fill.fill(&self.view, &self.entries, &order, 0)?;
+        let bound = self.binding.unmet(&self.entries, &mut self.groups, &kept.solver, &fill);
+        if fill.value() > kept.fill.value() {
+            (kept.fill, kept.order, kept.by_density) = (fill, order, false);
+        }
+        // What a fixed order could not show of a value is no bound on it.
+        kept.solver.bound = kept.solver.bound.map(|bound| bound.max(kept.fill.value()));
+        Ok(open || bound)
+    }
+
+    /// How many bundles each conflict group holds, the largest first.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn group_sizes(&mut self) -> Result<Vec<usize>, BuildError> {
+        self.binding.settle(&self.view, &self.entries, &mut self.groups, &self.opened)?;
+        let mut sizes: Vec<usize> = self.groups.all().into_iter().map(<[usize]>::len).collect();
+        sizes.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(sizes)
     }
 
     /// A draft for the set, as [`Engine::propose`] values it.
@@ -257,7 +333,10 @@ impl Engine {
             let within = self.entries.iter().filter(|(_, entry)| entry.rollups().is_subset(rollups));
             let mut order: Vec<usize> = within.map(|(index, _)| index).collect();
             order.sort_by(|a, b| self.entries.by_density(*a, *b));
-            self.sets.insert(rollups.clone(), Kept { order, fill: Fill::new(lanes), changed: Some(0) });
+            self.sets.insert(
+                rollups.clone(),
+                Kept { order, fill: Fill::new(lanes), changed: Some(0), solver: Solver::default(), by_density: true },
+            );
         }
         let kept = self.sets.get_mut(rollups).ok_or(BuildError::Overflow)?;
         if let Some(from) = kept.changed {
@@ -269,8 +348,24 @@ impl Engine {
 }
 
 impl Kept {
+    /// What the solver chose, and then the rest by value for gas.
+    fn order_with(&self, entries: &Entries) -> Vec<usize> {
+        let chosen: BTreeSet<usize> = self.solver.order.iter().copied().collect();
+        let mut rest: Vec<usize> = self.order.iter().copied().filter(|index| !chosen.contains(index)).collect();
+        if !self.by_density {
+            rest.sort_by(|a, b| entries.by_density(*a, *b));
+        }
+        self.solver.order.iter().copied().chain(rest).collect()
+    }
+
     fn add(&mut self, entries: &Entries, index: usize) {
-        let position = self.order.partition_point(|other| entries.by_density(*other, index).is_lt());
+        let after = |other: &usize| entries.by_density(*other, index).is_gt();
+        let position = if self.by_density {
+            self.order.partition_point(|other| !after(other))
+        } else {
+            self.order.iter().position(after).unwrap_or(self.order.len())
+        };
+        self.solver.bound = None;
         self.order.insert(position, index);
         self.fill.shift(position);
         self.changed = self.changed.map(|from| if from > position { from + 1 } else { from });
@@ -279,6 +374,7 @@ impl Kept {
 
     fn remove(&mut self, index: usize) {
         let Some(position) = self.order.iter().position(|other| *other == index) else { return };
+        self.solver.forget(index);
         self.order.remove(position);
         if self.fill.leave(position, index) {
             self.change(position);
@@ -304,7 +400,8 @@ fn same_worth(a: &SlotView, b: &SlotView) -> bool {
 
 /// Whether the set's blocks may hold anything in any order, one block a rollup.
 fn is_plain(view: &SlotView, rollups: &RollupSet) -> bool {
-    rollups.iter().filter_map(|chain| view.rollups.get(chain)).all(|rollup| {
-        rollup.ordering == OrderingPolicy::Free && rollup.inclusion.is_empty() && rollup.slot.blocks.len() == 1
-    })
+    rollups
+        .iter()
+        .filter_map(|chain| view.rollups.get(chain))
+        .all(|rollup| rollup.ordering == OrderingPolicy::Free && rollup.inclusion.is_empty() && rollup.slot.blocks.len() == 1)
 }

@@ -6,7 +6,22 @@ use std::sync::{
 };
 
 /// How many items a thread takes at a time.
-const TAKEN: usize = 8;
+const TAKEN: usize = 4;
+
+/// Does `work` for every item, in parallel, and yields the results in their order, as [`for_each_index`] does.
+pub(crate) fn for_each<S, I, T>(items: Vec<I>, state: &S, work: impl Fn(&mut S, I) -> T + Sync) -> Vec<T>
+where
+    S: Clone + Send + Sync,
+    I: Send,
+    T: Send,
+{
+    let items: Vec<Mutex<Option<I>>> = items.into_iter().map(|item| Mutex::new(Some(item))).collect();
+    let taken = for_each_index(items.len(), state, |state, index| {
+        let item = items[index].lock().unwrap_or_else(PoisonError::into_inner).take();
+        item.map(|item| work(state, item))
+    });
+    taken.into_iter().flatten().collect()
+}
 
 /// Does `work` for every index below `count`, in parallel, and yields the results in the order of the indices. Every thread
 /// works on a copy of `state`; whoever is done takes what is left of the others' work.

@@ -157,7 +157,8 @@ fn run(
         }
     }
     let run = BundleRun::default();
-    let mut runner = Runner { view, lanes, bundle, delivered, checkpoints, run, crosses: false, roomless: false, in_bounds: false };
+    let mut runner =
+        Runner { view, lanes, bundle, delivered, checkpoints, run, crosses: false, roomless: false, in_bounds: false };
     let result = runner.all();
     let (plain, steady) = (runner.is_plain(), runner.in_bounds && !runner.roomless);
     let Runner { lanes, checkpoints, run, .. } = runner;

@@ -1,13 +1,23 @@
-//! Sealing: evidence and signatures fix the bytes, and the bytes are executed once more.
+//! Sealing: evidence and signatures fix the bytes, and what they fix is executed once more, on a fresh EVM. This is the pass
+//! that verifies a draft, whose parts may be remembered and put together rather than executed.
+
+mod compare;
+mod measure;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use alloy_primitives::{B256, I256, Signature, U256};
+use alloy_primitives::{B256, I256, Signature};
 use lockstep_messaging::Evidence;
 use lockstep_primitives::{BlockList, ChainId, ListBlock, Place, Reason, Rejection};
-use lockstep_simulation::{BlockTx, Executed, Lane, LaneBlock, LaneError, PendingBlock, SlotRollup, execute_list};
+use lockstep_simulation::{BlockTx, DecodedBlock, LaneBlock, LaneError, SlotRollup, execute_decoded, execute_list};
+use rayon::prelude::*;
 
-use crate::{BuildError, Draft, Placed, RequirementRun, SlotView, balance_of, check_order, relay};
+use crate::{BuildError, Draft, RequirementRun, RollupView, SlotView, check_order, relay};
+
+use compare::{At, Comparison};
+use measure::Meter;
+
+pub use measure::execute_measured;
 
 /// Evidence by message id.
 pub type EvidenceMap = BTreeMap<B256, Evidence>;
@@ -79,15 +89,50 @@ pub enum SealError {
         /// Lockstep hashes.
         bundles: Vec<B256>,
     },
+    /// The draft was wrong: its list does something else, and no evidence nor signature can be why. It is the engine's fault, and
+    /// no bundle's.
+    #[error("the draft of rollup {chain} is wrong, block {block}{}: {text}", in_block(.index))]
+    Corrupt {
+        /// The rollup.
+        chain: ChainId,
+        /// Index of the block in the slot.
+        block: usize,
+        /// Position of the transaction in the block, forced prefix included; `None` where it is about the block as a whole.
+        index: Option<usize>,
+        /// What is not the same.
+        text: String,
+    },
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] BuildError),
 }
 
-/// Seals one rollup's list of a draft: puts evidence into its relays, signs them, and executes the result on a fresh EVM.
+fn in_block(index: &Option<usize>) -> String {
+    index.map_or_else(String::new, |index| format!(", transaction {index}"))
+}
+
+/// Seals all lists of a draft, rollups in parallel: see [`seal`](seal()).
 ///
 /// # Errors
-/// When evidence is absent, or the sealed list does not keep what the draft promised.
+/// When any rollup's list cannot be sealed; the first by chain id counts.
+pub fn seal_all(
+    view: &SlotView,
+    draft: &Draft,
+    evidence: &EvidenceMap,
+    sign: &(dyn Fn(B256) -> Signature + Sync),
+) -> Result<BTreeMap<ChainId, SealedList>, SealError> {
+    let chains: Vec<ChainId> = draft.lanes.keys().copied().collect();
+    // All answers are kept until the last is there, so that which error comes first does not depend on the threads.
+    let sealed: Vec<Result<SealedList, SealError>> =
+        chains.par_iter().map(|chain| seal(view, draft, *chain, evidence, sign)).collect();
+    chains.into_iter().zip(sealed).map(|(chain, sealed)| Ok((chain, sealed?))).collect()
+}
+
+/// Seals one rollup's list of a draft: puts evidence into its relays, signs them, executes the result on a fresh EVM, and holds
+/// it against the draft. What no relay can have changed has to be the same to the last bit.
+///
+/// # Errors
+/// When evidence is absent, or the sealed list does not do what the draft promised.
 pub fn seal(
     view: &SlotView,
     draft: &Draft,
@@ -96,37 +141,33 @@ pub fn seal(
     sign: &dyn Fn(B256) -> Signature,
 ) -> Result<SealedList, SealError> {
     let rollup = view.rollups.get(&chain).ok_or(BuildError::UnknownRollup(chain))?;
-    let lane = draft.lanes.get(&chain).ok_or(BuildError::UnknownRollup(chain))?;
-    let signed = sign_relays(view, draft, chain, evidence, sign)?;
-    let list = BlockList {
-        chain,
-        blocks: lane.blocks.iter().enumerate().map(|(index, block)| list_block(index, block, &signed)).collect(),
-    };
-    let executed = match execute_list(&rollup.slot, &list) {
+    let drafted = &draft.lanes.get(&chain).ok_or(BuildError::UnknownRollup(chain))?.blocks;
+    let comparison = Comparison::new(draft, chain, drafted);
+    let signed = sign_relays(view, draft, evidence, sign, &comparison)?;
+    let list = decoded(drafted, signed, &comparison)?;
+    let spans = spans(draft, chain, drafted);
+    let promises: Vec<Promise> = spans.iter().map(|span| span.promise).collect();
+    let mut meter = Meter::new(&promises, &list);
+    let executed = match execute_decoded(&rollup.slot, &list, |block, gap, open| meter.look(block, gap, open)) {
         Err(LaneError::Invalid { block, index, reason }) => {
-            let forced = lane.blocks.get(block).map_or(0, |block| block.forced);
-            let text = format!("transaction {index} of block {block} is invalid: {reason}");
-            return Err(unsteady(draft, chain, (block, forced + index), text));
+            let at = (block, forced(drafted, block) + index);
+            return Err(comparison.fault(at, format!("it is invalid: {reason}")));
         }
         executed => executed.map_err(|cause| BuildError::Lane { chain, cause })?,
     };
-    compare(draft, chain, &lane.blocks, &executed)?;
-    // Evidence moves the base fee of a slot's later block, and with it what transactions pay beyond it.
-    check_order(rollup.ordering, &rollup.arrivals, &executed).map_err(|error| SealError::Differs(error.to_string()))?;
-    let mut sealed = SealedList { list, blocks: Vec::new(), requirements: Vec::new(), legs: BTreeMap::new() };
-    place(draft, chain, &lane.blocks, &mut sealed);
-    for (index, block) in executed.iter().enumerate() {
-        let state = block.block.state().changes().map_err(|error| BuildError::simulation(chain, error.into()))?.digest();
-        sealed.blocks.push(SealedBlock {
-            number: block.block.context().number,
-            gas_used: block.summary.gas_used,
-            receipts_root: block.summary.receipts_root,
-            state,
-            must_succeed: must_succeed(draft, chain, index, block.forced),
-        });
-    }
-    sealed.requirements = requirements(draft, chain, &lane.blocks, &rollup.slot, &sealed.list)?;
-    Ok(sealed)
+    let states = comparison.blocks(&executed)?;
+    comparison.runs(&executed)?;
+    in_order(rollup, &executed, &comparison)?;
+    let requirements = kept(spans, meter.finish(), &comparison)?;
+    let blocks = executed.iter().zip(states).enumerate().map(|(index, (block, state))| SealedBlock {
+        number: block.block.context().number,
+        gas_used: block.summary.gas_used,
+        receipts_root: block.summary.receipts_root,
+        state,
+        must_succeed: must_succeed(draft, chain, index, block.forced),
+    });
+    let (legs, list) = (places(draft, chain, drafted, &list), encoded(chain, &list));
+    Ok(SealedList { list, blocks: blocks.collect(), requirements, legs })
 }
 
 /// Executes a list on a fresh EVM from the parent state.
@@ -142,15 +183,16 @@ pub fn verify(rollup: &Arc<SlotRollup>, list: &BlockList) -> Result<Vec<LaneBloc
     })
 }
 
-type SignedRelays = BTreeMap<(usize, usize), BlockTx>;
+type SignedRelays = BTreeMap<At, BlockTx>;
 
 fn sign_relays(
     view: &SlotView,
     draft: &Draft,
-    chain: ChainId,
     evidence: &EvidenceMap,
     sign: &dyn Fn(B256) -> Signature,
+    comparison: &Comparison<'_>,
 ) -> Result<SignedRelays, SealError> {
+    let chain = comparison.chain();
     let mut signed = SignedRelays::new();
     for relay in draft.relays(chain) {
         let reject = |reason| SealError::Evidence(Rejection::new(Place::leg(chain, relay.leg), reason));
@@ -160,7 +202,8 @@ fn sign_relays(
             let evidence = evidence.get(&message.id);
             let evidence = evidence.ok_or_else(|| reject(Reason::NoEvidence(format!("message {} has none", message.id))))?;
             let block = draft.lanes.get(&chain).and_then(|lane| lane.blocks.get(relay.block));
-            let block = block.ok_or_else(|| SealError::Differs("the relay's block is not in the draft".into()))?;
+            let absent = || comparison.corrupt(relay.block, Some(relay.position), "a relay's block is not there".to_owned());
+            let block = block.ok_or_else(absent)?;
             let to = relay::destination(block.block.context(), view.proposer);
             let protocol = view.policy.protocols.of(message).map_err(reject)?;
             let calls = protocol.deliver(message, evidence, &to).map_err(reject)?;
@@ -174,56 +217,44 @@ fn sign_relays(
     Ok(signed)
 }
 
-fn list_block(index: usize, block: &LaneBlock, signed: &SignedRelays) -> ListBlock {
-    let context = block.block.context();
-    let transactions = block
-        .listed()
-        .iter()
-        .enumerate()
-        .map(|(position, executed)| signed.get(&(index, block.forced + position)).unwrap_or(&executed.tx).raw().clone())
-        .collect();
-    ListBlock { number: context.number, timestamp: context.timestamp, transactions }
-}
-
-/// Every transaction has to end as it did in the draft, with the same logs: only gas may move, because evidence and
-/// signatures weigh differently.
-fn compare(draft: &Draft, chain: ChainId, drafted: &[LaneBlock], sealed: &[LaneBlock]) -> Result<(), SealError> {
-    for (number, (drafted, sealed)) in drafted.iter().zip(sealed).enumerate() {
-        for (index, (before, after)) in drafted.block.executed().iter().zip(sealed.block.executed()).enumerate() {
-            if before.outcome.status != after.outcome.status {
-                let statuses = (&before.outcome.status, &after.outcome.status);
-                let text = format!("transaction {index} of block {number}: {statuses:?}");
-                return Err(unsteady(draft, chain, (number, index), text));
-            }
-            if !same_logs(before, after) {
-                let text = format!("transaction {index} of block {number} has other logs");
-                return Err(unsteady(draft, chain, (number, index), text));
-            }
+/// The list with the signed relays in it, decoded as it was drafted: what users signed was decoded when it came in.
+fn decoded(drafted: &[LaneBlock], mut signed: SignedRelays, comparison: &Comparison<'_>) -> Result<Vec<DecodedBlock>, SealError> {
+    let mut blocks = Vec::with_capacity(drafted.len());
+    for (index, block) in drafted.iter().enumerate() {
+        let mut transactions = Vec::with_capacity(block.listed().len());
+        for (executed, position) in block.listed().iter().zip(block.forced..) {
+            transactions.push(signed.remove(&(index, position)).unwrap_or_else(|| executed.tx.clone()));
         }
+        let context = block.block.context();
+        blocks.push(DecodedBlock { number: context.number, timestamp: context.timestamp, transactions });
     }
-    Ok(())
-}
-
-/// Whose doing it is that the transaction at a place (block, position) of the sealed list does something else: of the bundle that
-/// it belongs to, if an attested relay of that is there or before it, else of the last such bundle.
-fn unsteady(draft: &Draft, chain: ChainId, at: (usize, usize), text: String) -> SealError {
-    let attested = |placed: &&Placed| {
-        let mut relays = placed.run.relays.iter();
-        relays.any(|relay| relay.chain == chain && relay.request.is_some() && (relay.block, relay.position) <= at)
-    };
-    let owns = |placed: &&Placed| {
-        let mut legs = placed.run.legs.iter().filter(|leg| leg.chain == chain && leg.block == at.0);
-        legs.any(|leg| leg.txs.iter().any(|tx| tx.position == Some(at.1)))
-    };
-    let culprit = draft.placed.iter().filter(attested).find(owns).or_else(|| draft.placed.iter().rfind(attested));
-    match culprit {
-        Some(placed) => SealError::Unsteady { text, bundles: vec![placed.hash] },
-        None => SealError::Differs(text),
+    match signed.first_key_value() {
+        Some(((block, position), _)) => {
+            Err(comparison.corrupt(*block, Some(*position), "a relay is not among the listed transactions".to_owned()))
+        }
+        None => Ok(blocks),
     }
 }
 
-fn same_logs(before: &Executed, after: &Executed) -> bool {
-    before.outcome.logs == after.outcome.logs
+fn encoded(chain: ChainId, list: &[DecodedBlock]) -> BlockList {
+    let blocks = list.iter().map(|block| ListBlock {
+        number: block.number,
+        timestamp: block.timestamp,
+        transactions: block.transactions.iter().map(|tx| tx.raw().clone()).collect(),
+    });
+    BlockList { chain, blocks: blocks.collect() }
+}
+
+/// Checks the order of the sealed blocks. Evidence moves the base fee of a slot's later block, and with it what transactions pay
+/// beyond it.
+fn in_order(rollup: &RollupView, sealed: &[LaneBlock], comparison: &Comparison<'_>) -> Result<(), SealError> {
+    let Err(error) = check_order(rollup.ordering, &rollup.arrivals, sealed) else { return Ok(()) };
+    let block = error.block as usize;
+    if !comparison.opens_alike(block) {
+        return Err(SealError::Differs(error.to_string()));
+    }
+    let index = forced(sealed, block) + error.position as usize;
+    Err(comparison.corrupt(block, Some(index), error.text))
 }
 
 fn must_succeed(draft: &Draft, chain: ChainId, block: usize, forced: usize) -> Vec<u32> {
@@ -241,125 +272,77 @@ fn must_succeed(draft: &Draft, chain: ChainId, block: usize, forced: usize) -> V
     positions
 }
 
+/// How many transactions of a block are forced.
+fn forced(blocks: &[LaneBlock], block: usize) -> usize {
+    blocks.get(block).map_or(0, |block| block.forced)
+}
+
 /// The position in the list of a position in the block.
 fn listed_position(position: usize, forced: usize) -> u32 {
     u32::try_from(position.saturating_sub(forced)).unwrap_or(u32::MAX)
 }
 
-fn place(draft: &Draft, chain: ChainId, lane: &[LaneBlock], sealed: &mut SealedList) {
+/// A place in the block as a place in the list.
+fn listed(drafted: &[LaneBlock], (block, position): At) -> (u32, u32) {
+    (u32::try_from(block).unwrap_or(u32::MAX), listed_position(position, forced(drafted, block)))
+}
+
+/// Where the transactions of each leg on the rollup are.
+fn places(draft: &Draft, chain: ChainId, drafted: &[LaneBlock], list: &[DecodedBlock]) -> BTreeMap<(B256, usize), Vec<ListedTx>> {
+    let mut legs = BTreeMap::new();
     for placed in &draft.placed {
         for (index, leg) in placed.run.legs.iter().enumerate().filter(|(_, leg)| leg.chain == chain) {
-            let forced = lane.get(leg.block).map_or(0, |block| block.forced);
-            let places = leg
-                .txs
-                .iter()
-                .filter_map(|tx| tx.position)
-                .map(|position| {
-                    let listed = listed_position(position, forced);
-                    let raw = sealed.list.blocks.get(leg.block).and_then(|block| block.transactions.get(listed as usize));
-                    let hash = raw.map(alloy_primitives::keccak256).unwrap_or_default();
-                    ListedTx { block: u32::try_from(leg.block).unwrap_or(u32::MAX), position: listed, hash }
-                })
-                .collect();
-            sealed.legs.insert((placed.hash, index), places);
+            let places = leg.txs.iter().filter_map(|tx| tx.position).filter_map(|at| {
+                let (block, position) = listed(drafted, (leg.block, at));
+                let tx = list.get(leg.block)?.transactions.get(position as usize)?;
+                Some(ListedTx { block, position, hash: tx.hash() })
+            });
+            legs.insert((placed.hash, index), places.collect());
         }
     }
+    legs
 }
 
-/// Measures every requirement on the sealed list: a bundle's span on a rollup is contiguous, so the balances just before
-/// its first and just after its last transaction are those of prefixes of the list.
-fn requirements(
-    draft: &Draft,
-    chain: ChainId,
-    lane: &[LaneBlock],
-    rollup: &Arc<SlotRollup>,
-    list: &BlockList,
-) -> Result<Vec<Promise>, SealError> {
-    let mut spans: Vec<(B256, Promise)> = Vec::new();
+/// What a bundle was promised of a balance, and where the last of its transactions is.
+struct Span {
+    bundle: B256,
+    last: At,
+    promise: Promise,
+}
+
+/// The spans of all requirements on the rollup, as drafted. A bundle's transactions on a rollup are contiguous, so the balances
+/// just before the first and just after the last of them are those of prefixes of the list.
+fn spans(draft: &Draft, chain: ChainId, drafted: &[LaneBlock]) -> Vec<Span> {
+    let mut spans = Vec::new();
     for placed in &draft.placed {
-        for required in placed.run.requirements.iter().filter(|run| run.requirement.chain == chain) {
-            let legs = placed.run.legs.iter().filter(|leg| leg.chain == chain);
-            let positions: Vec<(usize, usize)> =
-                legs.flat_map(|leg| leg.txs.iter().filter_map(|tx| Some((leg.block, tx.position?)))).collect();
-            let (Some(first), Some(last)) = (positions.iter().min().copied(), positions.iter().max().copied()) else { continue };
-            let forced = lane.get(first.0).map_or(0, |block| block.forced);
-            let listed =
-                |(block, position): (usize, usize)| (u32::try_from(block).unwrap_or(u32::MAX), listed_position(position, forced));
-            spans.push((placed.hash, Promise { requirement: *required, first: listed(first), last: listed(last) }));
+        let legs = placed.run.legs.iter().filter(|leg| leg.chain == chain);
+        let places: Vec<At> = legs.flat_map(|leg| leg.txs.iter().filter_map(|tx| Some((leg.block, tx.position?)))).collect();
+        let (Some(first), Some(last)) = (places.iter().min().copied(), places.iter().max().copied()) else { continue };
+        for requirement in placed.run.requirements.iter().filter(|run| run.requirement.chain == chain) {
+            let promise = Promise { requirement: *requirement, first: listed(drafted, first), last: listed(drafted, last) };
+            spans.push(Span { bundle: placed.hash, last, promise });
         }
     }
-    let drafted: Vec<Promise> = spans.iter().map(|(_, promise)| *promise).collect();
-    let mut promises = Vec::with_capacity(drafted.len());
-    for ((bundle, promise), increase) in spans.into_iter().zip(measure_all(rollup, list, &drafted)?) {
-        let increase = increase.map_err(SealError::Differs)?;
-        let required = promise.requirement.requirement;
+    spans
+}
+
+/// The promises with what was measured, if they are kept.
+fn kept(spans: Vec<Span>, measured: Vec<Result<I256, String>>, comparison: &Comparison<'_>) -> Result<Vec<Promise>, SealError> {
+    let mut promises = Vec::with_capacity(spans.len());
+    for (Span { bundle, last, promise }, increase) in spans.into_iter().zip(measured) {
+        let increase = increase.map_err(|text| comparison.broken(bundle, last, &text))?;
+        let RequirementRun { requirement: required, increase: drafted } = promise.requirement;
         let met = !increase.is_negative() && increase.into_raw() >= required.min_increase;
         if !met {
-            let text = format!("a requirement of bundle {bundle} is not met any more");
-            return Err(SealError::Unsteady { text, bundles: vec![bundle] });
+            let (account, demanded) = (required.account, required.min_increase);
+            let text = format!("the balance of {account} rises by {increase}, and has to by {demanded}");
+            return Err(comparison.broken(bundle, last, &text));
         }
-        let requirement = RequirementRun { requirement: required, increase };
-        promises.push(Promise { requirement, ..promise });
+        if increase != drafted && !comparison.is_explained(last) {
+            let text = format!("the balance of {} rises by {increase}, not by {drafted}", required.account);
+            return Err(comparison.broken(bundle, last, &text));
+        }
+        promises.push(Promise { requirement: RequirementRun { requirement: required, increase }, ..promise });
     }
     Ok(promises)
-}
-
-/// By how much the balances rise over the promises' spans of a list, which is executed once for all of them. What keeps one of
-/// them from being measured is in its place.
-///
-/// # Errors
-/// When the list cannot be executed.
-pub fn measure_all(
-    rollup: &Arc<SlotRollup>,
-    list: &BlockList,
-    promises: &[Promise],
-) -> Result<Vec<Result<I256, String>>, SealError> {
-    let absent = |promise: &Promise| {
-        Err(format!("the span of a requirement on {} is not in the list", promise.requirement.requirement.account))
-    };
-    let mut measured: Vec<Result<I256, String>> = promises.iter().map(absent).collect();
-    let mut before: Vec<Option<Result<U256, String>>> = vec![None; promises.len()];
-    let mut begins: BTreeMap<(u32, u32), Vec<usize>> = BTreeMap::new();
-    let mut ends: BTreeMap<(u32, u32), Vec<usize>> = BTreeMap::new();
-    for (index, promise) in promises.iter().enumerate() {
-        begins.entry(promise.first).or_default().push(index);
-        ends.entry(promise.last).or_default().push(index);
-    }
-    let Some(end) = ends.last_key_value().map(|(end, _)| *end) else { return Ok(measured) };
-    let mut lane = Lane::open(Arc::clone(rollup)).map_err(|cause| BuildError::Lane { chain: rollup.chain, cause })?;
-    for (index, listed) in list.blocks.iter().enumerate() {
-        if index > 0 {
-            lane.advance().map_err(|cause| BuildError::Lane { chain: rollup.chain, cause })?;
-        }
-        for (position, raw) in listed.transactions.iter().enumerate() {
-            let at = (u32::try_from(index).unwrap_or(u32::MAX), u32::try_from(position).unwrap_or(u32::MAX));
-            for promise in begins.get(&at).into_iter().flatten() {
-                before[*promise] = Some(read(lane.block(), &promises[*promise].requirement)?);
-            }
-            let tx = BlockTx::decode(raw.clone()).map_err(|error| SealError::Differs(error.to_string()))?;
-            lane.block_mut()
-                .execute(&tx)
-                .map_err(|error| BuildError::simulation(rollup.chain, error))?
-                .map_err(|reason| SealError::Differs(reason.to_string()))?;
-            for promise in ends.get(&at).into_iter().flatten() {
-                let after = read(lane.block(), &promises[*promise].requirement)?;
-                measured[*promise] = match before[*promise].take() {
-                    Some(before) => before.and_then(|before| Ok(I256::from_raw(after?.wrapping_sub(before)))),
-                    None => Err("a span ends before it begins".to_owned()),
-                };
-            }
-            if at >= end {
-                return Ok(measured);
-            }
-        }
-    }
-    Ok(measured)
-}
-
-/// A balance, or why it cannot be read.
-fn read(block: &PendingBlock, required: &RequirementRun) -> Result<Result<U256, String>, SealError> {
-    let chain = block.context().chain;
-    let balance = balance_of(block, required.requirement.account, required.requirement.asset);
-    let balance = balance.map_err(|error| BuildError::simulation(chain, error))?;
-    Ok(balance.map_err(|reason| reason.to_string()))
 }

@@ -525,6 +525,14 @@ impl PendingBlock {
 }
 
 impl Stretch {
+    /// What it takes of a block: gas, DA footprint, data.
+    pub fn takes(&self) -> [u64; 3] {
+        self.executed.iter().fold([0; 3], |[gas, footprint, data], executed| {
+            let (used, room) = (executed.outcome.gas_used, executed.room);
+            [gas.saturating_add(used), footprint.saturating_add(room.footprint), data.saturating_add(room.data)]
+        })
+    }
+
     /// The same stretch as it holds on a block that is as it opened.
     ///
     /// # Errors

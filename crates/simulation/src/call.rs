@@ -70,8 +70,7 @@ pub(crate) fn call_touching(
 impl CallRequest {
     fn work(&self, context: &BlockContext) -> Work {
         let access_list = AccessList(
-            self
-                .access_list
+            self.access_list
                 .iter()
                 .map(|(address, storage_keys)| AccessListItem { address: *address, storage_keys: storage_keys.clone() })
                 .collect(),

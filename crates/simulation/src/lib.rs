@@ -34,7 +34,7 @@ pub use call::{CallRequest, call};
 pub use context::{BlockContext, DataLimits, NextBlock, ParentBlock};
 pub use evm::{Logs, StandIns};
 pub use forks::{EthereumFork, ForkSchedule, OpFork, known_forks};
-pub use lane::{BlockPlan, Lane, LaneBlock, LaneError, SlotRollup, execute_list};
+pub use lane::{BlockPlan, DecodedBlock, Lane, LaneBlock, LaneError, SlotRollup, decode_list, execute_decoded, execute_list};
 pub use memory::MemoryState;
 pub use overlay::{AccountChange, Overlay, StateChanges};
 pub use receipt::{Receipt, receipts_root};

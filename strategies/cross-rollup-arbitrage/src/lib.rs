@@ -108,9 +108,9 @@ impl CrossRollupArbitrage {
         let moves = |entry: &&Simulated| {
             let legs = entry.attempt.run.legs.iter();
             let logs = legs.flat_map(|leg| leg.txs.iter().map(move |tx| (leg.chain, tx)));
-            let mut places = logs
-                .filter(|(_, tx)| tx.position.is_some())
-                .flat_map(|(chain, tx)| tx.outcome.iter().flat_map(|outcome| outcome.logs.iter()).map(move |log| (chain, log.address)));
+            let mut places = logs.filter(|(_, tx)| tx.position.is_some()).flat_map(|(chain, tx)| {
+                tx.outcome.iter().flat_map(|outcome| outcome.logs.iter()).map(move |log| (chain, log.address))
+            });
             places.any(|(chain, address)| venues.iter().any(|venue| (venue.chain, venue.pair) == (chain, address)))
         };
         let own = view.signer.address();

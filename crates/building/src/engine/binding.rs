@@ -12,11 +12,120 @@ use alloy_primitives::U256;
 use lockstep_primitives::ChainId;
 use lockstep_simulation::{AccountWrite, BalanceWrite, Footprint, StatePart};
 
-use super::entry::Entry;
-use crate::{BuildError, Lanes, SlotView, reuse::Variant, run::run_remembering};
+use super::{
+    entry::{Entries, Entry},
+    fill::Fill,
+    groups::Groups,
+    solve::Solver,
+};
+use crate::{BuildError, Lanes, SlotView, parallel::for_each_index, reuse::Variant, run::run_remembering};
 
 /// A part of a rollup's state.
 pub(super) type Key = (ChainId, StatePart);
+
+/// How often a key has to be found not to bind, and never to bind, before it is believed of the bundles that follow; and how
+/// often to bind.
+const ENOUGH: u32 = 8;
+
+/// Which uses of shared parts bind bundles to each other, as far as it was found out.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Binding {
+    /// Entries that were not looked at yet.
+    open: BTreeSet<usize>,
+    /// The keys that each entry was released from.
+    released: BTreeMap<usize, BTreeSet<Key>>,
+    /// By key, how often it was found not to bind, and to bind.
+    verdicts: BTreeMap<Key, (u32, u32)>,
+}
+
+impl Binding {
+    /// Has entries looked at when it is next asked.
+    pub(super) fn note(&mut self, entries: &[usize]) {
+        self.open.extend(entries);
+    }
+
+    pub(super) fn forget(&mut self, entry: usize) {
+        self.open.remove(&entry);
+        self.released.remove(&entry);
+    }
+
+    /// Looks at what was not looked at yet, in parallel, and releases what does not bind.
+    pub(super) fn settle(
+        &mut self,
+        view: &SlotView,
+        entries: &Entries,
+        groups: &mut Groups<Key>,
+        opened: &Lanes,
+    ) -> Result<(), BuildError> {
+        let mut open: Vec<usize> = std::mem::take(&mut self.open).into_iter().collect();
+        while !open.is_empty() {
+            // Few at first: what they show of a key need not be shown by all.
+            let rest = open.split_off(open.len().min(self.step()));
+            let asked: Vec<(usize, Vec<Key>, usize)> = open.iter().flat_map(|index| self.questions(groups, *index)).collect();
+            let answers = for_each_index(asked.len(), opened, |lanes, at| {
+                let (index, shared, other) = &asked[at];
+                match (entries.get(*index), entries.get(*other)) {
+                    (Some(entry), Some(other)) => released_by(view, lanes, entry, other, shared),
+                    _ => Ok(BTreeSet::new()),
+                }
+            });
+            for ((index, shared, _), released) in asked.iter().zip(answers) {
+                let released = released?;
+                for key in shared {
+                    let verdict = self.verdicts.entry(*key).or_default();
+                    if released.contains(key) {
+                        verdict.0 = verdict.0.saturating_add(1);
+                        groups.release(*index, *key);
+                        self.released.entry(*index).or_default().insert(*key);
+                    } else {
+                        verdict.1 = verdict.1.saturating_add(1);
+                    }
+                }
+            }
+            open = rest;
+        }
+        Ok(())
+    }
+
+    /// How many entries are looked at together.
+    fn step(&self) -> usize {
+        if self.verdicts.is_empty() { 16 } else { 256 }
+    }
+
+    /// What has to be found out of an entry: of which keys, against whom. What is known of a key by enough others is taken over.
+    fn questions(&mut self, groups: &mut Groups<Key>, index: usize) -> Vec<(usize, Vec<Key>, usize)> {
+        let mut against: BTreeMap<usize, Vec<Key>> = BTreeMap::new();
+        for (key, other) in groups.conflicts_of(index) {
+            match self.verdicts.get(&key).copied().unwrap_or_default() {
+                (_, binds) if binds >= ENOUGH => {}
+                (free, 0) if free >= ENOUGH => {
+                    groups.release(index, key);
+                    self.released.entry(index).or_default().insert(key);
+                }
+                _ => against.entry(other).or_default().push(key),
+            }
+        }
+        against.into_iter().map(|(other, keys)| (index, keys, other)).collect()
+    }
+
+    /// Binds again what did not do in a filled block what its group's search said. Whether anything was bound.
+    pub(super) fn unmet(&mut self, entries: &Entries, groups: &mut Groups<Key>, solver: &Solver, fill: &Fill) -> bool {
+        let mut bound = false;
+        for index in &solver.order {
+            let missing = fill.refusal(*index).is_some_and(|rejection| !rejection.reason.is_room());
+            if !missing || entries.get(*index).is_none() {
+                continue;
+            }
+            for key in self.released.remove(index).into_iter().flatten() {
+                groups.bind(*index, key);
+                let verdict = self.verdicts.entry(key).or_default();
+                verdict.1 = verdict.1.saturating_add(1);
+                bound = true;
+            }
+        }
+        bound
+    }
+}
 
 /// The keys among `shared` that bind the entry by no evidence, when `other` came before it.
 pub(super) fn released_by(

@@ -6,10 +6,14 @@ use std::{
     sync::Arc,
 };
 
-use alloy_primitives::{B256, I256};
-use lockstep_primitives::{ChainId, Leg, Place, RevertMode, RollupSet};
+use alloy_consensus::Transaction;
+use alloy_primitives::{B256, I256, U256};
+use lockstep_primitives::{ChainId, Leg, Place, RevertMode, RollupSet, to_signed};
 
-use crate::{Attempt, BuildError, Candidate, Lanes, Simulated, order::by_density, reuse::Variant};
+use lockstep_simulation::PartUse;
+
+use super::{binding::Key, rooms::Rooms, search::Gain};
+use crate::{Attempt, BuildError, Candidate, Lanes, Simulated, SlotView, order::by_density, reuse::Variant};
 
 /// How many results of a bundle are remembered beside the one that it had alone. The oldest goes first.
 const MAX_VARIANTS: usize = 4;
@@ -22,13 +26,68 @@ pub(super) struct Entry {
     /// The most gas that one transaction asks for, by rollup.
     needs: Vec<(ChainId, Place, u64)>,
     variants: VecDeque<Arc<Variant>>,
+    /// What it was worth at the most, in any state that it was seen in.
+    most: i128,
+    /// By how much what its last transactions ask for exceeds what they use.
+    headroom: u64,
 }
 
 impl Entry {
-    pub(super) fn new(simulated: Simulated) -> Self {
+    /// # Errors
+    /// When its value is beyond all reason.
+    pub(super) fn new(view: &SlotView, simulated: Simulated) -> Result<Self, BuildError> {
         let rollups = simulated.candidate.bundle.rollups();
         let needs = needs(&simulated);
-        Self { simulated, rollups, needs, variants: VecDeque::new() }
+        let worth = match &simulated.attempt.blocked {
+            None => simulated.attempt.run.value,
+            Some(_) => claimed(view, &simulated.candidate)?,
+        };
+        let most = i128::try_from(worth).map_err(|_| BuildError::Overflow)?.max(0);
+        let headroom = headroom(&simulated);
+        Ok(Self { simulated, rollups, needs, variants: VecDeque::new(), most, headroom })
+    }
+
+    /// What it is worth and takes alone; `None` when it is blocked alone or costs more than it brings.
+    pub(super) fn gain(&self, rooms: &Rooms) -> Option<Gain> {
+        let attempt = &self.simulated.attempt;
+        let variant = self.simulated.variant.as_ref().filter(|_| attempt.blocked.is_none())?;
+        let value = i128::try_from(attempt.run.value).ok().filter(|value| *value >= 0)?;
+        Some(Gain { value, usage: rooms.taken(&variant.stretches) })
+    }
+
+    /// The parts of the states that what it does alone depends on or changes.
+    pub(super) fn parts(&self) -> Vec<(Key, PartUse)> {
+        let stretches = self.simulated.variant.iter().flat_map(|variant| &variant.stretches);
+        stretches.flat_map(|part| part.stretch.footprint.parts().map(|(of, kind)| ((part.chain, of), kind))).collect()
+    }
+
+    /// What it was worth at the most. What was never seen to land counts with what its transactions offer.
+    pub(super) const fn most(&self) -> i128 {
+        self.most
+    }
+
+    /// What it takes at the least, as far as that was seen.
+    pub(super) fn least(&self, rooms: &Rooms) -> Vec<(usize, u64)> {
+        let seen = self.simulated.variant.iter().chain(&self.variants).filter(|variant| variant.attempt.blocked.is_none());
+        let mut least: Option<Vec<(usize, u64)>> = None;
+        for variant in seen {
+            let taken = rooms.taken(&variant.stretches);
+            least = Some(match least {
+                None => taken,
+                Some(before) => before
+                    .into_iter()
+                    .filter_map(|(dimension, used)| {
+                        let now = taken.iter().find(|(other, _)| *other == dimension)?;
+                        Some((dimension, used.min(now.1)))
+                    })
+                    .collect(),
+            });
+        }
+        least.unwrap_or_default()
+    }
+
+    pub(super) const fn headroom(&self) -> u64 {
+        self.headroom
     }
 
     pub(super) const fn simulated(&self) -> &Simulated {
@@ -47,12 +106,10 @@ impl Entry {
         &self.needs
     }
 
-    /// What it is worth alone; `None` when it is blocked alone.
-    pub(super) fn alone(&self) -> Option<I256> {
-        self.simulated.attempt.blocked.is_none().then_some(self.simulated.attempt.run.value)
-    }
-
     pub(super) fn remember(&mut self, variant: Arc<Variant>) {
+        if variant.attempt.blocked.is_none() {
+            self.most = self.most.max(i128::try_from(variant.attempt.run.value).unwrap_or(i128::MAX));
+        }
         if self.variants.len() >= MAX_VARIANTS {
             self.variants.pop_front();
         }
@@ -68,6 +125,36 @@ impl Entry {
         }
         Ok(None)
     }
+}
+
+/// What the transactions of a bundle offer by their own words, in the numeraire: their priority fees for all the gas that they
+/// ask for, and what they send to the proposer.
+fn claimed(view: &SlotView, candidate: &Candidate) -> Result<I256, BuildError> {
+    let mut total = I256::ZERO;
+    for leg in &candidate.bundle.legs {
+        let Some(rollup) = view.rollups.get(&leg.chain()) else { continue };
+        for tx in leg.txs() {
+            let envelope = tx.tx.envelope();
+            let fees = U256::from(tx.tx.gas_limit()).saturating_mul(U256::from(envelope.effective_gas_price(None)));
+            let sent = if envelope.to() == Some(view.proposer) { envelope.value() } else { U256::ZERO };
+            let offered = to_signed(fees.saturating_add(sent)).ok_or(BuildError::Overflow)?;
+            let weighed = rollup.price.weigh(offered).ok_or(BuildError::Overflow)?;
+            total = total.checked_add(weighed).ok_or(BuildError::Overflow)?;
+        }
+    }
+    Ok(total)
+}
+
+/// By how much the gas that the last transaction on a rollup asks for exceeds what it uses, the most of all rollups.
+fn headroom(simulated: &Simulated) -> u64 {
+    let bundle = &simulated.candidate.bundle;
+    let of = |chain: ChainId| {
+        let legs = bundle.legs.iter().zip(&simulated.attempt.run.legs).filter(|(leg, _)| leg.chain() == chain);
+        let (leg, run) = legs.last()?;
+        let used = run.txs.last()?.outcome.as_ref()?.gas_used;
+        Some(leg.txs().last()?.tx.gas_limit().saturating_sub(used))
+    };
+    bundle.rollups().into_iter().filter_map(of).max().unwrap_or_default()
 }
 
 fn needs(simulated: &Simulated) -> Vec<(ChainId, Place, u64)> {

@@ -9,12 +9,13 @@ use lockstep_simulation::Checkpoint;
 use super::{
     entry::Entry,
     rooms::Rooms,
+    search::{Gain, Ground},
 };
 use crate::{
     Attempt, BuildError, Lanes, SlotView,
+    greedy::closes_untrusted_cycle,
     reuse::{self, Variant},
     run::run_remembering,
-    search::{Gain, Ground},
 };
 
 /// Open blocks with nothing in them, on which the entries of a group are placed and undone.
@@ -26,13 +27,12 @@ pub(super) struct GroupGround<'a> {
     placed: Vec<Step>,
     /// What was found out of each member beyond what is remembered of it.
     found: Vec<Vec<Arc<Variant>>>,
-    /// How many bundles were run.
-    runs: u64,
 }
 
 struct Step {
     marks: Vec<(ChainId, Checkpoint)>,
     delivered: BTreeSet<B256>,
+    edges: BTreeSet<(ChainId, ChainId)>,
 }
 
 /// How many results of a member are kept during a search.
@@ -41,13 +41,18 @@ const MAX_FOUND: usize = 16;
 impl<'a> GroupGround<'a> {
     pub(super) fn new(view: &'a SlotView, rooms: &'a Rooms, lanes: &'a mut Lanes, members: Vec<&'a Entry>) -> Self {
         let found = vec![Vec::new(); members.len()];
-        Self { view, rooms, lanes, members, placed: Vec::new(), found, runs: 0 }
+        Self { view, rooms, lanes, members, placed: Vec::new(), found }
     }
 
-    /// What was found out, by member, and how many bundles were run for it. The blocks are as they were.
-    pub(super) fn finish(mut self) -> (Vec<Vec<Arc<Variant>>>, u64) {
+    /// What was found out, by member. The blocks are as they were.
+    pub(super) fn finish(mut self) -> Vec<Vec<Arc<Variant>>> {
         self.undo(0);
-        (self.found, self.runs)
+        self.found
+    }
+
+    fn closes_cycle(&self, new: &BTreeSet<(ChainId, ChainId)>) -> bool {
+        let edges = || self.placed.iter().flat_map(|step| step.edges.iter()).chain(new).copied().collect();
+        !new.is_empty() && closes_untrusted_cycle(self.view, &edges())
     }
 
     fn attempt(&mut self, item: usize) -> Result<Attempt, BuildError> {
@@ -60,7 +65,6 @@ impl<'a> GroupGround<'a> {
                 return Ok(attempt);
             }
         }
-        self.runs += 1;
         let delivered: BTreeSet<B256> = self.placed.iter().flat_map(|step| step.delivered.iter().copied()).collect();
         let (attempt, variant) = run_remembering(self.view, self.lanes, &entry.candidate().bundle, &delivered)?;
         if let Some(variant) = variant.filter(|variant| variant.recallable) {
@@ -75,16 +79,11 @@ impl<'a> GroupGround<'a> {
 }
 
 impl Ground for GroupGround<'_> {
-    type Mark = usize;
     type Error = BuildError;
-
-    fn mark(&self) -> usize {
-        self.placed.len()
-    }
 
     fn place(&mut self, item: usize) -> Result<Option<Gain>, BuildError> {
         let entry = self.members[item];
-        let before = self.rooms.of(self.lanes, entry.rollups());
+        let before = self.rooms.used(self.lanes, entry.rollups());
         let marks: Vec<(ChainId, Checkpoint)> =
             entry.rollups().iter().filter_map(|chain| Some((*chain, self.lanes.get(chain)?.block().checkpoint()))).collect();
         let attempt = self.attempt(item)?;
@@ -92,7 +91,7 @@ impl Ground for GroupGround<'_> {
             return Ok(None);
         }
         let floor = if attempt.run.relays.is_empty() { I256::ZERO } else { self.view.policy.min_relay_value };
-        if attempt.run.value < floor {
+        if attempt.run.value < floor || self.closes_cycle(&attempt.run.edges) {
             reuse::roll_back(self.lanes, &marks);
             return Ok(None);
         }
@@ -101,7 +100,7 @@ impl Ground for GroupGround<'_> {
             return Err(BuildError::Overflow);
         };
         let usage = self.rooms.used_since(self.lanes, entry.rollups(), &before);
-        self.placed.push(Step { marks, delivered: attempt.run.delivered });
+        self.placed.push(Step { marks, delivered: attempt.run.delivered, edges: attempt.run.edges });
         Ok(Some(Gain { value, usage }))
     }
 

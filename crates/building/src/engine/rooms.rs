@@ -2,7 +2,7 @@
 
 use lockstep_primitives::{ChainId, RollupSet};
 
-use crate::Lanes;
+use crate::{Lanes, reuse::LaneStretch};
 
 /// Gas, DA footprint and data of every rollup: three dimensions each, in the order of chain ids.
 #[derive(Clone, Debug)]
@@ -34,7 +34,7 @@ impl Rooms {
     }
 
     /// What is used of some rollups' blocks.
-    pub(super) fn of(&self, lanes: &Lanes, rollups: &RollupSet) -> Vec<[u64; EACH]> {
+    pub(super) fn used(&self, lanes: &Lanes, rollups: &RollupSet) -> Vec<[u64; EACH]> {
         let used = rollups.iter().filter_map(|chain| lanes.get(chain)).map(|lane| {
             let block = lane.block();
             [block.gas_used(), block.footprint(), block.data()]
@@ -45,15 +45,30 @@ impl Rooms {
     /// What was used since then, by dimension, zeros left out.
     pub(super) fn used_since(&self, lanes: &Lanes, rollups: &RollupSet, before: &[[u64; EACH]]) -> Vec<(usize, u64)> {
         let mut usage = Vec::with_capacity(before.len());
-        for (chain, (before, now)) in rollups.iter().zip(before.iter().zip(self.of(lanes, rollups))) {
-            let Ok(index) = self.chains.binary_search(chain) else { continue };
-            for (dimension, (before, now)) in before.iter().zip(now).enumerate() {
-                let limited = self.capacities.get(index * EACH + dimension).is_some_and(|room| *room < u64::MAX);
-                if now > *before && limited {
-                    usage.push((index * EACH + dimension, now - before));
-                }
-            }
+        for (chain, (before, now)) in rollups.iter().zip(before.iter().zip(self.used(lanes, rollups))) {
+            let mut taken = now;
+            taken.iter_mut().zip(before).for_each(|(now, before)| *now = now.saturating_sub(*before));
+            self.push(&mut usage, *chain, taken);
         }
         usage
+    }
+
+    /// What a result takes, by dimension, zeros left out.
+    pub(super) fn taken(&self, stretches: &[LaneStretch]) -> Vec<(usize, u64)> {
+        let mut usage = Vec::with_capacity(stretches.len());
+        for part in stretches {
+            self.push(&mut usage, part.chain, part.stretch.takes());
+        }
+        usage
+    }
+
+    fn push(&self, usage: &mut Vec<(usize, u64)>, chain: ChainId, taken: [u64; EACH]) {
+        let Ok(index) = self.chains.binary_search(&chain) else { return };
+        for (dimension, taken) in (index * EACH..).zip(taken) {
+            let limited = self.capacities.get(dimension).is_some_and(|room| *room < u64::MAX);
+            if taken > 0 && limited {
+                usage.push((dimension, taken));
+            }
+        }
     }
 }

@@ -244,9 +244,7 @@ impl Search<'_> {
     }
 
     fn sort(&self, list: &mut List) {
-        list.options.sort_unstable_by(|a, b| {
-            value(self.instance, *b).cmp(&value(self.instance, *a)).then_with(|| a.cmp(b))
-        });
+        list.options.sort_unstable_by(|a, b| value(self.instance, *b).cmp(&value(self.instance, *a)).then_with(|| a.cmp(b)));
     }
 
     /// Bounds a node, drops decisions that cannot lead to a better packing, and branches on the group with the fewest left.
@@ -261,9 +259,8 @@ impl Search<'_> {
         let mut bound = (node.value << self.shift) + room;
         let mut rated: Vec<Rated> = Vec::with_capacity(node.lists.len());
         for list in &node.lists {
-            let rate = |option: &Option<usize>| {
-                (option.map_or(0, |item| reduced(self.instance, item, &prices, self.shift)), *option)
-            };
+            let rate =
+                |option: &Option<usize>| (option.map_or(0, |item| reduced(self.instance, item, &prices, self.shift)), *option);
             let options: Vec<(i128, Option<usize>)> = list.options.iter().map(rate).collect();
             let best = options.iter().map(|(reduced, _)| *reduced).fold(i128::MIN, i128::max);
             bound += best;

@@ -246,12 +246,7 @@ fn relief(instance: &Instance, own: usize, lacking: &[u64]) -> Option<f64> {
 }
 
 /// Gathers groups in this order until nothing is lacking, if they are worth less than `most` together.
-fn gather(
-    instance: &Instance,
-    order: &[(f64, usize, usize)],
-    mut lacking: Vec<u64>,
-    most: i128,
-) -> Option<(i128, Vec<usize>)> {
+fn gather(instance: &Instance, order: &[(f64, usize, usize)], mut lacking: Vec<u64>, most: i128) -> Option<(i128, Vec<usize>)> {
     let mut lost = 0;
     let mut victims = Vec::new();
     for (_, group, own) in order {

@@ -151,8 +151,7 @@ fn planted(seed: u64, groups: usize) -> (Vec<u64>, Vec<GroupChoices>, i128) {
         for place in 0..4 {
             let rollup = mix.below(3);
             let end = 2 * rollup + 2 + 2 * mix.below(2);
-            let usage: Vec<(usize, u64)> =
-                (2 * rollup..end).map(|dimension| (dimension, 1_000 + mix.draw() % 50_000)).collect();
+            let usage: Vec<(usize, u64)> = (2 * rollup..end).map(|dimension| (dimension, 1_000 + mix.draw() % 50_000)).collect();
             let cost: i128 = usage.iter().map(|(dimension, amount)| prices[*dimension] * i128::from(*amount)).sum();
             let permille = if planted == Some(place) { 1_000 + mix.below(500) } else { 500 + mix.below(500) };
             let value = cost * permille as i128 / 1_000;

@@ -32,8 +32,14 @@ impl<'a> Comparison<'a> {
         let bytes_cost = drafted.first().is_some_and(|block| block.block.context().rules.is_op_stack());
         let mut comparison = Self { draft, chain, drafted, bytes_cost, first_loose: None };
         let relays = draft.placed.iter().flat_map(|placed| &placed.run.relays);
-        comparison.first_loose = relays.filter(|relay| comparison.is_loose(relay)).map(|relay| (relay.block, relay.position)).min();
+        let loose = relays.filter(|relay| comparison.is_loose(relay)).map(|relay| (relay.block, relay.position));
+        comparison.first_loose = loose.min();
         comparison
+    }
+
+    /// The rollup.
+    pub(super) const fn chain(&self) -> ChainId {
+        self.chain
     }
 
     /// Compares everything, block by block. Returns the digest of the state after each.
@@ -89,9 +95,8 @@ impl<'a> Comparison<'a> {
 
     /// Compares the state after a block, where nothing explains a difference, and digests it.
     fn state(&self, index: usize, before: &LaneBlock, after: &LaneBlock) -> Result<B256, SealError> {
-        let changes = |block: &LaneBlock| {
-            block.block.state().changes().map_err(|error| BuildError::simulation(self.chain, error.into()))
-        };
+        let changes =
+            |block: &LaneBlock| block.block.state().changes().map_err(|error| BuildError::simulation(self.chain, error.into()));
         let done = changes(after)?;
         if self.first_loose.is_none_or(|(block, _)| index < block)
             && let Some(account) = first_difference(&changes(before)?, &done)
@@ -104,8 +109,7 @@ impl<'a> Comparison<'a> {
     /// Checks that every transaction of the bundles on the rollup is where its run says, and did what it says. To be asked when
     /// the blocks are alike.
     pub(super) fn runs(&self, sealed: &[LaneBlock]) -> Result<(), SealError> {
-        let relays: BTreeSet<At> =
-            self.draft.relays(self.chain).into_iter().map(|relay| (relay.block, relay.position)).collect();
+        let relays: BTreeSet<At> = self.draft.relays(self.chain).into_iter().map(|relay| (relay.block, relay.position)).collect();
         for placed in &self.draft.placed {
             for leg in placed.run.legs.iter().filter(|leg| leg.chain == self.chain) {
                 for tx in &leg.txs {
@@ -159,8 +163,8 @@ impl<'a> Comparison<'a> {
         self.first_loose.is_none_or(|(first, _)| block <= first)
     }
 
-    /// Whose doing it is that the transaction at a place does something else: of the bundle that it belongs to, if a relay of that
-    /// is there or before it and differs from its draft, else of the last such bundle. Without any the draft is wrong.
+    /// Whose doing it is that the transaction at a place does something else: of the bundle that it belongs to, if a loose relay
+    /// of that is there or before it, else of the last such bundle. Without any the draft is wrong.
     pub(super) fn fault(&self, at: At, text: String) -> SealError {
         let loose = |placed: &&Placed| {
             let mut relays = placed.run.relays.iter();
@@ -179,11 +183,8 @@ impl<'a> Comparison<'a> {
 
     /// The same of something that a bundle was promised at a place.
     pub(super) fn broken(&self, bundle: B256, at: At, text: &str) -> SealError {
-        if self.is_explained(at) {
-            self.unsteady(bundle, at, text)
-        } else {
-            self.corrupt(at.0, Some(at.1), format!("bundle {bundle}: {text}"))
-        }
+        let text = format!("bundle {bundle}: {text}");
+        if self.is_explained(at) { self.unsteady(bundle, at, &text) } else { self.corrupt(at.0, Some(at.1), text) }
     }
 
     fn unsteady(&self, bundle: B256, (block, index): At, text: &str) -> SealError {
@@ -191,7 +192,7 @@ impl<'a> Comparison<'a> {
     }
 
     /// Nothing explains it: the draft was wrong.
-    pub(super) const fn corrupt(&self, block: usize, index: Option<usize>, text: String) -> SealError {
+    pub(super) fn corrupt(&self, block: usize, index: Option<usize>, text: String) -> SealError {
         SealError::Corrupt { chain: self.chain, block, index, text }
     }
 }

@@ -10,4 +10,5 @@ mod messages;
 mod ordering;
 mod slots;
 mod support;
+mod verification;
 mod warmth;

@@ -1,7 +1,7 @@
 //! Delivery: carries out the effects of the coordinator.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -13,6 +13,7 @@ use lockstep_delivery::{
     Coordinator, CoordinatorEffect, CoordinatorEvent, CoordinatorPlan, Decision, DecisionKey, DeliveryStage, ExpectedBlock,
     Prepare, PreparedList, RequirementResult, Verdict, attempt_number, level, prepare_stages,
 };
+use lockstep_messaging::EvidenceRequest;
 use lockstep_primitives::{Allocation, BundleState, ChainId, Guarantee, Place, Reason, Rejection, RollupSet, recover};
 use lockstep_rpc::{
     api::{DecisionApiClient, SequencerApiClient},
@@ -27,6 +28,8 @@ use crate::{
 
 /// How often the record is asked for again while it cannot be read.
 const TICK_MS: u64 = 20;
+/// How many messages of a rollup evidence is asked for at a time.
+const EVIDENCE_AT_ONCE: usize = 64;
 /// How often drafts are put together before it is given up that nobody takes back what is in them.
 const MAX_DRAFTS: usize = 3;
 
@@ -51,6 +54,33 @@ struct Work<'a> {
     sealed: BTreeMap<ChainId, SealedList>,
     without_sealed: BTreeMap<ChainId, SealedList>,
     prepares: BTreeMap<ChainId, Prepare>,
+}
+
+/// A rollup's two lists, and what is sent of them to its sequencer.
+struct SealedRollup {
+    with: SealedList,
+    without: SealedList,
+    prepare: Prepare,
+    client: HttpClient,
+}
+
+/// Why a rollup's lists are not sealed.
+struct Unsealed {
+    reason: String,
+    /// Whether the draft itself is wrong: then none of it is handed out.
+    corrupt: bool,
+}
+
+impl From<String> for Unsealed {
+    fn from(reason: String) -> Self {
+        Self { reason, corrupt: false }
+    }
+}
+
+impl From<&str> for Unsealed {
+    fn from(reason: &str) -> Self {
+        Self::from(reason.to_owned())
+    }
 }
 
 impl BuilderRole {
@@ -161,7 +191,7 @@ impl BuilderRole {
                 continue;
             };
             let effects = coordinator.apply(event, now_ms());
-            // The rollups of a stage are sealed one after the other, and then asked.
+            // The rollups of a stage are sealed at the same time, and then asked.
             let mut sealing = Vec::new();
             for effect in effects {
                 match effect {
@@ -174,16 +204,7 @@ impl BuilderRole {
                     }
                 }
             }
-            let mut asked = Vec::new();
-            for (chain, released) in sealing {
-                match self.seal_rollup(work, chain, &released).await {
-                    Ok(digest) => events.push_back(CoordinatorEvent::Sealed { chain, digest }),
-                    Err(reason) => events.push_back(CoordinatorEvent::SealFailed { chain, reason }),
-                }
-                if work.prepares.contains_key(&chain) {
-                    asked.push(chain);
-                }
-            }
+            let asked = self.seal_stage(work, sealing, &mut events).await;
             // At the same time: one that does not answer costs the others nothing.
             let (on, patience) = (&*work, Duration::from_millis(work.market.decide_ms.saturating_sub(now_ms())));
             let votes = asked.into_iter().map(|chain| async move {
@@ -194,17 +215,56 @@ impl BuilderRole {
         }
     }
 
-    /// Seals a rollup's two lists and puts the prepare together.
-    async fn seal_rollup(&self, work: &mut Work<'_>, chain: ChainId, released: &RollupSet) -> Result<B256, String> {
-        let mut evidence = EvidenceMap::new();
-        for request in work.draft.relays(chain).into_iter().filter_map(|relay| relay.request.as_ref()) {
-            if let Entry::Vacant(slot) = evidence.entry(request.message.id) {
-                slot.insert(self.evidence.evidence(request, released).await.map_err(|error| error.to_string())?);
+    /// Seals the rollups of a stage, all at the same time, and tells how that went. Returns whom to ask for a vote: whose lists
+    /// are sealed, but nobody when a draft was found to be wrong, because then the proposal is withdrawn.
+    async fn seal_stage(
+        &self,
+        work: &mut Work<'_>,
+        stage: Vec<(ChainId, RollupSet)>,
+        events: &mut VecDeque<CoordinatorEvent>,
+    ) -> Vec<ChainId> {
+        let on = &*work;
+        let sealing = stage.into_iter().map(|(chain, released)| async move {
+            let sealed = self.seal_rollup(on, chain, &released).await;
+            (chain, sealed)
+        });
+        let sealed = futures_util::future::join_all(sealing).await;
+        let mut asked = Vec::new();
+        let mut withdrawn = false;
+        for (chain, sealed) in sealed {
+            match sealed {
+                Ok(SealedRollup { with, without, prepare, client }) => {
+                    events.push_back(CoordinatorEvent::Sealed { chain, digest: prepare.digest() });
+                    work.sealed.insert(chain, with);
+                    work.without_sealed.insert(chain, without);
+                    work.prepares.insert(chain, prepare);
+                    work.clients.insert(chain, client);
+                    asked.push(chain);
+                }
+                Err(Unsealed { reason, corrupt }) => {
+                    events.push_back(CoordinatorEvent::SealFailed { chain, reason });
+                    withdrawn |= corrupt;
+                }
             }
         }
-        let with = self.seal_list(&work.view, Arc::clone(&work.draft), chain, evidence).await?;
+        if withdrawn { Vec::new() } else { asked }
+    }
+
+    /// Seals a rollup's two lists and puts the prepare together.
+    async fn seal_rollup(&self, work: &Work<'_>, chain: ChainId, released: &RollupSet) -> Result<SealedRollup, Unsealed> {
+        let evidence = self.evidence_for(&work.draft, chain, released).await?;
         let single = work.without.get(&chain).cloned().ok_or("no list without cross-rollup bundles")?;
-        let without = self.seal_list(&work.view, single, chain, EvidenceMap::new()).await?;
+        let (with, without) = futures_util::future::join(
+            self.seal_list(&work.view, Arc::clone(&work.draft), chain, evidence),
+            self.seal_list(&work.view, single, chain, EvidenceMap::new()),
+        )
+        .await;
+        let (with, without) = match (with, without) {
+            (Ok(with), Ok(without)) => (with, without),
+            // That a draft is wrong counts for more than that evidence does not fit it.
+            (Err(Unsealed { corrupt: false, .. }), Err(error)) => return Err(error),
+            (Err(error), _) | (_, Err(error)) => return Err(error),
+        };
         let rollup = work.view.rollups.get(&chain).ok_or("the rollup is not in the slot's view")?;
         let sale = sale_of(work.market, chain)?;
         let delivery = work.deliveries.get(&chain).ok_or("the rollup's sequencer made no offer")?;
@@ -222,12 +282,27 @@ impl BuilderRole {
             t_decide_ms: work.market.decide_ms,
             t_publish_ms: delivery.publish_ms,
         };
-        let digest = prepare.digest();
-        work.clients.insert(chain, client(&sale.sequencer_url).map_err(|error| error.to_string())?);
-        work.prepares.insert(chain, prepare);
-        work.sealed.insert(chain, with);
-        work.without_sealed.insert(chain, without);
-        Ok(digest)
+        let client = client(&sale.sequencer_url).map_err(|error| error.to_string())?;
+        Ok(SealedRollup { with, without, prepare, client })
+    }
+
+    /// The evidence that a rollup's relays need, each message's asked for once.
+    async fn evidence_for(&self, draft: &Draft, chain: ChainId, released: &RollupSet) -> Result<EvidenceMap, String> {
+        let relays = draft.relays(chain);
+        let requests = relays.iter().filter_map(|relay| relay.request.as_ref());
+        let requests: BTreeMap<B256, &EvidenceRequest> = requests.map(|request| (request.message.id, request)).collect();
+        let requests: Vec<(B256, &EvidenceRequest)> = requests.into_iter().collect();
+        let mut evidence = EvidenceMap::new();
+        for some in requests.chunks(EVIDENCE_AT_ONCE) {
+            let mut asked = Vec::with_capacity(some.len());
+            for (_, request) in some {
+                asked.push(self.evidence.evidence(request, released));
+            }
+            for ((message, _), given) in some.iter().zip(futures_util::future::join_all(asked).await) {
+                evidence.insert(*message, given.map_err(|error| error.to_string())?);
+            }
+        }
+        Ok(evidence)
     }
 
     async fn seal_list(
@@ -236,7 +311,7 @@ impl BuilderRole {
         draft: Arc<Draft>,
         chain: ChainId,
         evidence: EvidenceMap,
-    ) -> Result<SealedList, String> {
+    ) -> Result<SealedList, Unsealed> {
         let key = self.settings.key.clone();
         let sealed = blocking_with_state(&self.intake, Arc::clone(view), move |view| {
             // What the engine is to blame for is the outer error: a missing value is fetched and sealing is run again.
@@ -251,7 +326,14 @@ impl BuilderRole {
             Err(error) => error,
         };
         metrics::counter!("lockstep_seal_failures_total", "chain" => chain.to_string()).increment(1);
-        tracing::error!(chain, %error, "a list could not be sealed");
+        let corrupt = matches!(error, SealError::Corrupt { .. });
+        if corrupt {
+            metrics::counter!("lockstep_verification_faults_total", "chain" => chain.to_string()).increment(1);
+            let slot = view.slot;
+            tracing::error!(chain, slot, %error, "verification found a fault of the builder's own: the proposal is withdrawn");
+        } else {
+            tracing::error!(chain, %error, "a list could not be sealed");
+        }
         // They would do the same in every slot, and cost everybody theirs.
         if let SealError::Unsteady { text, bundles } = &error {
             let why = Rejection::new(
@@ -261,7 +343,7 @@ impl BuilderRole {
             let ends = bundles.iter().map(|hash| (*hash, BundleState::Dropped, Some(why.clone()))).collect();
             self.intake.finish_all(ends, view.slot).await;
         }
-        Err(error.to_string())
+        Err(Unsealed { reason: error.to_string(), corrupt })
     }
 
     /// Sends a prepare and takes the vote.

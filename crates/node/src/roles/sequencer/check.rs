@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use lockstep_building::{Promise, RequirementRun, SealError, check_order, measure_all, missing_in_order};
+use lockstep_building::{Promise, RequirementRun, check_order, execute_measured, missing_in_order};
 use lockstep_delivery::{PreparedList, RequirementResult, VoteRefusal};
 use lockstep_primitives::Requirement;
-use lockstep_simulation::{LaneError, SimulationError, SlotRollup, StateError, execute_list};
+use lockstep_simulation::{LaneError, SimulationError, SlotRollup, StateError};
 
 use super::rules::ListRules;
 
@@ -22,7 +22,18 @@ pub(super) fn check(rollup: &Arc<SlotRollup>, prepared: &PreparedList, rules: &L
     let refuse = |code: &str, block: Option<u32>, position: Option<u32>, text: String| {
         Unfit::Refused(VoteRefusal { code: code.to_owned(), block, position, text })
     };
-    let blocks = execute_list(rollup, &prepared.list).map_err(|error| match error {
+    let promise = |promised: &RequirementResult| {
+        let requirement = Requirement {
+            chain: rollup.chain,
+            account: promised.account,
+            asset: promised.asset,
+            min_increase: Default::default(),
+        };
+        let requirement = RequirementRun { requirement, increase: promised.increase };
+        Promise { requirement, first: promised.first, last: promised.last }
+    };
+    let promises: Vec<Promise> = prepared.requirements.iter().map(promise).collect();
+    let (blocks, measured) = execute_measured(rollup, &prepared.list, &promises).map_err(|error| match error {
         LaneError::Simulation(SimulationError::State(StateError::Missing(_))) => Unfit::Missing,
         error => refuse("list_does_not_execute", None, None, error.to_string()),
     })?;
@@ -55,21 +66,6 @@ pub(super) fn check(rollup: &Arc<SlotRollup>, prepared: &PreparedList, rules: &L
             return Err(refuse("receipts_root_differs", Some(index), None, text));
         }
     }
-    let promise = |promised: &RequirementResult| {
-        let requirement = Requirement {
-            chain: rollup.chain,
-            account: promised.account,
-            asset: promised.asset,
-            min_increase: Default::default(),
-        };
-        let requirement = RequirementRun { requirement, increase: promised.increase };
-        Promise { requirement, first: promised.first, last: promised.last }
-    };
-    let promises: Vec<Promise> = prepared.requirements.iter().map(promise).collect();
-    let measured = measure_all(rollup, &prepared.list, &promises).map_err(|error| match error {
-        SealError::Engine(error) if error.missing().is_some() => Unfit::Missing,
-        error => refuse("requirement_unreadable", None, None, error.to_string()),
-    })?;
     for (promised, increase) in prepared.requirements.iter().zip(measured) {
         let (block, position) = (Some(promised.first.0), Some(promised.first.1));
         let increase = increase.map_err(|cause| refuse("requirement_unreadable", block, position, cause))?;
