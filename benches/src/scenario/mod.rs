@@ -3,6 +3,12 @@
 use crate::{Failed, Flag, Options, Report};
 
 mod baselines;
+mod build;
+mod filled;
+mod groups;
+mod increment;
+mod money;
+mod scale;
 mod simulate;
 
 /// A question and how it is answered.
@@ -31,6 +37,24 @@ pub const SCENARIOS: &[Scenario] = &[
         question: "what do other ways to build take and earn on the same bundles?",
         takes: baselines::TAKES,
         run: baselines::run,
+    },
+    Scenario {
+        name: "build",
+        question: "how fast is there a proposal of a busy slot, sealed and verified, and how good is it?",
+        takes: build::TAKES,
+        run: build::run,
+    },
+    Scenario {
+        name: "increment",
+        question: "how long does one bundle more, replaced or cancelled among thousands take to be in the proposal?",
+        takes: increment::TAKES,
+        run: increment::run,
+    },
+    Scenario {
+        name: "scale",
+        question: "how do times and memory grow with rollups, pending bundles, bundles over several rollups, and conflicts?",
+        takes: scale::TAKES,
+        run: scale::run,
     },
 ];
 

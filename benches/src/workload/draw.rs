@@ -22,13 +22,14 @@ pub(super) const VERSIONS: usize = 4;
 /// What a sender of tokens has, in the token's smallest unit: ten thousand dollars.
 const DOLLARS: u64 = 10_000_000_000;
 /// In wei for a unit of gas.
-const GWEI: u64 = 1_000_000_000;
+pub(super) const GWEI: u64 = 1_000_000_000;
 /// What everyone pays for a unit of gas before the tip: far above any base fee of these rollups.
-const FEE_CAP: u128 = 20_000_000_000;
+pub(super) const FEE_CAP: u128 = 20_000_000_000;
 /// By how much swaps on hot pools may slip, in basis points.
 const SLIPPAGES: [u64; 4] = [10, 50, 100, 300];
 
-const TRANSFER_GAS: u64 = 21_000;
+/// A plain transfer uses all of it.
+pub(super) const TRANSFER_GAS: u64 = 21_000;
 const TOKEN_GAS: u64 = 100_000;
 const SWAP_GAS: u64 = 250_000;
 const BURN_GAS: u64 = 300_000;
@@ -264,6 +265,6 @@ impl<'a> Draws<'a> {
 }
 
 /// An account that nobody else pays.
-fn payee(number: usize) -> Address {
+pub(super) fn payee(number: usize) -> Address {
     Address::from_word(keccak256(format!("lockstep benches payee {number}")))
 }

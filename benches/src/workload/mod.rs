@@ -5,8 +5,10 @@
 
 mod draw;
 mod mix;
+mod planted;
 mod recorded;
 mod users;
+mod versions;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +21,7 @@ use lockstep_building::{Candidate, Simulated, SlotView};
 use lockstep_primitives::{Bundle, ChainId, Leg, LegTx, Relay, SignedTx};
 use rayon::prelude::*;
 
-use crate::{Failed, World, WorldSpec};
+use crate::{Failed, World, WorldSpec, rng::Rng};
 
 use self::{
     draw::{Draws, Planned, Step},
@@ -27,7 +29,9 @@ use self::{
 };
 pub use self::{
     mix::{Kind, Mix},
+    planted::Planted,
     recorded::recorded_blocks,
+    versions::raised,
 };
 
 /// The least gas limit that [`fitting`] leaves a block.
@@ -103,6 +107,13 @@ pub fn fitting(view: &SlotView, simulated: &[Simulated], permille: u64) -> SlotV
         }
     }
     view
+}
+
+/// Puts things into an order that says nothing (Fisher and Yates).
+pub(crate) fn shuffle<T>(things: &mut [T], rng: &mut Rng) {
+    for last in (1..things.len()).rev() {
+        things.swap(last, rng.index(last + 1));
+    }
 }
 
 /// Signs what was drawn.

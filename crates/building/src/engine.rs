@@ -6,7 +6,6 @@ mod fill;
 mod ground;
 mod groups;
 mod rooms;
-mod search;
 mod solve;
 
 use std::{
@@ -188,7 +187,7 @@ impl Engine {
             if let Some(variant) = kept
                 && let Some(moved) = variant.moved_to(lanes, candidate)?
             {
-                let attempt = moved.attempt.clone();
+                let attempt = Arc::clone(&moved.attempt);
                 return Ok(Simulated { candidate: candidate.clone(), attempt, variant: Some(Arc::new(moved)) });
             }
             simulate_on(&view, lanes, candidate)

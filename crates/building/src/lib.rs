@@ -8,6 +8,7 @@
 //! The crate does not know who won which rollup, nor any network.
 
 mod balances;
+mod by_rollup;
 mod draft;
 mod engine;
 mod greedy;
@@ -21,12 +22,14 @@ mod relay;
 mod reuse;
 mod run;
 mod seal;
+mod search;
 mod simulate;
 mod strategy;
 mod value;
 mod view;
 
 pub use balances::{BalanceChange, balance_of};
+pub use by_rollup::ByRollup;
 pub use draft::{Draft, LaneDraft, Placed};
 pub use engine::{Engine, SearchLimits, Standing};
 pub use greedy::build;

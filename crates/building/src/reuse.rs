@@ -3,6 +3,8 @@
 //! Only what is plain is remembered: a bundle that sends messages, delivers them or waits for them depends on the places of
 //! logs and on the builder's nonces, and is run again. So is what created or destroyed an account.
 
+use std::sync::Arc;
+
 use lockstep_primitives::{ChainId, Leg, Place, Reason, Rejection, RevertMode};
 use lockstep_simulation::Stretch;
 
@@ -12,7 +14,7 @@ use crate::{Attempt, BuildError, BundleRun, Candidate, Lanes, run::check_bounds}
 #[derive(Clone, Debug)]
 pub(crate) struct Variant {
     pub(crate) stretches: Vec<LaneStretch>,
-    pub(crate) attempt: Attempt,
+    pub(crate) attempt: Arc<Attempt>,
     /// Whether it can be taken over: it is plain, and its writes are complete.
     pub(crate) recallable: bool,
 }
@@ -46,7 +48,7 @@ impl Variant {
             let stretch = stretch.moved_to(lane.block_mut()).map_err(|error| BuildError::simulation(*chain, error))?;
             stretches.push(LaneStretch { chain: *chain, base, stretch });
         }
-        Ok(Some(Self { stretches, attempt, recallable: true }))
+        Ok(Some(Self { stretches, attempt: Arc::new(attempt), recallable: true }))
     }
 
     /// Whether the bundle would do here what it did, room aside.
@@ -105,7 +107,7 @@ impl Variant {
 
     /// What it did, told of where it is now: at the end of these blocks, or before it where it is blocked.
     fn told_of(&self, lanes: &Lanes) -> Attempt {
-        let mut attempt = self.attempt.clone();
+        let mut attempt = Attempt::clone(&self.attempt);
         for LaneStretch { chain, base, stretch } in &self.stretches {
             let Some(lane) = lanes.get(chain) else { continue };
             let now = lane.block().executed().len().saturating_sub(stretch.executed.len());

@@ -16,7 +16,7 @@ use lockstep_simulation::{
 };
 
 use crate::{
-    BalanceChange, BuildError, RelayDraft, SlotView,
+    BalanceChange, BuildError, ByRollup, RelayDraft, SlotView,
     balances::{token_changes, watched_balance_of},
     logs::{LaneLogs, emitted},
     order, relay,
@@ -96,15 +96,15 @@ pub struct BundleRun {
     /// Ids of the messages that it delivers.
     pub delivered: BTreeSet<B256>,
     /// The proposer's gain by rollup, in wei.
-    pub gains: BTreeMap<ChainId, I256>,
+    pub gains: ByRollup<I256>,
     /// The proposer's gain, in the numeraire's smallest unit.
     pub value: I256,
     /// Gas used by rollup.
-    pub gas: BTreeMap<ChainId, u64>,
+    pub gas: ByRollup<u64>,
     /// What was required and measured.
     pub requirements: Vec<RequirementRun>,
     /// Balance changes by rollup, of native assets and tokens.
-    pub balances: BTreeMap<ChainId, Vec<BalanceChange>>,
+    pub balances: ByRollup<Vec<BalanceChange>>,
 }
 
 /// How far a bundle came.
@@ -126,7 +126,7 @@ pub fn run_bundle(
     bundle: &Bundle,
     delivered: &BTreeSet<B256>,
 ) -> Result<Attempt, BuildError> {
-    run(view, lanes, bundle, delivered, false).map(|(attempt, _)| attempt)
+    run(view, lanes, bundle, delivered, false).map(|(attempt, _)| Arc::unwrap_or_clone(attempt))
 }
 
 /// The same, and remembers what it did where that can be taken over elsewhere.
@@ -135,7 +135,7 @@ pub(crate) fn run_remembering(
     lanes: &mut Lanes,
     bundle: &Bundle,
     delivered: &BTreeSet<B256>,
-) -> Result<(Attempt, Option<Variant>), BuildError> {
+) -> Result<(Arc<Attempt>, Option<Variant>), BuildError> {
     run(view, lanes, bundle, delivered, true)
 }
 
@@ -145,8 +145,8 @@ fn run(
     bundle: &Bundle,
     delivered: &BTreeSet<B256>,
     remember: bool,
-) -> Result<(Attempt, Option<Variant>), BuildError> {
-    let mut checkpoints: BTreeMap<ChainId, Checkpoint> = BTreeMap::new();
+) -> Result<(Arc<Attempt>, Option<Variant>), BuildError> {
+    let mut checkpoints: ByRollup<Checkpoint> = ByRollup::default();
     let mut traced = Vec::new();
     for chain in bundle.rollups() {
         let Some(lane) = lanes.get_mut(&chain) else { continue };
@@ -177,9 +177,9 @@ fn run(
         (_, Some(error)) => Some(Stop::Engine(error)),
     };
     if stop.is_some() {
-        for (chain, checkpoint) in checkpoints {
-            if let Some(lane) = lanes.get_mut(&chain) {
-                lane.block_mut().rollback(checkpoint);
+        for (chain, checkpoint) in &checkpoints {
+            if let Some(lane) = lanes.get_mut(chain) {
+                lane.block_mut().rollback(*checkpoint);
             }
         }
     }
@@ -189,7 +189,7 @@ fn run(
         Some(Stop::Engine(error)) => return Err(error),
     };
     let of_state = blocked.as_ref().is_none_or(|rejection| !rejection.reason.is_room());
-    let attempt = Attempt { run, blocked };
+    let attempt = Arc::new(Attempt { run, blocked });
     if !remember || !steady || !of_state {
         return Ok((attempt, None));
     }
@@ -197,7 +197,7 @@ fn run(
         stretches.iter_mut().for_each(|part| part.stretch.executed.clear());
     }
     let complete = attempt.blocked.is_some() || stretches.iter().all(|part| part.stretch.footprint.complete);
-    let variant = Variant { stretches, attempt: attempt.clone(), recallable: plain && complete };
+    let variant = Variant { stretches, attempt: Arc::clone(&attempt), recallable: plain && complete };
     Ok((attempt, Some(variant)))
 }
 
@@ -246,7 +246,7 @@ struct Runner<'a> {
     lanes: &'a mut Lanes,
     bundle: &'a Bundle,
     delivered: &'a BTreeSet<B256>,
-    checkpoints: BTreeMap<ChainId, Checkpoint>,
+    checkpoints: ByRollup<Checkpoint>,
     run: BundleRun,
     /// Whether a transaction so far has to do with messages that it consumes.
     crosses: bool,
@@ -456,7 +456,7 @@ impl Runner<'_> {
     /// Value, gas and balance changes of a bundle that ran.
     fn measure(&mut self) -> Result<(), Stop> {
         let mut total = I256::ZERO;
-        for (chain, checkpoint) in self.checkpoints.clone() {
+        for (chain, checkpoint) in self.checkpoints.clone().iter().map(|(chain, checkpoint)| (*chain, *checkpoint)) {
             let engine = |error| Stop::Engine(BuildError::simulation(chain, error));
             let mut fees = TxFees::default();
             let mut gas = 0_u64;
@@ -469,7 +469,8 @@ impl Runner<'_> {
             let proposer = self.view.proposer;
             let block = self.lane(chain)?.block();
             let native = block.balance_changes(checkpoint).map_err(engine)?;
-            let own = native.get(&proposer).copied().unwrap_or_default();
+            let own = native.binary_search_by_key(&proposer, |(account, _)| *account).ok();
+            let own = own.and_then(|index| native.get(index)).map_or(I256::ZERO, |(_, change)| *change);
             let gain = value::gain(block, proposer, own, fees, rollup.fee_share_bps)?;
             total = total.checked_add(value::weigh(gain, rollup.price)?).ok_or(BuildError::Overflow)?;
             let mut balances: Vec<BalanceChange> =

@@ -194,7 +194,7 @@ impl Search {
         if self.is_ended() && !self.front.is_beyond() {
             return best;
         }
-        self.items.iter().map(|item| item.most.max(0)).fold(0, i128::saturating_add).max(best)
+        self.items.iter().map(|item| item.most.max(0)).fold(0_i128, i128::saturating_add).max(best)
     }
 
     fn is_ended(&self) -> bool {
@@ -205,7 +205,7 @@ impl Search {
         let mut line = Line::new(ground);
         match &mut self.way {
             // There is nothing to choose, so one placement says all.
-            Way::Exact(tree) if self.items.len() <= 1 => tree.run(&mut line, &mut self.front, 1).map(drop),
+            Way::Exact(tree) if self.items.len() <= 1 => tree.run(&mut line, &mut self.front, 1).map(|_| ()),
             Way::Exact(_) => greedy::fill(&self.items, prices, &mut line, &mut self.front),
             Way::Anytime(walk) => {
                 greedy::fill(&self.items, prices, &mut line, &mut self.front)?;

@@ -15,7 +15,7 @@ pub struct Simulated {
     /// The candidate.
     pub candidate: Candidate,
     /// What it did, or what blocked it. Blocked bundles stay candidates where another state can cure them.
-    pub attempt: Attempt,
+    pub attempt: Arc<Attempt>,
     /// What it depended on, where it can be taken over.
     pub(crate) variant: Option<Arc<Variant>>,
 }
@@ -29,7 +29,7 @@ pub fn simulate(view: &SlotView, bundle: &Bundle) -> Result<Attempt, BuildError>
         Ok(lanes) => lanes,
         Err(rejection) => return Ok(blocked(rejection)),
     };
-    in_some_block(view, &mut lanes, bundle).map(|(attempt, _)| attempt)
+    in_some_block(view, &mut lanes, bundle).map(|(attempt, _)| Arc::unwrap_or_clone(attempt))
 }
 
 /// Simulates all candidates in parallel. Results are in the order of the candidates, whatever the threads do.
@@ -55,7 +55,7 @@ pub fn simulate_each(view: &SlotView, candidates: &[Candidate]) -> Result<Vec<Re
 pub(crate) fn simulate_on(view: &SlotView, lanes: &mut Lanes, candidate: &Candidate) -> Result<Simulated, BuildError> {
     let bundle = &candidate.bundle;
     let (attempt, variant) = match unknown_rollup(view, bundle) {
-        Some(rejection) => (blocked(rejection), None),
+        Some(rejection) => (Arc::new(blocked(rejection)), None),
         None if single_block(view, bundle) => {
             let rollups = bundle.rollups();
             let marks: Vec<_> =
@@ -101,7 +101,7 @@ fn lanes_for(view: &SlotView, bundle: &Bundle) -> Result<Result<Lanes, Rejection
 }
 
 /// Tries the slot's blocks one after the other while the bundle says "later".
-fn in_some_block(view: &SlotView, lanes: &mut Lanes, bundle: &Bundle) -> Result<(Attempt, Option<Variant>), BuildError> {
+fn in_some_block(view: &SlotView, lanes: &mut Lanes, bundle: &Bundle) -> Result<(Arc<Attempt>, Option<Variant>), BuildError> {
     loop {
         let (attempt, variant) = run_remembering(view, lanes, bundle, &BTreeSet::new())?;
         if !matches!(&attempt.blocked, Some(Rejection { reason: Reason::NotYet(_), .. })) || !advance(lanes)? {

@@ -23,6 +23,8 @@ pub struct SignedTx {
     signer: Address,
     /// Recovered when they are first asked for: decoding is free for strangers, so it must not cost a recovery an entry.
     authorizations: OnceLock<Vec<RecoveredAuthorization>>,
+    /// Estimated once, when it is first asked for.
+    compressed: OnceLock<u64>,
 }
 
 /// The bytes and the signer are all there is: the rest follows from them, whether it was asked for already or not.
@@ -76,14 +78,21 @@ impl SignedTx {
             return Err(TxDecodeError::Undecodable(format!("{} bytes follow the transaction", rest.len())));
         }
         let signer = envelope.recover_signer().map_err(|_| TxDecodeError::Signature)?;
-        Ok(Self { hash: *envelope.tx_hash(), envelope, raw, signer, authorizations: OnceLock::new() })
+        Ok(Self {
+            hash: *envelope.tx_hash(),
+            envelope,
+            raw,
+            signer,
+            authorizations: OnceLock::new(),
+            compressed: OnceLock::new(),
+        })
     }
 
     /// A transaction whose signer is known without recovering it: one that was signed here, or a draft whose signature
     /// is only a stand-in.
     pub fn from_parts(envelope: TxEnvelope, signer: Address) -> Self {
         let raw = Bytes::from(envelope.encoded_2718());
-        Self { hash: *envelope.tx_hash(), envelope, raw, signer, authorizations: OnceLock::new() }
+        Self { hash: *envelope.tx_hash(), envelope, raw, signer, authorizations: OnceLock::new(), compressed: OnceLock::new() }
     }
 
     /// The decoded transaction.
@@ -94,6 +103,12 @@ impl SignedTx {
     /// The EIP-2718 bytes.
     pub const fn raw(&self) -> &Bytes {
         &self.raw
+    }
+
+    /// The estimated compressed size of the bytes, as `estimate` says when it is first asked for. There is one such estimate (OP
+    /// stack, Fjord); it takes as long as a plain transfer does to execute.
+    pub fn compressed_size(&self, estimate: impl FnOnce(&[u8]) -> u64) -> u64 {
+        *self.compressed.get_or_init(|| estimate(&self.raw))
     }
 
     /// Keccak-256 of the EIP-2718 bytes.

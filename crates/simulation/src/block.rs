@@ -1,6 +1,6 @@
 //! A block being built.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use alloy_primitives::{Address, B256, Bloom, Bytes, I256, U256};
 use lockstep_primitives::Reason;
@@ -96,6 +96,8 @@ pub struct PendingBlock {
     /// Where users' transactions begin in the undo log of the state.
     opening: usize,
     trace: Option<Trace>,
+    /// A trace that is over: its memory is used again.
+    spare: Trace,
 }
 
 impl PendingBlock {
@@ -125,6 +127,7 @@ impl PendingBlock {
             terms: None,
             opening: 0,
             trace: None,
+            spare: Trace::default(),
         };
         for (contract, data) in block.context.rules.stack().opening_calls(&block.context) {
             block.system_call(contract, data)?;
@@ -135,7 +138,9 @@ impl PendingBlock {
 
     /// Begins to take down what is read and written.
     pub fn begin_trace(&mut self) {
-        self.trace = Some(Trace::begin(self.state.mark() == self.opening));
+        let mut trace = std::mem::take(&mut self.spare);
+        trace.begin(self.state.mark(), self.state.mark() == self.opening);
+        self.trace = Some(trace);
     }
 
     /// Ends what [`PendingBlock::begin_trace`] began, and yields what happened since; `since` is the point where that was.
@@ -144,12 +149,14 @@ impl PendingBlock {
     /// When the state cannot be read.
     pub fn end_trace(&mut self, since: Checkpoint) -> Result<Stretch, SimulationError> {
         let trace = self.trace.take().unwrap_or_default();
+        let (footprint, tried) = (trace.finish(&self.state), trace.tried());
+        self.spare = trace;
         Ok(Stretch {
             executed: self.executed.get(since.executed..).unwrap_or_default().to_vec(),
-            footprint: trace.finish(&self.state),
+            footprint,
             context: Arc::clone(&self.context),
             terms: self.terms()?,
-            tried: trace.tried(),
+            tried,
         })
     }
 
@@ -289,17 +296,20 @@ impl PendingBlock {
         self.terms.take_if(|(_, since)| *since > checkpoint.executed);
     }
 
-    /// How native balances have changed since `checkpoint`, in wei; accounts whose balance is the same are left out.
+    /// How native balances have changed since `checkpoint`, in wei, by address; accounts whose balance is the same are left out.
     ///
     /// # Errors
     /// When the state cannot be read.
-    pub fn balance_changes(&self, checkpoint: Checkpoint) -> Result<BTreeMap<Address, I256>, SimulationError> {
-        let mut changes = BTreeMap::new();
-        for (address, before) in self.state.written_since(checkpoint.mark)? {
-            let before = before.map_or(U256::ZERO, |account| account.balance);
+    pub fn balance_changes(&self, checkpoint: Checkpoint) -> Result<Vec<(Address, I256)>, SimulationError> {
+        let written = match &self.trace {
+            Some(trace) if trace.began_at() == checkpoint.mark => trace.written(),
+            _ => self.state.written_since(checkpoint.mark)?,
+        };
+        let mut changes = Vec::with_capacity(written.len());
+        for (address, before) in written {
             let after = self.state.account(address)?.map_or(U256::ZERO, |account| account.balance);
             if before != after {
-                changes.insert(address, I256::from_raw(after.wrapping_sub(before)));
+                changes.push((address, I256::from_raw(after.wrapping_sub(before))));
             }
         }
         Ok(changes)
@@ -327,7 +337,7 @@ impl PendingBlock {
             BlockTx::Signed(signed) => signed,
             BlockTx::Deposit(deposit) => return self.execute_deposit(tx, deposit.work()),
         };
-        let millionths = self.context.rules.stack().data_millionths(tx.raw());
+        let millionths = self.context.rules.stack().data_millionths(signed);
         let terms = self.terms()?;
         let room = Room::of_tx(tx, &terms, millionths);
         let reserve = if stand_ins.is_empty() { Room::default() } else { room.of_evidence(tx) };

@@ -45,7 +45,7 @@ use crate::{
 };
 
 /// The most EVMs that a thread keeps of a kind: a block each. The one that was used longest ago goes first.
-const MAX_MACHINES: usize = 64;
+const MAX_MACHINES: usize = 32;
 
 thread_local! {
     static ETHEREUM: RefCell<Vec<Machine<EthereumEvm>>> = const { RefCell::new(Vec::new()) };
@@ -85,7 +85,7 @@ pub(crate) fn run_ethereum(
     stand_ins: &StandIns,
 ) -> Ran<HaltReason, revm::context_interface::result::InvalidTransaction> {
     ETHEREUM.with_borrow_mut(|machines| {
-        let machine = take(machines, context, || ethereum(spec, context));
+        let machine = take(machines, context, spec);
         let evm = &mut machine.evm;
         evm.precompiles.stand_ins = Arc::clone(stand_ins);
         evm.ctx.journaled_state.database.lend(state);
@@ -106,7 +106,7 @@ pub(crate) fn run_op(
     stand_ins: &StandIns,
 ) -> Ran<OpHaltReason, OpTransactionError> {
     OP.with_borrow_mut(|machines| {
-        let machine = take(machines, context, || op_stack(spec, context));
+        let machine = take(machines, context, spec);
         let evm = &mut machine.evm.0;
         evm.precompiles.stand_ins = Arc::clone(stand_ins);
         evm.ctx.chain = l1;
@@ -121,27 +121,82 @@ pub(crate) fn run_op(
 }
 
 /// An EVM of one block.
-struct Machine<E> {
+struct Machine<E: Kept> {
     /// Held, so that no other block can have its address.
     context: Arc<BlockContext>,
+    spec: E::Spec,
     evm: E,
 }
 
-/// The block's EVM, in front of the others.
-fn take<'a, E>(machines: &'a mut Vec<Machine<E>>, context: &Arc<BlockContext>, make: impl FnOnce() -> E) -> &'a mut Machine<E> {
-    match machines.iter().position(|machine| Arc::ptr_eq(&machine.context, context)) {
-        Some(0) => {}
-        Some(index) => machines[..=index].rotate_right(1),
+/// The block's EVM, in front of the others. Where there is none, one whose block nobody has any more is set up for it, or the one
+/// that was used longest ago when there are too many.
+fn take<'a, E: Kept>(machines: &'a mut Vec<Machine<E>>, context: &Arc<BlockContext>, spec: E::Spec) -> &'a mut Machine<E> {
+    let known = machines.iter().position(|machine| Arc::ptr_eq(&machine.context, context));
+    let index = match known {
+        Some(index) => index,
         None => {
-            machines.truncate(MAX_MACHINES - 1);
-            machines.insert(0, Machine { context: Arc::clone(context), evm: make() });
+            let idle = |machine: &Machine<E>| machine.spec == spec && Arc::strong_count(&machine.context) == 1;
+            let index = match machines.iter().position(idle) {
+                Some(index) => index,
+                None => {
+                    machines.truncate(MAX_MACHINES - 1);
+                    machines.push(Machine { context: Arc::clone(context), spec, evm: E::new(spec, context) });
+                    machines.len() - 1
+                }
+            };
+            let machine = &mut machines[index];
+            machine.evm.set_up(spec, context);
+            machine.context = Arc::clone(context);
+            index
         }
-    }
+    };
+    machines[..=index].rotate_right(1);
     &mut machines[0]
 }
 
+/// An EVM that is kept.
+trait Kept {
+    type Spec: Copy + PartialEq;
+
+    /// A new one.
+    fn new(spec: Self::Spec, context: &BlockContext) -> Self;
+
+    /// Goes over to another block under the same rules.
+    fn set_up(&mut self, spec: Self::Spec, context: &BlockContext);
+}
+
+impl Kept for EthereumEvm {
+    type Spec = SpecId;
+
+    fn new(spec: SpecId, context: &BlockContext) -> Self {
+        let ctx = Context::mainnet().with_cfg(cfg(context, spec, false, false)).with_db(Lent::default());
+        let instruction = watching(EthInstructions::new_mainnet_with_spec(spec));
+        let precompiles = Precompiled::new(context, spec);
+        Self { ctx, inspector: (), instruction, precompiles, frame_stack: FrameStack::new_prealloc(8) }
+    }
+
+    fn set_up(&mut self, spec: SpecId, context: &BlockContext) {
+        (self.ctx.block, self.ctx.cfg) = (block_env(context), cfg(context, spec, false, false));
+    }
+}
+
+impl Kept for OpStackEvm {
+    type Spec = OpSpecId;
+
+    fn new(spec: OpSpecId, context: &BlockContext) -> Self {
+        let ctx = Context::op().with_cfg(cfg(context, spec, false, false)).with_db(Lent::default());
+        let instruction = watching(EthInstructions::new_mainnet_with_spec(spec.into()));
+        let precompiles = Precompiled::new(context, spec.into());
+        Self(Evm { ctx, inspector: (), instruction, precompiles, frame_stack: FrameStack::new_prealloc(8) })
+    }
+
+    fn set_up(&mut self, spec: OpSpecId, context: &BlockContext) {
+        (self.0.ctx.block, self.0.ctx.cfg) = (block_env(context), cfg(context, spec, false, false));
+    }
+}
+
 /// After anything but a verdict about the transaction the EVM is not used again.
-fn settle<E, H, I>(
+fn settle<E: Kept, H, I>(
     machines: &mut Vec<Machine<E>>,
     result: Result<ExecutionResult<H>, EVMError<StateError, I>>,
     state: EvmState,
@@ -151,21 +206,6 @@ fn settle<E, H, I>(
         machines.remove(0);
     }
     Ran { result, state, seen }
-}
-
-fn ethereum(spec: SpecId, context: &BlockContext) -> EthereumEvm {
-    let ctx =
-        Context::mainnet().with_block(block_env(context)).with_cfg(cfg(context, spec, false, false)).with_db(Lent::default());
-    let instruction = watching(EthInstructions::new_mainnet_with_spec(spec));
-    let precompiles = Precompiled::new(context, spec);
-    Evm { ctx, inspector: (), instruction, precompiles, frame_stack: FrameStack::new_prealloc(8) }
-}
-
-fn op_stack(spec: OpSpecId, context: &BlockContext) -> OpStackEvm {
-    let ctx = Context::op().with_block(block_env(context)).with_cfg(cfg(context, spec, false, false)).with_db(Lent::default());
-    let instruction = watching(EthInstructions::new_mainnet_with_spec(spec.into()));
-    let precompiles = Precompiled::new(context, spec.into());
-    OpEvm(Evm { ctx, inspector: (), instruction, precompiles, frame_stack: FrameStack::new_prealloc(8) })
 }
 
 /// The state that an EVM works on, and what it looks at.

@@ -122,23 +122,24 @@ impl Overlay {
         self.undo.len()
     }
 
-    /// The accounts written since `mark`, each as it was then.
+    /// The accounts written since `mark`, by address, each with the balance that it had then.
     ///
     /// # Errors
     /// When the state below cannot be read.
-    pub(crate) fn written_since(&self, mark: usize) -> Result<BTreeMap<Address, Option<Account>>, StateError> {
-        let mut before = BTreeMap::new();
+    pub(crate) fn written_since(&self, mark: usize) -> Result<Vec<(Address, U256)>, StateError> {
+        let mut before: Vec<(Address, U256)> = Vec::new();
         for undo in self.undo.iter().skip(mark) {
-            if let Undo::Account(address, was) = undo
-                && !before.contains_key(address)
-            {
+            if let Undo::Account(address, was) = undo {
                 let was = match was {
                     Some(account) => *account,
                     None => self.base.account(*address)?,
                 };
-                before.insert(*address, was);
+                before.push((*address, was.map_or(U256::ZERO, |account| account.balance)));
             }
         }
+        // Of several the first is what was there before.
+        before.sort_by_key(|(address, _)| *address);
+        before.dedup_by_key(|(address, _)| *address);
         Ok(before)
     }
 

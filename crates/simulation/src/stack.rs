@@ -7,7 +7,7 @@ use std::{fmt, ops::RangeInclusive, sync::Arc};
 
 use alloy_eips::eip7840::BlobParams;
 use alloy_primitives::{Address, Bytes, ChainId};
-use lockstep_primitives::TxRules;
+use lockstep_primitives::{SignedTx, TxRules};
 use revm::precompile::Precompiles;
 
 use crate::{
@@ -109,7 +109,7 @@ pub(crate) trait Stack: fmt::Debug + Sync {
     fn fee_accounts(&self) -> FeeAccounts;
 
     /// What a transaction's data weighs, in millionths of a byte.
-    fn data_millionths(&self, raw: &[u8]) -> u64;
+    fn data_millionths(&self, tx: &SignedTx) -> u64;
 
     /// The most bytes that an encoded block may have.
     fn max_block_bytes(&self) -> Option<u64>;

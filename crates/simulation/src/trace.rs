@@ -147,13 +147,36 @@ pub(crate) struct Trace {
     environment: bool,
     incomplete: bool,
     at_opening: bool,
+    /// Where in the undo log of the state it began.
+    mark: usize,
     /// What all transactions may have taken, those that were refused or undone included.
     tried: Room,
 }
 
 impl Trace {
-    pub(crate) fn begin(at_opening: bool) -> Self {
-        Self { at_opening, ..Self::default() }
+    /// Begins anew at a mark of the state.
+    pub(crate) fn begin(&mut self, mark: usize, at_opening: bool) {
+        self.accounts.clear();
+        self.slots.clear();
+        (self.mark, self.at_opening) = (mark, at_opening);
+        (self.environment, self.incomplete, self.tried) = (false, false, Room::default());
+    }
+
+    pub(crate) const fn began_at(&self) -> usize {
+        self.mark
+    }
+
+    /// The accounts that were written, by address, each with the balance that it had before.
+    #[expect(clippy::iter_over_hash_type, reason = "everything is sorted afterwards")]
+    pub(crate) fn written(&self) -> Vec<(Address, U256)> {
+        let mut written = Vec::with_capacity(self.accounts.len());
+        for (address, note) in &self.accounts {
+            if note.written {
+                written.push((*address, note.before.balance));
+            }
+        }
+        written.sort_unstable_by_key(|(address, _)| *address);
+        written
     }
 
     /// Takes down that a transaction was tried that may take this much.

@@ -12,8 +12,8 @@ use lockstep_primitives::{ChainId, Leg, Place, RevertMode, RollupSet, to_signed}
 
 use lockstep_simulation::PartUse;
 
-use super::{binding::Key, rooms::Rooms, search::Gain};
-use crate::{Attempt, BuildError, Candidate, Lanes, Simulated, SlotView, order::by_density, reuse::Variant};
+use super::{binding::Key, rooms::Rooms};
+use crate::{Attempt, BuildError, Candidate, Lanes, Simulated, SlotView, order::by_density, reuse::Variant, search::Gain};
 
 /// How many results of a bundle are remembered beside the one that it had alone. The oldest goes first.
 const MAX_VARIANTS: usize = 4;

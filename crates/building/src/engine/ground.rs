@@ -6,16 +6,13 @@ use alloy_primitives::{B256, I256};
 use lockstep_primitives::ChainId;
 use lockstep_simulation::Checkpoint;
 
-use super::{
-    entry::Entry,
-    rooms::Rooms,
-    search::{Gain, Ground},
-};
+use super::{entry::Entry, rooms::Rooms};
 use crate::{
     Attempt, BuildError, Lanes, SlotView,
     greedy::closes_untrusted_cycle,
     reuse::{self, Variant},
     run::run_remembering,
+    search::{Gain, Ground},
 };
 
 /// Open blocks with nothing in them, on which the entries of a group are placed and undone.
@@ -74,12 +71,17 @@ impl<'a> GroupGround<'a> {
             }
             found.push(Arc::new(variant));
         }
-        Ok(attempt)
+        Ok(Arc::unwrap_or_clone(attempt))
     }
 }
 
 impl Ground for GroupGround<'_> {
+    type Mark = usize;
     type Error = BuildError;
+
+    fn mark(&self) -> usize {
+        self.placed.len()
+    }
 
     fn place(&mut self, item: usize) -> Result<Option<Gain>, BuildError> {
         let entry = self.members[item];

@@ -15,13 +15,13 @@ use super::{
     ground::GroupGround,
     groups::Groups,
     rooms::Rooms,
-    search::{Alternative, Gain, Search, Settings},
 };
 use crate::{
     BuildError, Lanes, SlotView,
     packing::{Choice, GroupChoices, Packing, Settings as PackSettings},
     parallel::for_each,
     reuse::Variant,
+    search::{Alternative, Gain, Item, Search, Settings},
 };
 
 /// Rounds of the search for prices, and nodes of the exact one, that a round of improvement may take.
@@ -97,7 +97,7 @@ impl Solver {
                 let own: Vec<&Entry> = members.iter().filter_map(|index| entries.get(*index)).collect();
                 let known = kept.remove(&members);
                 let fresh = known.is_none();
-                let search = known.unwrap_or_else(|| search(groups, &members, &own, together, limits));
+                let search = known.unwrap_or_else(|| search(&rooms, groups, &members, &own, together, limits));
                 Task { members, entries: own, search, fresh }
             })
             .collect();
@@ -105,9 +105,8 @@ impl Solver {
         lanes.retain(|chain, _| rollups.contains(chain));
         let solved = for_each(tasks, &lanes, |lanes, task| {
             let Task { members, entries, mut search, fresh } = task;
-            let count = members.len();
             let mut ground = GroupGround::new(view, &rooms, lanes, entries);
-            let searched = if fresh { search.start(&mut ground, count) } else { Ok(()) };
+            let searched = if fresh { search.start(&mut ground) } else { Ok(()) };
             let open = searched.and_then(|()| search.round(&mut ground, round, limits.round_work));
             let found = ground.finish();
             open.map(|open| Solved { members, search, found, open })
@@ -138,19 +137,30 @@ impl Solver {
     }
 }
 
-/// The search of a group whose members stand in the order of their value for gas. `together`: they are all there is.
-fn search(groups: &Groups<Key>, members: &[usize], own: &[&Entry], together: bool, limits: &SearchLimits) -> Search {
+/// The search of a group. `together`: its members are all there is.
+fn search(
+    rooms: &Rooms,
+    groups: &Groups<Key>,
+    members: &[usize],
+    own: &[&Entry],
+    together: bool,
+    limits: &SearchLimits,
+) -> Search {
     let settings = Settings { exact_items: limits.exact_items, alternatives: limits.alternatives, seed: limits.seed };
-    if together {
-        // Nothing is taken for granted: neither what they are worth elsewhere nor that any two do not mind each other.
-        let settings = Settings { alternatives: usize::MAX, ..settings };
-        return Search::new(vec![i128::MAX; own.len()], Vec::new(), settings);
-    }
-    let most = own.iter().map(|entry| entry.most()).collect();
+    // Of all there is nothing is taken for granted: neither what it is worth elsewhere nor that any two do not mind each other.
+    let items =
+        own.iter().map(|entry| Item { estimate: entry.gain(rooms), most: if together { i128::MAX } else { entry.most() } });
+    let mut conflicts = Vec::new();
     // Only small groups are searched so closely that it pays to know.
     let paired = if members.len() <= MAX_PAIRED { members } else { &[] };
-    let conflicts = paired.iter().map(|a| paired.iter().map(|b| groups.conflict(*a, *b)).collect()).collect();
-    Search::new(most, conflicts, settings)
+    for (a, first) in paired.iter().enumerate() {
+        for (b, second) in paired.iter().enumerate().skip(a + 1) {
+            if together || groups.conflict(*first, *second) {
+                conflicts.push((a, b));
+            }
+        }
+    }
+    Search::new(items.collect(), conflicts, settings)
 }
 
 /// The alternatives of every group, with the entries that they are about.

@@ -106,12 +106,14 @@ impl Walk {
         let mut retries = Vec::new();
         let changed = match draw.below(6) {
             // Put in.
-            0 if let Some(item) = draw.one_of(&out) => {
+            0 if !out.is_empty() => {
+                let item = out[draw.below(out.len())];
                 order.insert(position(draw, order.len() + 1), item);
                 vec![item]
             }
             // Take the place of one that it conflicts with.
-            1 if let Some(item) = draw.one_of(&out) => {
+            1 if !out.is_empty() => {
+                let item = out[draw.below(out.len())];
                 match draw.one_of(&self.neighbours[item]).and_then(|other| positions[other]) {
                     Some(at) => retries.push(std::mem::replace(&mut order[at], item)),
                     None => order.insert(position(draw, order.len() + 1), item),
@@ -175,17 +177,12 @@ fn position(draw: &mut Draw, end: usize) -> usize {
     if end <= LONG || draw.below(2) == 0 {
         return draw.below(end);
     }
-    let span = 1 << draw.below(end.ilog2() as usize + 1);
+    let span = 1_usize << draw.below(end.ilog2() as usize + 1);
     end - 1 - draw.below(span)
 }
 
 /// Places a variation of what stands on the ground. How many placements that took, `work` at most.
-fn try_out<G: Ground>(
-    line: &mut Line<'_, G>,
-    front: &mut Front,
-    variation: &Variation,
-    work: u64,
-) -> Result<u64, G::Error> {
+fn try_out<G: Ground>(line: &mut Line<'_, G>, front: &mut Front, variation: &Variation, work: u64) -> Result<u64, G::Error> {
     let same = line.items().zip(&variation.order).take_while(|(placed, item)| placed == *item).count();
     line.truncate(same);
     let mut left = work;

@@ -107,8 +107,9 @@ fn thin(entries: &mut Vec<Alternative>, most: usize) {
     let mut by_size: Vec<usize> = (0..entries.len()).collect();
     by_size.sort_by_key(|index| sizes[*index]);
     while by_size.len() > most {
-        let gap = |position: usize| match (position.checked_sub(1).and_then(|below| by_size.get(below)), by_size.get(position + 1)) {
-            (Some(below), Some(above)) => sizes[*above] - sizes[*below],
+        let size = |position: usize| by_size.get(position).map(|index| sizes[*index]);
+        let gap = |position: usize| match (position.checked_sub(1).and_then(size), size(position + 1)) {
+            (Some(below), Some(above)) => above - below,
             // The smallest and the largest stay as long as any between them.
             _ => u128::MAX,
         };

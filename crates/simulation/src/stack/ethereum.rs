@@ -11,7 +11,7 @@ use alloy_eips::{
     eip7840::BlobParams,
 };
 use alloy_primitives::{Address, Bytes, ChainId};
-use lockstep_primitives::TxRules;
+use lockstep_primitives::{SignedTx, TxRules};
 use revm::{
     precompile::{PrecompileSpecId, Precompiles},
     primitives::hardfork::SpecId,
@@ -160,8 +160,8 @@ impl Stack for EthereumFork {
         FeeAccounts::default()
     }
 
-    fn data_millionths(&self, raw: &[u8]) -> u64 {
-        u64::try_from(raw.len()).unwrap_or(u64::MAX).saturating_mul(MILLIONTHS)
+    fn data_millionths(&self, tx: &SignedTx) -> u64 {
+        u64::try_from(tx.raw().len()).unwrap_or(u64::MAX).saturating_mul(MILLIONTHS)
     }
 
     fn max_block_bytes(&self) -> Option<u64> {

@@ -7,7 +7,7 @@ use alloy_eips::{
     eip7840::BlobParams,
 };
 use alloy_primitives::{Address, Bytes, ChainId};
-use lockstep_primitives::TxRules;
+use lockstep_primitives::{SignedTx, TxRules};
 use op_alloy::consensus::{decode_holocene_extra_data, decode_jovian_extra_data};
 use op_revm::{
     OpSpecId,
@@ -55,6 +55,15 @@ impl OpFork {
             Self::Isthmus => OpSpecId::ISTHMUS,
             Self::Jovian => OpSpecId::JOVIAN,
             Self::Karst => OpSpecId::KARST,
+        }
+    }
+
+    /// What bytes weigh as data, in millionths of a byte.
+    fn weigh(self, raw: &[u8]) -> u64 {
+        if self >= Self::Fjord {
+            op_revm::estimate_tx_compressed_size(raw)
+        } else {
+            u64::try_from(raw.len()).unwrap_or(u64::MAX).saturating_mul(MILLIONTHS)
         }
     }
 
@@ -165,12 +174,8 @@ impl Stack for OpFork {
         }
     }
 
-    fn data_millionths(&self, raw: &[u8]) -> u64 {
-        if *self >= Self::Fjord {
-            op_revm::estimate_tx_compressed_size(raw)
-        } else {
-            u64::try_from(raw.len()).unwrap_or(u64::MAX).saturating_mul(MILLIONTHS)
-        }
+    fn data_millionths(&self, tx: &SignedTx) -> u64 {
+        if *self >= Self::Fjord { tx.compressed_size(|raw| self.weigh(raw)) } else { self.weigh(tx.raw()) }
     }
 
     fn max_block_bytes(&self) -> Option<u64> {
@@ -297,11 +302,11 @@ mod tests {
     #[test]
     fn data_is_weighed_raw_before_fjord_and_compressed_from_then_on() {
         let raw = [1_u8; 1_000];
-        assert_eq!(OpFork::Ecotone.data_millionths(&raw), 1_000 * MILLIONTHS);
+        assert_eq!(OpFork::Ecotone.weigh(&raw), 1_000 * MILLIONTHS);
         // FastLZ makes 21 bytes of it, and nothing counts less than 100.
-        assert_eq!(OpFork::Fjord.data_millionths(&raw), 100 * MILLIONTHS);
+        assert_eq!(OpFork::Fjord.weigh(&raw), 100 * MILLIONTHS);
         let bytes: Vec<u8> = (0..=255).collect();
-        assert_eq!(OpFork::Jovian.data_millionths(&bytes), 264 * 836_500 - 42_585_600);
+        assert_eq!(OpFork::Jovian.weigh(&bytes), 264 * 836_500 - 42_585_600);
     }
 
     #[test]

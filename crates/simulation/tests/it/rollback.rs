@@ -111,14 +111,14 @@ fn balances_change_by_what_stayed() {
     run(&mut block, &who.send_at(PRAGUE, 1, Call::pay(address(2), gwei(7))));
     let of = |block: &PendingBlock, since, number| {
         let changes = block.balance_changes(since).expect("the engine works");
-        changes.get(&address(number)).copied().unwrap_or_default()
+        changes.iter().find(|(of, _)| *of == address(number)).map(|(_, change)| *change).unwrap_or_default()
     };
     assert_eq!(of(&block, start, 2).into_raw(), gwei(7));
     assert!(of(&block, start, 0).is_negative());
     assert_eq!(of(&block, kept, 1).into_raw(), gwei(0), "user 1 was paid before");
     block.rollback(kept);
     assert_eq!(of(&block, start, 1).into_raw(), gwei(5));
-    assert!(!block.balance_changes(start).expect("the engine works").contains_key(&address(2)));
+    assert!(block.balance_changes(start).expect("the engine works").iter().all(|(of, _)| *of != address(2)));
     assert!(block.balance_changes(kept).expect("the engine works").is_empty());
 }
 
