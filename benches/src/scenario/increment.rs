@@ -293,7 +293,7 @@ type Lists = BTreeMap<ChainId, Vec<B256>>;
 fn lists(draft: &Draft) -> Lists {
     let hashes = draft.lanes.iter().map(|(chain, lane)| {
         let listed = lane.blocks.iter().flat_map(|block| block.listed());
-        (*chain, listed.map(|executed| executed.tx.hash()).collect())
+        (*chain, listed.map(|executed| executed.tx.hash()).collect::<Vec<B256>>())
     });
     hashes.collect()
 }

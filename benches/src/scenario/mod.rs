@@ -7,9 +7,12 @@ mod build;
 mod filled;
 mod groups;
 mod increment;
+mod intake;
 mod money;
+mod optimal;
 mod scale;
 mod simulate;
+mod slot;
 
 /// A question and how it is answered.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +58,24 @@ pub const SCENARIOS: &[Scenario] = &[
         question: "how do times and memory grow with rollups, pending bundles, bundles over several rollups, and conflicts?",
         takes: scale::TAKES,
         run: scale::run,
+    },
+    Scenario {
+        name: "intake",
+        question: "how many bundles a second are taken in, each on disk before it is acknowledged, beside server and signatures?",
+        takes: intake::TAKES,
+        run: intake::run,
+    },
+    Scenario {
+        name: "optimal",
+        question: "is what is built of a few bundles the best of all subsets in all orders?",
+        takes: optimal::TAKES,
+        run: optimal::run,
+    },
+    Scenario {
+        name: "slot",
+        question: "how long after the last accepted bundle are the bids of a slot out, and is a deadline ever missed?",
+        takes: slot::TAKES,
+        run: slot::run,
     },
 ];
 

@@ -7,7 +7,7 @@ mod draw;
 mod mix;
 mod planted;
 mod recorded;
-mod users;
+pub(crate) mod users;
 mod versions;
 
 use std::{

@@ -5,6 +5,7 @@ mod entry;
 mod fill;
 mod ground;
 mod groups;
+mod prepare;
 mod rooms;
 mod solve;
 
@@ -21,6 +22,7 @@ use self::{
     entry::{Entries, Entry},
     fill::Fill,
     groups::Groups,
+    prepare::prepare,
     solve::Solver,
 };
 use crate::{
@@ -146,6 +148,7 @@ impl Engine {
             }
         }
         self.binding.note(&taken);
+        self.binding.settle(&self.view, &self.entries, &mut self.groups, &self.opened)?;
         for (rollups, kept) in &mut self.sets {
             for index in &taken {
                 if self.entries.get(*index).is_some_and(|entry| entry.rollups().is_subset(rollups)) {
@@ -185,7 +188,7 @@ impl Engine {
                 || candidate.bundle.max_timestamp.is_some();
             let kept = simulated.variant.as_ref().filter(|variant| worth_the_same && !bound && variant.recallable);
             if let Some(variant) = kept
-                && let Some(moved) = variant.moved_to(lanes, candidate)?
+                && let Some(moved) = variant.moved_to(lanes, candidate, &view)?
             {
                 let attempt = Arc::clone(&moved.attempt);
                 return Ok(Simulated { candidate: candidate.clone(), attempt, variant: Some(Arc::new(moved)) });
@@ -338,6 +341,11 @@ impl Engine {
             );
         }
         let kept = self.sets.get_mut(rollups).ok_or(BuildError::Overflow)?;
+        if kept.changed == Some(0) && kept.by_density && rayon::current_num_threads() > 1 {
+            let mut lanes = self.opened.clone();
+            lanes.retain(|chain, _| rollups.contains(chain));
+            prepare(&self.view, &mut self.entries, &mut self.groups, &lanes, &kept.order)?;
+        }
         if let Some(from) = kept.changed {
             kept.fill.fill(&self.view, &self.entries, &kept.order, from)?;
             kept.changed = None;

@@ -8,6 +8,7 @@ use lockstep_primitives::{Bundle, ChainId, Leg, OrderingPolicy, Place, Reason, R
 use crate::{
     BuildError, Draft, LaneDraft, Lanes, LegRun, Placed, Simulated, SlotView, inclusion, open_lanes,
     order::{arrange, check_open},
+    reuse::Around,
     run_bundle,
     simulate::advance,
 };
@@ -276,7 +277,7 @@ impl Builder<'_> {
         let marks: Vec<_> =
             bundle.rollups().into_iter().filter_map(|chain| Some((chain, lanes.get(&chain)?.block().checkpoint()))).collect();
         let remembered = match &entry.variant {
-            Some(variant) => variant.recall(lanes, &entry.candidate)?,
+            Some(variant) => variant.recall(lanes, &entry.candidate, &Around { view: self.view, delivered: &self.delivered })?,
             None => None,
         };
         let attempt = match remembered {

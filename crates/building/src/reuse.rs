@@ -1,21 +1,27 @@
 //! Remembered runs: what a bundle did is taken over where everything that it depended on is the same, without running it.
 //!
-//! Only what is plain is remembered: a bundle that sends messages, delivers them or waits for them depends on the places of
-//! logs and on the builder's nonces, and is run again. So is what created or destroyed an account.
+//! Not everything can be. What created or destroyed an account is run again, and so is what depends on where in a block
+//! something stands: identifiers of OP interop name the place of a log.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
+use alloy_primitives::B256;
+use lockstep_messaging::{Message, Slot};
 use lockstep_primitives::{ChainId, Leg, Place, Reason, Rejection, RevertMode};
-use lockstep_simulation::Stretch;
+use lockstep_simulation::{Checkpoint, Stretch};
 
-use crate::{Attempt, BuildError, BundleRun, Candidate, Lanes, run::check_bounds};
+use crate::{
+    Attempt, BuildError, BundleRun, Candidate, Lanes, SlotView,
+    logs::{LaneLogs, log_count},
+    run::check_bounds,
+};
 
 /// What a bundle did on the open blocks of its rollups, and what that depended on.
 #[derive(Clone, Debug)]
 pub(crate) struct Variant {
     pub(crate) stretches: Vec<LaneStretch>,
     pub(crate) attempt: Arc<Attempt>,
-    /// Whether it can be taken over: it is plain, and its writes are complete.
+    /// Whether it can be taken over: it does not depend on places, and its writes are complete.
     pub(crate) recallable: bool,
 }
 
@@ -25,18 +31,32 @@ pub(crate) struct LaneStretch {
     pub(crate) chain: ChainId,
     /// How many transactions the block held before it.
     pub(crate) base: usize,
+    /// How many logs.
+    pub(crate) logs: u64,
     pub(crate) stretch: Stretch,
+}
+
+/// Where a bundle is to be placed, beside the open blocks.
+pub(crate) struct Around<'a> {
+    pub(crate) view: &'a SlotView,
+    /// The messages that were delivered in the slot.
+    pub(crate) delivered: &'a BTreeSet<B256>,
 }
 
 impl Variant {
     /// The same result on blocks as they open, of another slot it may be. `None` when it does not hold there. The blocks are as
     /// they were.
-    pub(crate) fn moved_to(&self, opened: &mut Lanes, candidate: &Candidate) -> Result<Option<Self>, BuildError> {
+    pub(crate) fn moved_to(
+        &self,
+        opened: &mut Lanes,
+        candidate: &Candidate,
+        view: &SlotView,
+    ) -> Result<Option<Self>, BuildError> {
         let mut asking = self.clone();
         asking.stretches.iter_mut().for_each(|part| part.stretch.footprint.at_opening = false);
         let marks: Vec<_> =
             self.stretches.iter().filter_map(|part| Some((part.chain, opened.get(&part.chain)?.block().checkpoint()))).collect();
-        let attempt = asking.recall(opened, candidate)?;
+        let attempt = asking.recall(opened, candidate, &Around { view, delivered: &BTreeSet::new() })?;
         roll_back(opened, &marks);
         let Some(attempt) = attempt.filter(|attempt| attempt.blocked.is_some() == self.attempt.blocked.is_some()) else {
             return Ok(None);
@@ -44,17 +64,21 @@ impl Variant {
         let mut stretches = Vec::with_capacity(self.stretches.len());
         for LaneStretch { chain, stretch, .. } in &self.stretches {
             let Some(lane) = opened.get_mut(chain) else { return Ok(None) };
-            let base = lane.block().executed().len();
+            let (base, logs) = (lane.block().executed().len(), log_count(lane.block()));
             let stretch = stretch.moved_to(lane.block_mut()).map_err(|error| BuildError::simulation(*chain, error))?;
-            stretches.push(LaneStretch { chain: *chain, base, stretch });
+            stretches.push(LaneStretch { chain: *chain, base, logs, stretch });
         }
         Ok(Some(Self { stretches, attempt: Arc::new(attempt), recallable: true }))
     }
 
     /// Whether the bundle would do here what it did, room aside.
-    pub(crate) fn holds(&self, lanes: &mut Lanes) -> Result<bool, BuildError> {
+    fn holds(&self, lanes: &mut Lanes) -> Result<bool, BuildError> {
         for LaneStretch { chain, stretch, .. } in &self.stretches {
             let Some(lane) = lanes.get_mut(chain) else { return Ok(false) };
+            // What is presented for a message may depend on the number and time of its block, which no transaction looks at.
+            if self.sends() && !stretch.is_of(lane.block()) {
+                return Ok(false);
+            }
             if !lane.block_mut().holds(stretch).map_err(|error| BuildError::simulation(*chain, error))? {
                 return Ok(false);
             }
@@ -62,9 +86,21 @@ impl Variant {
         Ok(true)
     }
 
+    /// Whether it has to do with messages.
+    fn sends(&self) -> bool {
+        let run = &self.attempt.run;
+        !run.relays.is_empty() || run.legs.iter().any(|leg| !leg.messages.is_empty())
+    }
+
     /// Takes over what it did, if that holds. `None` when the bundle has to be run.
-    pub(crate) fn recall(&self, lanes: &mut Lanes, candidate: &Candidate) -> Result<Option<Attempt>, BuildError> {
-        if !self.recallable || check_bounds(&candidate.bundle, lanes).is_err() || !self.holds(lanes)? {
+    pub(crate) fn recall(
+        &self,
+        lanes: &mut Lanes,
+        candidate: &Candidate,
+        around: &Around<'_>,
+    ) -> Result<Option<Attempt>, BuildError> {
+        let delivered = self.attempt.run.delivered.iter().any(|message| around.delivered.contains(message));
+        if !self.recallable || delivered || check_bounds(&candidate.bundle, lanes).is_err() || !self.holds(lanes)? {
             return Ok(None);
         }
         if self.attempt.blocked.is_some() {
@@ -73,7 +109,7 @@ impl Variant {
         }
         let mut marks = Vec::with_capacity(self.stretches.len());
         let mut full: Option<(usize, usize, ChainId, Reason)> = None;
-        for LaneStretch { chain, base, stretch } in &self.stretches {
+        for LaneStretch { chain, base, stretch, .. } in &self.stretches {
             let Some(lane) = lanes.get_mut(chain) else { continue };
             let block = lane.block_mut();
             marks.push((*chain, block.checkpoint()));
@@ -99,8 +135,17 @@ impl Variant {
             if may_drop(candidate) {
                 return Ok(None);
             }
-            let blocked = Some(Rejection::new(Place::tx(chain, leg, tx), reason));
-            return Ok(Some(Attempt { run: BundleRun::default(), blocked }));
+            let relay = matches!(candidate.bundle.legs.get(leg), Some(Leg::Relay { .. }));
+            let place = if relay { Place::leg(chain, leg) } else { Place::tx(chain, leg, tx) };
+            return Ok(Some(Attempt { run: BundleRun::default(), blocked: Some(Rejection::new(place, reason)) }));
+        }
+        if self.sends() {
+            let logs = LaneLogs(lanes);
+            let checked = around.view.policy.protocols.check_slot(&Slot { facts: &around.view.facts, logs: &logs });
+            if let Err(rejection) = checked {
+                roll_back(lanes, &marks);
+                return Ok(Some(Attempt { run: BundleRun::default(), blocked: Some(rejection) }));
+            }
         }
         Ok(Some(self.told_of(lanes)))
     }
@@ -108,16 +153,22 @@ impl Variant {
     /// What it did, told of where it is now: at the end of these blocks, or before it where it is blocked.
     fn told_of(&self, lanes: &Lanes) -> Attempt {
         let mut attempt = Attempt::clone(&self.attempt);
-        for LaneStretch { chain, base, stretch } in &self.stretches {
+        let sends = self.sends();
+        for LaneStretch { chain, base, logs, stretch } in &self.stretches {
             let Some(lane) = lanes.get(chain) else { continue };
             let now = lane.block().executed().len().saturating_sub(stretch.executed.len());
             attempt.run.move_to(*chain, lane.index(), lane.block().context().number, *base, now);
+            if sends {
+                let own: u64 = stretch.executed.iter().map(|executed| executed.outcome.logs.len() as u64).sum();
+                let before = log_count(lane.block()).saturating_sub(own);
+                attempt.run.move_messages(*chain, *logs, before);
+            }
         }
         attempt
     }
 }
 
-pub(crate) fn roll_back(lanes: &mut Lanes, marks: &[(ChainId, lockstep_simulation::Checkpoint)]) {
+pub(crate) fn roll_back(lanes: &mut Lanes, marks: &[(ChainId, Checkpoint)]) {
     for (chain, mark) in marks {
         if let Some(lane) = lanes.get_mut(chain) {
             lane.block_mut().rollback(*mark);
@@ -145,6 +196,22 @@ impl BundleRun {
             for tx in &mut leg.txs {
                 tx.position = tx.position.map(|position| position - base + now);
             }
+        }
+        for relay in self.relays.iter_mut().filter(|relay| relay.chain == chain) {
+            (relay.block, relay.position) = (block, relay.position - base + now);
+        }
+    }
+
+    /// The same for the messages that were emitted there: what stood behind `base` logs stands behind `now`.
+    fn move_messages(&mut self, chain: ChainId, base: u64, now: u64) {
+        let emitted = self.legs.iter_mut().flat_map(|leg| &mut leg.messages).filter_map(|message| message.as_mut().ok());
+        let relayed = self.relays.iter_mut().flat_map(|relay| {
+            let request = relay.request.as_mut().map(|request| &mut request.message);
+            [Some(&mut relay.message), request].into_iter().flatten()
+        });
+        let of_chain = |message: &&mut Message| message.origin == chain;
+        for message in emitted.chain(relayed).filter(of_chain) {
+            message.place.index = message.place.index - base + now;
         }
     }
 }

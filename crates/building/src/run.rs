@@ -18,7 +18,7 @@ use lockstep_simulation::{
 use crate::{
     BalanceChange, BuildError, ByRollup, RelayDraft, SlotView,
     balances::{token_changes, watched_balance_of},
-    logs::{LaneLogs, emitted},
+    logs::{LaneLogs, emitted, log_count},
     order, relay,
     reuse::{LaneStretch, Variant},
     value,
@@ -153,21 +153,31 @@ fn run(
         checkpoints.insert(chain, lane.block().checkpoint());
         if remember {
             lane.block_mut().begin_trace();
-            traced.push((chain, lane.block().executed().len()));
+            traced.push((chain, lane.block().executed().len(), log_count(lane.block())));
         }
     }
     let run = BundleRun::default();
-    let mut runner =
-        Runner { view, lanes, bundle, delivered, checkpoints, run, crosses: false, roomless: false, in_bounds: false };
+    let mut runner = Runner {
+        view,
+        lanes,
+        bundle,
+        delivered,
+        checkpoints,
+        run,
+        crosses: false,
+        placed: false,
+        roomless: false,
+        in_bounds: false,
+    };
     let result = runner.all();
-    let (plain, steady) = (runner.is_plain(), runner.in_bounds && !runner.roomless);
+    let (placeless, steady) = (runner.is_placeless(), runner.in_bounds && !runner.roomless);
     let Runner { lanes, checkpoints, run, .. } = runner;
     let mut failed = None;
     let mut stretches = Vec::with_capacity(traced.len());
-    for (chain, base) in traced {
+    for (chain, base, logs) in traced {
         let (Some(lane), Some(since)) = (lanes.get_mut(&chain), checkpoints.get(&chain)) else { continue };
         match lane.block_mut().end_trace(*since) {
-            Ok(stretch) => stretches.push(LaneStretch { chain, base, stretch }),
+            Ok(stretch) => stretches.push(LaneStretch { chain, base, logs, stretch }),
             Err(error) => failed = Some(BuildError::simulation(chain, error)),
         }
     }
@@ -197,7 +207,7 @@ fn run(
         stretches.iter_mut().for_each(|part| part.stretch.executed.clear());
     }
     let complete = attempt.blocked.is_some() || stretches.iter().all(|part| part.stretch.footprint.complete);
-    let variant = Variant { stretches, attempt: Arc::clone(&attempt), recallable: plain && complete };
+    let variant = Variant { stretches, attempt: Arc::clone(&attempt), recallable: placeless && complete };
     Ok((attempt, Some(variant)))
 }
 
@@ -250,6 +260,8 @@ struct Runner<'a> {
     run: BundleRun,
     /// Whether a transaction so far has to do with messages that it consumes.
     crosses: bool,
+    /// Whether what a transaction did may depend on where in the block it or another stands.
+    placed: bool,
     /// Whether a transaction was dropped because there was no room for it.
     roomless: bool,
     /// Whether the open blocks are within the bundle's bounds.
@@ -275,10 +287,14 @@ impl Runner<'_> {
         self.measure()
     }
 
-    /// Whether what the bundle does depends on nothing but the states and blocks of its rollups.
-    fn is_plain(&self) -> bool {
-        let relays = self.bundle.legs.iter().any(|leg| matches!(leg, Leg::Relay { .. }));
-        !relays && !self.crosses && self.run.edges.is_empty() && self.run.legs.iter().all(|leg| leg.messages.is_empty())
+    /// Whether what the bundle does depends on nothing but the states and blocks of its rollups: not on where in them it stands.
+    fn is_placeless(&self) -> bool {
+        let placeless = |message: &Message| self.view.policy.protocols.of(message).is_ok_and(|protocol| protocol.is_placeless());
+        let mut relays = self.bundle.legs.iter();
+        !self.placed
+            && relays.all(|leg| !matches!(leg, Leg::Relay { relay: Relay::Landed(_), .. }))
+            && self.run.relays.iter().all(|relay| relay.request.is_some() && placeless(&relay.message))
+            && self.run.legs.iter().flat_map(|leg| &leg.messages).all(|message| message.as_ref().is_ok_and(placeless))
     }
 
     fn lane(&mut self, chain: ChainId) -> Result<&mut Lane, Stop> {
@@ -416,7 +432,9 @@ impl Runner<'_> {
         let (Some(position), Some(lane)) = (position, self.lanes.get(&chain)) else { return Ok(()) };
         let logs = emitted(lane.block(), position);
         let access_list = tx.envelope().access_list();
-        self.crosses |= access_list.is_some_and(|list| !list.is_empty());
+        let listed = access_list.is_some_and(|list| !list.is_empty());
+        self.crosses |= listed;
+        self.placed |= listed;
         if logs.is_empty() && access_list.is_none_or(|list| list.is_empty()) {
             return Ok(());
         }
@@ -425,6 +443,7 @@ impl Runner<'_> {
         let lanes = LaneLogs(&*self.lanes);
         let slot = Slot { facts: &self.view.facts, logs: &lanes };
         let origins = self.view.policy.protocols.check_transaction(chain, &ran, &slot)?;
+        self.placed |= !origins.is_empty();
         self.run.edges.extend(origins.into_iter().filter(|origin| *origin != chain).map(|origin| (origin, chain)));
         Ok(())
     }

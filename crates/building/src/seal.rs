@@ -159,12 +159,15 @@ pub fn seal(
     comparison.runs(&executed)?;
     in_order(rollup, &executed, &comparison)?;
     let requirements = kept(spans, meter.finish(), &comparison)?;
-    let blocks = executed.iter().zip(states).enumerate().map(|(index, (block, state))| SealedBlock {
-        number: block.block.context().number,
-        gas_used: block.summary.gas_used,
-        receipts_root: block.summary.receipts_root,
-        state,
-        must_succeed: must_succeed(draft, chain, index, block.forced),
+    let blocks = executed.iter().zip(states).enumerate().map(|(index, (block, state))| {
+        let summary = block.summary();
+        SealedBlock {
+            number: block.block.context().number,
+            gas_used: summary.gas_used,
+            receipts_root: summary.receipts_root,
+            state,
+            must_succeed: must_succeed(draft, chain, index, block.forced),
+        }
     });
     let (legs, list) = (places(draft, chain, drafted, &list), encoded(chain, &list));
     Ok(SealedList { list, blocks: blocks.collect(), requirements, legs })

@@ -18,6 +18,11 @@ pub trait Protocol: Send + Sync + fmt::Debug {
     /// Reads a log of rollup `chain` as an outbound message: `None` when it is none of this protocol's.
     fn recognise(&self, chain: ChainId, emitted: &Emitted<'_>) -> Option<Result<Message, Reason>>;
 
+    /// Whether its messages, and what is presented for them, are the same wherever in a block they are emitted.
+    fn is_placeless(&self) -> bool {
+        false
+    }
+
     /// What has to be presented in the block `to` for a message that is sent in this slot.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use lockstep_building::{Attempt, SlotView, revert_message, simulate};
 use lockstep_pool::{Kind, check};
 use lockstep_primitives::{Asset, Bundle, BundleState, RollupSet, recover, subscription_digest};
 use lockstep_rpc::{
-    Signer,
+    Recovery, Signer,
     api::LockstepApiServer,
     from_rejection, invalid_params, not_found, parse, unavailable,
     wire::{
@@ -38,6 +38,8 @@ const SUBSCRIPTION_SECONDS: u64 = 86_400;
 pub(crate) struct LockstepRpc {
     pub(crate) builder: Arc<BuilderRole>,
     pub(crate) policy: lockstep_building::Policy,
+    /// Recovers the signers of what is sent.
+    pub(crate) recovery: Recovery,
 }
 
 pub(crate) fn signer(extensions: &Extensions) -> Option<alloy_primitives::Address> {
@@ -69,6 +71,13 @@ impl LockstepRpc {
         })
     }
 
+    /// The bundle that a request describes, its signers recovered.
+    async fn bundle(&self, params: Value, ext: &Extensions) -> Result<Bundle, ErrorObjectOwned> {
+        let (params, signer) = (parse::<BundleParams>(params)?, signer(ext));
+        let decoded = self.recovery.run(move || params.into_bundle(signer)).await?;
+        decoded.map_err(|rejection| from_rejection(&rejection))
+    }
+
     pub(crate) async fn simulate(&self, bundle: Arc<Bundle>) -> Result<Attempt, jsonrpsee::types::ErrorObjectOwned> {
         let mut view = self.pending_view(&bundle.rollups()).await.map_err(|error| unavailable("node_unavailable", error))?;
         let claims = self.builder.same_slot_claims();
@@ -86,14 +95,13 @@ impl LockstepRpc {
 #[async_trait]
 impl LockstepApiServer for LockstepRpc {
     async fn send_bundle(&self, ext: &Extensions, bundle: Value) -> RpcResult<SentBundle> {
-        let signer = signer(ext);
-        let bundle = parse::<BundleParams>(bundle)?.into_bundle(signer).map_err(|rejection| from_rejection(&rejection))?;
+        let bundle = self.bundle(bundle, ext).await?;
         let bundle_hash = self.builder.intake().admit(bundle, Kind::Bundle).await?;
         Ok(SentBundle { bundle_hash })
     }
 
     async fn simulate_bundle(&self, ext: &Extensions, bundle: Value) -> RpcResult<SimulationResult> {
-        let bundle = parse::<BundleParams>(bundle)?.into_bundle(signer(ext)).map_err(|rejection| from_rejection(&rejection))?;
+        let bundle = self.bundle(bundle, ext).await?;
         let limits = self.builder.intake().pool().read().limits().clone();
         check(&bundle, &self.builder.intake().heads(), now_ms() / 1000, &limits)
             .map_err(|rejection| from_rejection(&rejection))?;

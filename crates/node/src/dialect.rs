@@ -89,7 +89,9 @@ impl Dialect {
         if let Some(uuid) = params.cancels() {
             return self.cancel(uuid, ext).await.map(Value::Bool);
         }
-        let bundle = params.into_bundle(self.chain, signer(ext)).map_err(|rejection| from_rejection(&rejection))?;
+        let (chain, signer) = (self.chain, signer(ext));
+        let decoded = self.rpc.recovery.run(move || params.into_bundle(chain, signer)).await?;
+        let bundle = decoded.map_err(|rejection| from_rejection(&rejection))?;
         let bundle_hash = dialect_bundle_hash(bundle.txs().map(|tx| tx.tx.hash()));
         let lockstep_hash = self.rpc.builder.intake().admit(bundle, Kind::Bundle).await?;
         let sent = EthSentBundle { bundle_hash, lockstep_hash };
@@ -103,7 +105,7 @@ impl Dialect {
 
     async fn send_transaction(&self, raw: Bytes, kind: Kind, last: Option<u64>) -> Result<B256, ErrorObjectOwned> {
         let at = |reason| from_rejection(&Rejection::new(Place::tx(self.chain, 0, 0), reason));
-        let tx = Arc::new(decode_tx(raw).map_err(at)?);
+        let tx = Arc::new(self.rpc.recovery.run(move || decode_tx(raw)).await?.map_err(at)?);
         let hash = tx.hash();
         // A public transaction may revert and pays for it, as on any chain.
         let mode = if kind == Kind::Transaction { RevertMode::Allow } else { RevertMode::Fail };
@@ -152,16 +154,9 @@ impl Dialect {
         if params.timestamp.is_some() {
             return Err(unsupported("timestamp", "the next block's own is used".to_owned()));
         }
-        // Every transaction may revert, so that the answer shows all of them; what reverts carries its error.
-        let txs = params
-            .txs
-            .into_iter()
-            .enumerate()
-            .map(|(index, raw)| {
-                let at = |reason| from_rejection(&Rejection::new(Place::tx(self.chain, 0, index), reason));
-                Ok(LegTx { tx: Arc::new(decode_tx(raw).map_err(at)?), mode: RevertMode::Allow })
-            })
-            .collect::<Result<Vec<_>, ErrorObjectOwned>>()?;
+        let (chain, raw) = (self.chain, params.txs);
+        let decoded = self.rpc.recovery.run(move || decode_all(chain, raw)).await?;
+        let txs = decoded.map_err(|rejection| from_rejection(&rejection))?;
         if txs.is_empty() {
             return Err(self.refuse(Reason::EmptyBundle));
         }
@@ -172,6 +167,18 @@ impl Dialect {
         }
         Ok(call_result(&bundle, &attempt, head))
     }
+}
+
+/// Decodes the transactions of a call. Every one of them may revert, so that the answer shows all of them; what reverts carries
+/// its error.
+fn decode_all(chain: ChainId, raw: Vec<Bytes>) -> Result<Vec<LegTx>, Rejection> {
+    raw.into_iter()
+        .enumerate()
+        .map(|(index, raw)| {
+            let tx = decode_tx(raw).map_err(|reason| Rejection::new(Place::tx(chain, 0, index), reason))?;
+            Ok(LegTx { tx: Arc::new(tx), mode: RevertMode::Allow })
+        })
+        .collect()
 }
 
 fn call_result(bundle: &Bundle, attempt: &Attempt, head: u64) -> CallBundleResult {

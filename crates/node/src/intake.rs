@@ -12,7 +12,7 @@ use alloy_primitives::{Address, B256};
 use jsonrpsee::types::ErrorObjectOwned;
 use lockstep_building::Candidate;
 use lockstep_pool::{AccountView, Entry, Head, Heads, Kind, Pool, TxAccount, accounts_of, check, check_accounts};
-use lockstep_primitives::{Bundle, BundleState, ChainId, Place, Reason, Rejection, SignedTx};
+use lockstep_primitives::{Bundle, BundleState, ChainId, Leg, Place, Reason, Rejection, Relay, SignedTx};
 use lockstep_provider::RollupNode;
 use lockstep_rpc::{
     from_rejection, unavailable,
@@ -193,6 +193,24 @@ impl Intake {
         self.rollups.iter().filter_map(|(chain, rollup)| Some((*chain, head(rollup)?))).collect()
     }
 
+    /// The newest blocks of the rollups that a bundle names: what is checked of it without state asks for no other.
+    fn heads_of(&self, bundle: &Bundle) -> Heads {
+        let mut heads = Heads::new();
+        for leg in &bundle.legs {
+            let origin = match leg {
+                Leg::Relay { relay: Relay::Landed(landed), .. } => Some(landed.chain),
+                Leg::Relay { .. } | Leg::Txs { .. } => None,
+            };
+            for chain in origin.into_iter().chain([leg.chain()]) {
+                let unknown = self.rollups.get(&chain).filter(|_| !heads.contains_key(&chain));
+                if let Some(head) = unknown.and_then(|rollup| head_of(rollup, &rollup.node.heads().borrow())) {
+                    heads.insert(chain, head);
+                }
+            }
+        }
+        heads
+    }
+
     /// Checks a bundle, makes it durable, and puts it into the pool. Returns its Lockstep hash.
     ///
     /// # Errors
@@ -257,7 +275,7 @@ impl Intake {
     /// When a node cannot be reached.
     pub(crate) async fn admissible(&self, bundle: &Bundle) -> Result<Result<(), Rejection>, ErrorObjectOwned> {
         let limits = self.pool.read().limits().clone();
-        if let Err(rejection) = check(bundle, &self.heads(), now_ms() / 1000, &limits) {
+        if let Err(rejection) = check(bundle, &self.heads_of(bundle), now_ms() / 1000, &limits) {
             return Ok(Err(rejection));
         }
         let accounts = self.accounts(bundle).await?;
@@ -447,23 +465,21 @@ impl Intake {
         }
     }
 
-    /// Nonces and balances of a bundle's signers in the newest state.
+    /// Nonces and balances of a bundle's signers in the newest state: on each rollup all of them in one block's.
     async fn accounts(&self, bundle: &Bundle) -> Result<BTreeMap<TxAccount, AccountView>, ErrorObjectOwned> {
-        let mut views = BTreeMap::new();
-        for (chain, account) in accounts_of(bundle) {
-            let Some(rollup) = self.rollups.get(&chain) else { continue };
-            views.insert((chain, account), account_view(rollup.node.as_ref(), account).await?);
+        let mut signers: BTreeMap<ChainId, BTreeSet<Address>> = BTreeMap::new();
+        for (chain, signer) in accounts_of(bundle) {
+            signers.entry(chain).or_default().insert(signer);
         }
-        Ok(views)
+        let mut accounts = BTreeMap::new();
+        for (chain, signers) in signers {
+            let Some(rollup) = self.rollups.get(&chain) else { continue };
+            let head = rollup.node.head().await.map_err(|error| unavailable("node_unavailable", error.to_string()))?;
+            let views = views_at(rollup.node.as_ref(), head.hash, &signers).await?;
+            accounts.extend(views.into_iter().map(|(signer, view)| ((chain, signer), view)));
+        }
+        Ok(accounts)
     }
-}
-
-/// Nonce and balance of an account in a rollup's newest state.
-pub(crate) async fn account_view(node: &dyn RollupNode, account: Address) -> Result<AccountView, ErrorObjectOwned> {
-    let failed = |error: &dyn std::fmt::Display| unavailable("node_unavailable", error.to_string());
-    let head = node.head().await.map_err(|error| failed(&error))?;
-    let views = views_at(node, head.hash, &BTreeSet::from([account])).await?;
-    Ok(views.get(&account).copied().unwrap_or_default())
 }
 
 /// Nonces and balances of accounts after a block. What is missing of any of them is fetched together.
@@ -550,5 +566,59 @@ fn kind_of(name: &str) -> Kind {
         "transaction" => Kind::Transaction,
         "private-transaction" => Kind::PrivateTransaction,
         _ => Kind::Bundle,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_pool::Limits;
+    use lockstep_primitives::{LandedRef, Replacement};
+
+    use super::*;
+    use crate::fake_node::{A, B, Rig, bundle_of, pay};
+
+    #[tokio::test]
+    async fn what_is_acknowledged_is_on_disk_and_what_came_in_together_is_all_there() {
+        let rig = Rig::new(Limits::default());
+        let bundles = (0..8).map(|user| bundle_of(&[(A, pay(A, user, 0)), (B, pay(B, user, 0))]));
+        let admitted = futures_util::future::join_all(bundles.map(|bundle| rig.intake.admit(bundle, Kind::Bundle))).await;
+        for hash in admitted {
+            let hash = hash.unwrap();
+            assert!(rig.store.get(Table::Bundles, hash.as_slice()).unwrap().is_some());
+            assert!(rig.intake.pool().read().get(hash).is_some() && rig.intake.tracker().own(hash).is_some());
+        }
+        assert_eq!(rig.restarted().restore().unwrap(), 8);
+    }
+
+    #[tokio::test]
+    async fn what_the_disk_does_not_take_is_refused_by_name_and_not_in_the_pool() {
+        let rig = Rig::new(Limits::default());
+        let uuid = "x".repeat(lockstep_store::Limits::default().max_value_bytes);
+        let bundle = Bundle {
+            replacement: Some(Replacement { uuid, nonce: 1 }),
+            signer: Some(Address::repeat_byte(1)),
+            ..bundle_of(&[(A, pay(A, 0, 0))])
+        };
+        let hash = bundle.hash();
+        let error = rig.intake.admit(bundle, Kind::Bundle).await.unwrap_err();
+        assert!(error.data().unwrap().get().contains("store_value_too_large"), "{error}");
+        assert!(rig.intake.pool().read().is_empty() && rig.intake.tracker().own(hash).is_none());
+        assert_eq!(rig.restarted().restore().unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn only_the_heads_of_the_rollups_that_a_bundle_names_are_looked_at() {
+        let rig = Rig::new(Limits::default());
+        let chains = |bundle: &Bundle| rig.intake.heads_of(bundle).into_keys().collect::<Vec<_>>();
+        let mut bundle = bundle_of(&[(B, pay(B, 0, 0))]);
+        assert_eq!(chains(&bundle), [B]);
+        let landed = LandedRef { chain: A, tx: B256::ZERO, message: 0 };
+        bundle.legs.push(Leg::Relay { chain: B, relay: Relay::Landed(landed) });
+        assert_eq!(chains(&bundle), [A, B], "the rollup of a message that landed is named, too");
+        let heads = rig.intake.heads();
+        assert!(rig.intake.heads_of(&bundle).iter().all(|(chain, head)| heads.get(chain) == Some(head)));
+        let elsewhere = bundle_of(&[(77, pay(77, 0, 0))]);
+        let error = rig.intake.admit(elsewhere, Kind::Bundle).await.unwrap_err();
+        assert!(error.data().unwrap().get().contains("unknown_rollup"), "{error}");
     }
 }

@@ -17,9 +17,9 @@ use lockstep_provider::{
     RollupNode,
 };
 use lockstep_rpc::{
-    Limits as RpcLimits, Routes, Server, ServerError,
+    Limits as RpcLimits, Recovery, Routes, Server, ServerError,
     api::{DecisionApiServer, LockstepApiServer, MarketApiClient, MarketApiServer, SequencerApiServer},
-    bind, serve,
+    bind, serve_with,
 };
 use lockstep_simulation::{DataLimits, ForkSchedule};
 use lockstep_store::{Store, StoreError};
@@ -266,6 +266,8 @@ impl Process {
             Arc::new(Intake::new(served.collect(), builder.pool.clone(), store.clone()))
         });
         let policy = policy(&setup);
+        // Requests and what is in them share the threads.
+        let recovery = Recovery::default();
         let builder = match (&setup.builder, &intake) {
             (Some(builder), Some(intake)) => {
                 let restored = intake.restore()?;
@@ -291,7 +293,7 @@ impl Process {
                     evidence,
                     messages,
                 ));
-                let rpc = LockstepRpc { builder: Arc::clone(&role), policy };
+                let rpc = LockstepRpc { builder: Arc::clone(&role), policy, recovery: recovery.clone() };
                 root.merge(LockstepApiServer::into_rpc(rpc.clone()))?;
                 for rollup in &setup.rollups {
                     let mut methods = read_methods(&rollup.node, intake)?;
@@ -324,7 +326,7 @@ impl Process {
         routes.root = root.into();
         let nodes = setup.rollups.iter().map(|rollup| (rollup.chain, (rollup.node.clone(), rollup.block_time))).collect();
         let pages = Arc::new(NodePages::new(metrics, nodes, store));
-        let server = serve(bound, routes, pages, RpcLimits::default());
+        let server = serve_with(bound, routes, pages, RpcLimits::default(), recovery);
         let mut process = Self { server: Some(server), tasks: Vec::new(), builder, timings, methods };
         if let Some(intake) = &intake {
             process.tasks.extend(reorg::followers(intake));

@@ -43,6 +43,7 @@ fn describe() {
     use metrics::{describe_counter, describe_gauge, describe_histogram};
     describe_counter!("lockstep_bundles_total", "Bundles that came to an end, by state and reason");
     describe_counter!("lockstep_bundles_refused_total", "Bundles refused at admission, by reason");
+    describe_counter!("lockstep_recovery_refused_total", "Requests refused because too many wait for their signatures");
     describe_gauge!("lockstep_pool_bundles", "Bundles in the pool");
     describe_gauge!("lockstep_store_queued", "Writes that wait for the disk");
     describe_counter!("lockstep_store_errors_total", "Writes that the store refused, by code");

@@ -87,8 +87,10 @@ impl Tracker {
                 .collect(),
         };
         let tracked = Tracked { signer: bundle.signer, state: BundleState::Received, level: Guarantee::G0, status };
-        inner.bundles.insert(hash, tracked);
-        inner.finished.retain(|finished| *finished != hash);
+        // Only what was tracked before can be among the finished ones, and looking through all of those takes long.
+        if inner.bundles.insert(hash, tracked).is_some() {
+            inner.finished.retain(|finished| *finished != hash);
+        }
         let mut forgotten = Vec::new();
         while inner.bundles.len() > MAX_TRACKED {
             let Some(oldest) = inner.finished.pop_front() else { break };

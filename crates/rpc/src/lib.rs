@@ -9,10 +9,12 @@ mod error;
 mod identity;
 mod params;
 mod reasoned;
+mod recovery;
 mod server;
 pub mod wire;
 
 pub use error::{RpcError, codes, from_rejection, invalid_params, not_found, unauthorized, unavailable};
 pub use identity::{IdentityError, SIGNATURE_HEADER, Signer, sign_body, verify_header};
 pub use params::parse;
-pub use server::{Bound, Limits, Pages, Routes, Server, ServerError, bind, serve};
+pub use recovery::{Recovery, RecoveryError, RecoveryLimits};
+pub use server::{Bound, Limits, Pages, Routes, Server, ServerError, bind, serve, serve_with};

@@ -20,7 +20,7 @@ use tower::{
     layer::util::{Identity, Stack},
 };
 
-use crate::{SIGNATURE_HEADER, codes, error::plain, reasoned::ReasonedLayer, verify_header};
+use crate::{IdentityError, Recovery, SIGNATURE_HEADER, codes, error::plain, reasoned::ReasonedLayer, verify_header};
 
 /// How long nothing is accepted after the system refused to.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -111,6 +111,7 @@ struct Shared {
     pages: Arc<dyn Pages>,
     limits: Limits,
     service: TowerServiceBuilder<Stack<ReasonedLayer, Identity>, Identity>,
+    recovery: Recovery,
     stop: StopHandle,
 }
 
@@ -139,8 +140,13 @@ impl Bound {
     }
 }
 
-/// Serves routes and pages.
+/// Serves routes and pages. Signatures of requests are recovered by threads of the server's own.
 pub fn serve(bound: Bound, routes: Routes, pages: Arc<dyn Pages>, limits: Limits) -> Server {
+    serve_with(bound, routes, pages, limits, Recovery::default())
+}
+
+/// Serves routes and pages. Signatures of requests are recovered by threads that the methods may share.
+pub fn serve_with(bound: Bound, routes: Routes, pages: Arc<dyn Pages>, limits: Limits, recovery: Recovery) -> Server {
     let Bound { listener, address } = bound;
     let config = ServerConfig::builder()
         .max_request_body_size(limits.request_bytes)
@@ -157,7 +163,7 @@ pub fn serve(bound: Bound, routes: Routes, pages: Arc<dyn Pages>, limits: Limits
         .set_config(config)
         .set_rpc_middleware(RpcServiceBuilder::new().layer(ReasonedLayer))
         .to_service_builder();
-    let shared = Arc::new(Shared { routes, pages, limits, service, stop: stop.clone() });
+    let shared = Arc::new(Shared { routes, pages, limits, service, recovery, stop: stop.clone() });
     tokio::spawn(accept(listener, shared, stop));
     Server { address, handle }
 }
@@ -222,7 +228,7 @@ async fn answer(shared: &Shared, request: HttpRequest<hyper::body::Incoming>) ->
         }
         request.map(HttpBody::new)
     } else {
-        match with_signer(request, shared.limits.request_bytes as usize).await {
+        match with_signer(request, shared).await {
             Ok(request) => request,
             Err(response) => return with_cors(response),
         }
@@ -247,7 +253,11 @@ fn route(routes: &Routes, path: &str) -> Option<Methods> {
 }
 
 /// Reads the body and verifies the signature over it, before anything is parsed.
-async fn with_signer(request: HttpRequest<hyper::body::Incoming>, limit: usize) -> Result<HttpRequest<HttpBody>, HttpResponse> {
+async fn with_signer(
+    request: HttpRequest<hyper::body::Incoming>,
+    shared: &Shared,
+) -> Result<HttpRequest<HttpBody>, HttpResponse> {
+    let limit = shared.limits.request_bytes as usize;
     let (mut parts, body) = request.into_parts();
     let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await;
     let bytes = match read.map_err(|_| "it took too long".into()).and_then(|read| read) {
@@ -259,12 +269,18 @@ async fn with_signer(request: HttpRequest<hyper::body::Incoming>, limit: usize) 
         }
     };
     if let Some(value) = parts.headers.get(SIGNATURE_HEADER) {
-        let verified = value.to_str().map_err(|_| crate::IdentityError::Malformed).and_then(|text| verify_header(text, &bytes));
-        match verified {
-            Ok(signer) => {
+        let value = value.clone();
+        let body = bytes.clone();
+        let verified = shared.recovery.run(move || {
+            let text = value.to_str().map_err(|_| IdentityError::Malformed)?;
+            verify_header(text, &body)
+        });
+        match verified.await {
+            Ok(Ok(signer)) => {
                 parts.extensions.insert(signer);
             }
-            Err(error) => return Err(refuse(StatusCode::OK, &unauthorized(&error.to_string()))),
+            Ok(Err(error)) => return Err(refuse(StatusCode::OK, &unauthorized(&error.to_string()))),
+            Err(error) => return Err(refuse(StatusCode::OK, &ErrorObjectOwned::from(error))),
         }
     }
     Ok(HttpRequest::from_parts(parts, HttpBody::new(Full::new(bytes))))

@@ -202,13 +202,13 @@ impl PendingBlock {
         Ok(Ok(()))
     }
 
-    /// Makes the changes of a stretch without its transactions: what a block would be like with somebody else's doing in it.
-    /// Only to look at, and to roll back.
+    /// Makes the changes of a stretch without its transactions, to whatever is there: what a block would be like with somebody
+    /// else's doing in it. Only to look at, and to roll back.
     ///
     /// # Errors
     /// When the state cannot be read.
     pub fn impose(&mut self, changes: &Footprint) -> Result<(), SimulationError> {
-        Ok(self.state.write(changes)?)
+        Ok(self.state.repeat(changes)?)
     }
 
     /// Takes down that what comes next depends on a balance.
@@ -486,12 +486,12 @@ impl PendingBlock {
         Ok(())
     }
 
-    /// Makes the system calls that end a block (EIP-7002, EIP-7251) and sums it up. Ends the block, so it is called once: after
-    /// an error the block is of no more use.
+    /// Ends the block by the system calls that come after its transactions (EIP-7002, EIP-7251), and yields the execution
+    /// requests. It is called once: after an error the block is of no more use.
     ///
     /// # Errors
     /// When the state or the EVM is broken, or a request contract fails.
-    pub fn finish(&mut self) -> Result<BlockSummary, SimulationError> {
+    pub fn end(&mut self) -> Result<Vec<Bytes>, SimulationError> {
         let mut requests = Vec::new();
         for (kind, contract) in self.context.rules.stack().closing_calls() {
             let output = self.system_call(*contract, Bytes::new())?;
@@ -499,21 +499,29 @@ impl PendingBlock {
                 requests.push([&[*kind], output.as_ref()].concat().into());
             }
         }
+        Ok(requests)
+    }
+
+    /// Ends the block, see [`PendingBlock::end`], and sums it up.
+    ///
+    /// # Errors
+    /// As [`PendingBlock::end`].
+    pub fn finish(&mut self) -> Result<BlockSummary, SimulationError> {
+        let requests = self.end()?;
         Ok(self.summary(requests))
+    }
+
+    /// Blob gas, or the DA footprint on Jovian rollups; `None` before Cancun.
+    pub fn blob_gas_used(&self) -> Option<u64> {
+        let rules = self.context.rules;
+        // Before Jovian the OP stack's is always zero: it has no blobs.
+        rules.blobs().map(|_| if rules.has_footprint() { self.used.footprint } else { self.used.blob_gas })
     }
 
     /// Sums up the block without ending it.
     pub fn summary(&self, requests: Vec<Bytes>) -> BlockSummary {
-        let rules = self.context.rules;
         let (receipts_root, logs_bloom) = root_and_bloom(self.executed.iter().map(|executed| &executed.receipt));
-        BlockSummary {
-            gas_used: self.used.gas,
-            // Before Jovian the OP stack's is always zero: it has no blobs.
-            blob_gas_used: rules.blobs().map(|_| if rules.has_footprint() { self.used.footprint } else { self.used.blob_gas }),
-            receipts_root,
-            logs_bloom,
-            requests,
-        }
+        BlockSummary { gas_used: self.used.gas, blob_gas_used: self.blob_gas_used(), receipts_root, logs_bloom, requests }
     }
 
     /// Calls a system contract; where it has no code nothing happens, as the EIPs say.
@@ -535,6 +543,11 @@ impl PendingBlock {
 }
 
 impl Stretch {
+    /// Whether it was taken down in that very block, or one with the same environment.
+    pub fn is_of(&self, block: &PendingBlock) -> bool {
+        Arc::ptr_eq(&self.context, &block.context) || self.context == block.context
+    }
+
     /// What it takes of a block: gas, DA footprint, data.
     pub fn takes(&self) -> [u64; 3] {
         self.executed.iter().fold([0; 3], |[gas, footprint, data], executed| {

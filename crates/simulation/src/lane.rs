@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use alloy_primitives::{B256, ChainId, keccak256};
+use alloy_primitives::{B256, Bytes, ChainId, keccak256};
 use lockstep_primitives::{BlockList, Reason, TxDecodeError};
 use rayon::prelude::*;
 
@@ -99,11 +99,17 @@ pub struct LaneBlock {
     pub block: PendingBlock,
     /// How many of its transactions are the forced prefix.
     pub forced: usize,
-    /// What it says of itself.
-    pub summary: BlockSummary,
+    /// The execution requests that end it (EIP-7685).
+    pub requests: Vec<Bytes>,
 }
 
 impl LaneBlock {
+    /// What it says of itself. Works out the receipts root, which takes longer than a plain transfer does to execute, for each
+    /// transaction.
+    pub fn summary(&self) -> BlockSummary {
+        self.block.summary(self.requests.clone())
+    }
+
     /// The transactions after the forced prefix.
     pub fn listed(&self) -> &[Executed] {
         self.block.executed().get(self.forced..).unwrap_or_default()
@@ -175,13 +181,13 @@ impl Lane {
     /// When the next block cannot be opened.
     pub fn advance(&mut self) -> Result<bool, LaneError> {
         let Some(plan) = self.rollup.blocks.get(self.index() + 1) else { return Ok(false) };
-        let summary = self.open.finish()?;
-        let parent = parent_of(&self.open, &summary);
+        let requests = self.open.end()?;
+        let parent = parent_of(&self.open);
         let context = BlockContext::next(self.rollup.chain, &self.rollup.forks, &parent, &plan.next)?;
         let mut next = PendingBlock::open_after(context, &self.open)?;
         let forced = execute_forced(&mut next, plan, self.index() + 1)?;
         let block = std::mem::replace(&mut self.open, next);
-        self.closed.push(LaneBlock { block, forced: self.forced, summary });
+        self.closed.push(LaneBlock { block, forced: self.forced, requests });
         self.forced = forced;
         Ok(true)
     }
@@ -192,23 +198,23 @@ impl Lane {
     /// When a block cannot be opened or ended.
     pub fn finish(mut self) -> Result<Vec<LaneBlock>, LaneError> {
         while self.advance()? {}
-        let summary = self.open.finish()?;
-        self.closed.push(LaneBlock { block: self.open, forced: self.forced, summary });
+        let requests = self.open.end()?;
+        self.closed.push(LaneBlock { block: self.open, forced: self.forced, requests });
         Ok(self.closed)
     }
 }
 
 /// What the next block needs to know of one that is not sealed yet: everything but its hash.
-fn parent_of(block: &PendingBlock, summary: &BlockSummary) -> ParentBlock {
+fn parent_of(block: &PendingBlock) -> ParentBlock {
     let context = block.context();
     ParentBlock {
         hash: B256::ZERO,
         number: context.number,
         timestamp: context.timestamp,
         gas_limit: context.gas_limit,
-        gas_used: summary.gas_used,
+        gas_used: block.gas_used(),
         base_fee: context.base_fee,
-        blob_gas_used: summary.blob_gas_used,
+        blob_gas_used: block.blob_gas_used(),
         excess_blob_gas: context.excess_blob_gas,
         extra_data: context.extra_data.clone(),
     }

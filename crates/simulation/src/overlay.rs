@@ -295,6 +295,38 @@ impl Overlay {
         Ok(())
     }
 
+    /// Makes the same changes to what is there as were made to what was found: what rose by one rises by one.
+    ///
+    /// # Errors
+    /// When the state below cannot be read.
+    pub(crate) fn repeat(&mut self, found: &Footprint) -> Result<(), StateError> {
+        for written in &found.accounts_written {
+            let read = found.accounts_read.binary_search_by_key(&written.address, |read| read.address).ok();
+            let read = read.and_then(|index| found.accounts_read.get(index));
+            let before = self.account(written.address)?.unwrap_or_default();
+            let balance = match written.balance {
+                None => before.balance,
+                Some(BalanceWrite::Add(rise)) => before.balance.saturating_add(rise),
+                Some(BalanceWrite::Set(after)) => {
+                    let was = read.and_then(|read| read.balance).unwrap_or_default();
+                    before.balance.wrapping_add(after.wrapping_sub(was))
+                }
+            };
+            let was = read.and_then(|read| read.nonce).unwrap_or(before.nonce);
+            let nonce = written.nonce.map_or(before.nonce, |after| before.nonce.wrapping_add(after.wrapping_sub(was)));
+            let code_hash = written.code.as_ref().map_or(before.code_hash, |(hash, _)| *hash);
+            self.write_account(written.address, Some(Account { balance, nonce, code_hash }));
+        }
+        for (address, slot, after) in &found.slots_written {
+            let read = found.slots_read.binary_search_by_key(&(*address, *slot), |(address, slot, _)| (*address, *slot)).ok();
+            let was = read.and_then(|index| found.slots_read.get(index)).map_or(U256::ZERO, |(.., was)| *was);
+            let value = self.storage(*address, *slot)?.wrapping_add(after.wrapping_sub(was));
+            let before = self.storage.entry(*address).or_default().insert(*slot, value);
+            self.undo.push(Undo::Slot(*address, *slot, before));
+        }
+        Ok(())
+    }
+
     fn clear_storage(&mut self, address: Address) {
         let was_cleared = self.cleared.insert(address, true).unwrap_or(false);
         let slots = self.storage.remove(&address);

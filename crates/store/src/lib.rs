@@ -2,7 +2,8 @@
 //!
 //! - **On disk before it is answered.** [`Store::put`] and its siblings return when the record has been synced.
 //! - **Group commit.** One writer thread drains everything that waits in a bounded queue into one redb transaction, syncs
-//!   once and answers every waiter: the price of an fsync is shared by all who wait for it.
+//!   once and answers every waiter: the price of an fsync is shared by all who wait for it. While many write, the thread waits
+//!   a moment for more before it begins ([`Limits::linger`]); who writes alone never waits for others.
 //! - **Compare-and-set.** [`Store::put_if_absent`] checks and writes inside the writer's transaction, so of any number of
 //!   racing callers exactly one writes.
 //! - **Bounded.** A full queue answers [`StoreError::Busy`] at once. Every bound is a field of [`Limits`].
@@ -31,6 +32,7 @@ mod error;
 mod limits;
 mod medium;
 mod op;
+mod pace;
 mod record;
 mod shared;
 mod store;

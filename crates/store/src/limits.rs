@@ -1,5 +1,7 @@
 //! The bounds of the store, in one place.
 
+use std::time::Duration;
+
 use crate::{StoreError, Table};
 
 /// Every bound of a [`Store`](crate::Store). What exceeds one is refused by name.
@@ -9,6 +11,10 @@ pub struct Limits {
     pub queue: usize,
     /// Writes that one transaction, and so one sync, may carry. At least 1.
     pub max_batch: usize,
+    /// How long the writer thread waits for more before it begins a transaction, while many write. Zero is never.
+    pub linger: Duration,
+    /// Writes within such a time that count as many.
+    pub linger_from: usize,
     /// Bytes of a value.
     pub max_value_bytes: usize,
     /// Bytes of a key.
@@ -25,6 +31,8 @@ impl Default for Limits {
         Self {
             queue: 4096,
             max_batch: 1024,
+            linger: Duration::from_millis(1),
+            linger_from: 4,
             max_value_bytes: 2 * 1024 * 1024,
             max_key_bytes: 128,
             max_queued_bytes: 256 * 1024 * 1024,

@@ -2,10 +2,13 @@
 
 use std::iter;
 use std::sync::mpsc::Receiver;
+use std::thread;
+use std::time::Instant;
 
 use redb::{Database, Durability, ReadableTable, WriteTransaction};
 use tokio::sync::oneshot;
 
+use crate::pace::Pace;
 use crate::shared::Shared;
 use crate::{Op, PutOutcome, StoreError, Table, record};
 
@@ -50,10 +53,23 @@ impl Work {
 /// Serves the queue until every sender is gone and nothing waits any more.
 pub(crate) fn run(shared: &Shared, queue: &Receiver<Request>) {
     let _note = PanicNote(shared);
+    let mut pace = Pace::new(&shared.limits, Instant::now());
     while let Ok(first) = queue.recv() {
-        let more = queue.try_iter().take(shared.limits.max_batch - 1);
-        serve(shared, iter::once(first).chain(more).collect());
+        let mut batch = vec![first];
+        fill(&mut batch, queue, shared.limits.max_batch);
+        if let Some(linger) = pace.wait(Instant::now()).filter(|_| batch.len() < shared.limits.max_batch) {
+            thread::sleep(linger);
+            fill(&mut batch, queue, shared.limits.max_batch);
+        }
+        pace.count(batch.len());
+        serve(shared, batch);
     }
+}
+
+/// Takes what waits, as far as it fits into a transaction.
+fn fill(batch: &mut Vec<Request>, queue: &Receiver<Request>, max_batch: usize) {
+    let room = max_batch.saturating_sub(batch.len());
+    batch.extend(queue.try_iter().take(room));
 }
 
 /// A panic of the thread must not leave a store that looks healthy and never answers.
@@ -184,5 +200,33 @@ impl<'txn> Tables<'txn> {
                 Ok(removed)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+
+    fn request(key: u8) -> Request {
+        let work = Work::Apply { first: Op::delete(Table::Meta, [key]), rest: Vec::new() };
+        Request { bytes: work.bytes(), work, answer: oneshot::channel().0 }
+    }
+
+    #[test]
+    fn a_transaction_takes_what_waits_in_its_order_and_no_more_than_its_bound() {
+        let (sender, queue) = sync_channel(16);
+        for key in 1..=6 {
+            sender.send(request(key)).unwrap();
+        }
+        let mut batch = vec![request(0)];
+        let keys = |batch: &[Request]| batch.iter().map(|request| request.work.place().1[0]).collect::<Vec<_>>();
+        fill(&mut batch, &queue, 4);
+        assert_eq!(keys(&batch), [0, 1, 2, 3]);
+        fill(&mut batch, &queue, 4);
+        assert_eq!(batch.len(), 4, "it is full");
+        fill(&mut batch, &queue, 16);
+        assert_eq!(keys(&batch), [0, 1, 2, 3, 4, 5, 6]);
     }
 }

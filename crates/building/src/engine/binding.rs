@@ -8,9 +8,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use alloy_primitives::U256;
+use alloy_primitives::{Address, I256, U256, uint};
 use lockstep_primitives::ChainId;
-use lockstep_simulation::{AccountWrite, BalanceWrite, Footprint, StatePart};
+use lockstep_simulation::{AccountWrite, BalanceWrite, Footprint, StatePart, TxOutcome};
 
 use super::{
     entry::{Entries, Entry},
@@ -18,7 +18,12 @@ use super::{
     groups::Groups,
     solve::Solver,
 };
-use crate::{BuildError, Lanes, SlotView, parallel::for_each_index, reuse::Variant, run::run_remembering};
+use crate::{
+    BuildError, Lanes, SlotView, TxRun,
+    parallel::for_each_index,
+    reuse::{Variant, roll_back},
+    run::run_remembering,
+};
 
 /// A part of a rollup's state.
 pub(super) type Key = (ChainId, StatePart);
@@ -26,6 +31,12 @@ pub(super) type Key = (ChainId, StatePart);
 /// How often a key has to be found not to bind, and never to bind, before it is believed of the bundles that follow; and how
 /// often to bind.
 const ENOUGH: u32 = 8;
+
+/// By how much gas two relays of like messages may differ: 65 bytes of a signature and some of the message, 36 gas each at the
+/// most under the calldata floor (EIP-7623).
+const MAX_RELAY_GAS: u64 = 8_000;
+/// The part of a bundle's value that this may come to, as a divisor.
+const RELAY_NOISE: I256 = I256::from_raw(uint!(50_U256));
 
 /// Which uses of shared parts bind bundles to each other, as far as it was found out.
 #[derive(Clone, Debug, Default)]
@@ -61,7 +72,8 @@ impl Binding {
         while !open.is_empty() {
             // Few at first: what they show of a key need not be shown by all.
             let rest = open.split_off(open.len().min(self.step()));
-            let asked: Vec<(usize, Vec<Key>, usize)> = open.iter().flat_map(|index| self.questions(groups, *index)).collect();
+            let asked: Vec<(usize, Vec<Key>, usize)> =
+                open.iter().flat_map(|index| self.questions(groups, *index, view.proposer)).collect();
             let answers = for_each_index(asked.len(), opened, |lanes, at| {
                 let (index, shared, other) = &asked[at];
                 match (entries.get(*index), entries.get(*other)) {
@@ -93,9 +105,9 @@ impl Binding {
     }
 
     /// What has to be found out of an entry: of which keys, against whom. What is known of a key by enough others is taken over.
-    fn questions(&mut self, groups: &mut Groups<Key>, index: usize) -> Vec<(usize, Vec<Key>, usize)> {
+    fn questions(&mut self, groups: &mut Groups<Key>, index: usize, proposer: Address) -> Vec<(usize, Vec<Key>, usize)> {
         let mut against: BTreeMap<usize, Vec<Key>> = BTreeMap::new();
-        for (key, other) in groups.conflicts_of(index) {
+        for (key, other) in groups.conflicts_of(index).into_iter().filter(|(key, _)| may_not_bind(key, proposer)) {
             match self.verdicts.get(&key).copied().unwrap_or_default() {
                 (_, binds) if binds >= ENOUGH => {}
                 (free, 0) if free >= ENOUGH => {
@@ -127,71 +139,103 @@ impl Binding {
     }
 }
 
-/// The keys among `shared` that bind the entry by no evidence, when `other` came before it.
-pub(super) fn released_by(
+/// Whether a key may turn out not to bind. Nonces do, but for those of relays, which are written when it is known how many there
+/// are; and so does what an account is.
+fn may_not_bind((_, part): &Key, proposer: Address) -> bool {
+    match part {
+        StatePart::Slot(..) | StatePart::Balance(_) => true,
+        StatePart::Nonce(account) => *account == proposer,
+        StatePart::Code(_) | StatePart::Existence(_) => false,
+    }
+}
+
+/// The keys among `shared` that by evidence do not bind the entry to `other`. It is run where the other's changes were made once,
+/// and where they were made twice: the first of all to touch a counter pays more gas for it than whoever follows.
+fn released_by(
     view: &SlotView,
     lanes: &mut Lanes,
     entry: &Entry,
     other: &Entry,
     shared: &[Key],
 ) -> Result<BTreeSet<Key>, BuildError> {
-    let (Some(alone), Some(before)) = (&entry.simulated().variant, &other.simulated().variant) else {
+    let Some(before) = other.simulated().variant.as_ref().filter(|_| !entry.is_blocked() && !other.is_blocked()) else {
         return Ok(BTreeSet::new());
     };
-    if alone.attempt.blocked.is_some() || before.attempt.blocked.is_some() {
+    let Some(first) = after(view, lanes, entry, before, 1)? else { return Ok(BTreeSet::new()) };
+    let Some(second) = after(view, lanes, entry, before, 2)? else { return Ok(BTreeSet::new()) };
+    if !same_shape(&first, &second) {
         return Ok(BTreeSet::new());
     }
-    let mut marks = Vec::new();
-    for part in &before.stretches {
-        let Some(lane) = lanes.get_mut(&part.chain) else { continue };
-        marks.push((part.chain, lane.block().checkpoint()));
-        let imposed = lane.block_mut().impose(&part.stretch.footprint);
-        if let Err(error) = imposed {
-            crate::reuse::roll_back(lanes, &marks);
-            return Err(BuildError::simulation(part.chain, error));
-        }
-    }
-    // Where the other has no part the entry's own changes have to be undone, too.
-    for chain in entry.rollups() {
-        if let Some(lane) = lanes.get(chain).filter(|_| !marks.iter().any(|(marked, _)| marked == chain)) {
-            marks.push((*chain, lane.block().checkpoint()));
-        }
-    }
-    let again = run_remembering(view, lanes, &entry.candidate().bundle, &BTreeSet::new());
-    crate::reuse::roll_back(lanes, &marks);
-    let Some(again) = again?.1.filter(|again| again.attempt.blocked.is_none()) else { return Ok(BTreeSet::new()) };
-    if !same_shape(alone, &again) {
-        return Ok(BTreeSet::new());
-    }
-    let (first, second) = (changes(alone), changes(&again));
-    // What is in both has to be the same, or the same difference.
-    let steady = |key: &Key| match (first.get(key), second.get(key)) {
-        (Some(first), Some(second)) => first == second,
-        _ => true,
-    };
-    if !first.keys().all(steady) {
-        return Ok(BTreeSet::new());
-    }
-    Ok(shared.iter().copied().collect())
+    let relayed = !first.attempt.run.relays.is_empty();
+    let (first, second) = (changes(&first), changes(&second));
+    // Where both changed the same, they changed it by as much. Who pays and gets fees does so for the bytes of relays, too.
+    let steady = first.iter().all(|(key, change)| {
+        let noisy = relayed && matches!(key, (_, StatePart::Balance(_)));
+        second.get(key).is_none_or(|again| again == change || (noisy && is_noise(*change, *again)))
+    });
+    Ok(if steady { shared.iter().copied().collect() } else { BTreeSet::new() })
 }
 
-/// Whether two runs of a bundle are worth the same, take the same gas and log the same events in the same order.
+/// What the entry does where somebody else's changes were made so many times; `None` when it is blocked there. The blocks are
+/// as they were.
+fn after(
+    view: &SlotView,
+    lanes: &mut Lanes,
+    entry: &Entry,
+    before: &Variant,
+    times: usize,
+) -> Result<Option<Variant>, BuildError> {
+    let mut marks: Vec<_> = lanes
+        .iter()
+        .filter(|(chain, _)| entry.rollups().contains(chain))
+        .map(|(chain, lane)| (*chain, lane.block().checkpoint()))
+        .collect();
+    for part in &before.stretches {
+        let Some(lane) = lanes.get_mut(&part.chain) else { continue };
+        if !entry.rollups().contains(&part.chain) {
+            marks.push((part.chain, lane.block().checkpoint()));
+        }
+        for _ in 0..times {
+            if let Err(error) = lane.block_mut().impose(&part.stretch.footprint) {
+                roll_back(lanes, &marks);
+                return Err(BuildError::simulation(part.chain, error));
+            }
+        }
+    }
+    let ran = run_remembering(view, lanes, &entry.candidate().bundle, &BTreeSet::new());
+    roll_back(lanes, &marks);
+    Ok(ran?.1.filter(|variant| variant.attempt.blocked.is_none()))
+}
+
+/// Whether two runs of a bundle are worth the same, take the same gas and log the same events in the same order. A relay's bytes
+/// are other ones for another message, and some gas hangs on how many of them are zero.
 fn same_shape(a: &Variant, b: &Variant) -> bool {
-    let events = |variant: &Variant| {
-        let outcomes = variant.attempt.run.legs.iter().flat_map(|leg| &leg.txs).map(|tx| tx.outcome.as_ref());
-        let logs = outcomes.map(|outcome| {
-            outcome.map(|outcome| outcome.logs.iter().map(|log| (log.address, log.topics().first().copied())).collect::<Vec<_>>())
-        });
-        logs.collect::<Vec<_>>()
-    };
     let sizes = |variant: &Variant| {
         let footprints = variant.stretches.iter().map(|part| &part.stretch.footprint);
         footprints.map(|footprint| (footprint.accounts_written.len(), footprint.slots_written.len())).collect::<Vec<_>>()
     };
-    a.attempt.run.value == b.attempt.run.value
-        && a.attempt.run.gas == b.attempt.run.gas
-        && sizes(a) == sizes(b)
-        && events(a) == events(b)
+    let legs = a.attempt.run.legs.iter().zip(&b.attempt.run.legs);
+    let same = sizes(a) == sizes(b)
+        && legs.clone().all(|(a, b)| {
+            a.txs.len() == b.txs.len() && a.txs.iter().zip(&b.txs).all(|(first, second)| same_outcome(a.relay, first, second))
+        });
+    let (first, second) = (a.attempt.run.value, b.attempt.run.value);
+    let relayed = legs.into_iter().any(|(leg, _)| leg.relay);
+    same && (first == second || (relayed && is_noise(first.into_raw(), second.into_raw())))
+}
+
+/// Whether two amounts, which may be negative, are as close as the bytes of relays make them.
+fn is_noise(a: U256, b: U256) -> bool {
+    let (a, b) = (I256::from_raw(a), I256::from_raw(b));
+    a.saturating_sub(b).saturating_abs() <= a.saturating_abs().max(b.saturating_abs()) / RELAY_NOISE
+}
+
+fn same_outcome(relay: bool, a: &TxRun, b: &TxRun) -> bool {
+    let (Some(a), Some(b)) = (&a.outcome, &b.outcome) else { return a.outcome.is_some() == b.outcome.is_some() };
+    let events =
+        |outcome: &TxOutcome| outcome.logs.iter().map(|log| (log.address, log.topics().first().copied())).collect::<Vec<_>>();
+    let slack = if relay { MAX_RELAY_GAS } else { 0 };
+    a.status == b.status && a.gas_used.abs_diff(b.gas_used) <= slack && events(a) == events(b)
 }
 
 /// By how much everything changed that a bundle wrote.

@@ -13,7 +13,12 @@ use lockstep_primitives::{ChainId, Leg, Place, RevertMode, RollupSet, to_signed}
 use lockstep_simulation::PartUse;
 
 use super::{binding::Key, rooms::Rooms};
-use crate::{Attempt, BuildError, Candidate, Lanes, Simulated, SlotView, order::by_density, reuse::Variant, search::Gain};
+use crate::{
+    Attempt, BuildError, Candidate, Lanes, Simulated, SlotView,
+    order::by_density,
+    reuse::{Around, Variant},
+    search::Gain,
+};
 
 /// How many results of a bundle are remembered beside the one that it had alone. The oldest goes first.
 const MAX_VARIANTS: usize = 4;
@@ -59,6 +64,17 @@ impl Entry {
     pub(super) fn parts(&self) -> Vec<(Key, PartUse)> {
         let stretches = self.simulated.variant.iter().flat_map(|variant| &variant.stretches);
         stretches.flat_map(|part| part.stretch.footprint.parts().map(|(of, kind)| ((part.chain, of), kind))).collect()
+    }
+
+    /// Whether it has to do with messages.
+    pub(super) fn crosses(&self) -> bool {
+        let run = &self.simulated.attempt.run;
+        !run.relays.is_empty() || run.legs.iter().any(|leg| !leg.messages.is_empty())
+    }
+
+    /// Whether it is blocked alone.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.simulated.attempt.blocked.is_some()
     }
 
     /// What it was worth at the most. What was never seen to land counts with what its transactions offer.
@@ -117,9 +133,9 @@ impl Entry {
     }
 
     /// Takes over a result that holds on these blocks. `None` when there is none.
-    pub(super) fn recall(&self, lanes: &mut Lanes) -> Result<Option<Attempt>, BuildError> {
+    pub(super) fn recall(&self, lanes: &mut Lanes, around: &Around<'_>) -> Result<Option<Attempt>, BuildError> {
         for variant in self.simulated.variant.iter().chain(self.variants.iter().rev()) {
-            if let Some(attempt) = variant.recall(lanes, self.candidate())? {
+            if let Some(attempt) = variant.recall(lanes, self.candidate(), around)? {
                 return Ok(Some(attempt));
             }
         }

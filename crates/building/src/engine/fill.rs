@@ -1,13 +1,21 @@
 //! Fills the open blocks of a set of rollups in a given order, and goes back to any point of it.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry as Counted},
+    sync::Arc,
+};
 
 use alloy_primitives::{B256, I256};
 use lockstep_primitives::{ChainId, Place, Reason, Rejection};
 use lockstep_simulation::Checkpoint;
 
 use super::entry::{Entries, Entry};
-use crate::{BuildError, Lanes, Placed, SlotView, greedy::closes_untrusted_cycle, reuse, run_bundle};
+use crate::{
+    Attempt, BuildError, Lanes, Placed, SlotView,
+    greedy::closes_untrusted_cycle,
+    reuse::{self, Around, Variant},
+    run::run_remembering,
+};
 
 /// Something that was placed.
 #[derive(Clone, Debug)]
@@ -27,23 +35,30 @@ pub(super) struct Fill {
     steps: Vec<Step>,
     /// Why what is in no block is not, by entry.
     refused: Vec<Option<Rejection>>,
+    /// What became of each entry that had to be run, as long as that holds.
+    tried: Vec<Option<Arc<Variant>>>,
     value: I256,
-    /// How many bundles were run because nothing that is remembered of them holds.
-    runs: u64,
+    /// Messages that were delivered, and between which rollups how often.
+    delivered: BTreeSet<B256>,
+    edges: BTreeMap<(ChainId, ChainId), usize>,
 }
 
 impl Fill {
     /// Nothing placed yet.
     pub(super) const fn new(lanes: Lanes) -> Self {
-        Self { lanes, steps: Vec::new(), refused: Vec::new(), value: I256::ZERO, runs: 0 }
+        Self {
+            lanes,
+            steps: Vec::new(),
+            refused: Vec::new(),
+            tried: Vec::new(),
+            value: I256::ZERO,
+            delivered: BTreeSet::new(),
+            edges: BTreeMap::new(),
+        }
     }
 
     pub(super) const fn value(&self) -> I256 {
         self.value
-    }
-
-    pub(super) const fn runs(&self) -> u64 {
-        self.runs
     }
 
     pub(super) const fn lanes(&self) -> &Lanes {
@@ -63,6 +78,7 @@ impl Fill {
     pub(super) fn fill(&mut self, view: &SlotView, entries: &Entries, order: &[usize], from: usize) -> Result<(), BuildError> {
         self.go_back(from);
         self.refused.resize(entries.capacity(), None);
+        self.tried.resize(entries.capacity(), None);
         let mut rooms = self.rooms();
         for (position, index) in order.iter().enumerate().skip(from) {
             let Some(entry) = entries.get(*index) else { continue };
@@ -112,8 +128,9 @@ impl Fill {
         for at in self.steps.iter_mut().filter_map(|step| step.position.as_mut()).filter(|at| **at > position) {
             *at -= 1;
         }
-        if let Some(refused) = self.refused.get_mut(entry) {
-            *refused = None;
+        // Another entry may come to have its index.
+        if let (Some(refused), Some(tried)) = (self.refused.get_mut(entry), self.tried.get_mut(entry)) {
+            (*refused, *tried) = (None, None);
         }
         placed
     }
@@ -129,6 +146,17 @@ impl Fill {
         for step in undone.iter().rev() {
             reuse::roll_back(&mut self.lanes, &step.marks);
             self.value = self.value.saturating_sub(step.placed.run.value);
+            for message in &step.placed.run.delivered {
+                self.delivered.remove(message);
+            }
+            for edge in &step.placed.run.edges {
+                if let Counted::Occupied(mut count) = self.edges.entry(*edge) {
+                    *count.get_mut() -= 1;
+                    if *count.get() == 0 {
+                        count.remove();
+                    }
+                }
+            }
         }
     }
 
@@ -137,13 +165,12 @@ impl Fill {
         let bundle = &entry.candidate().bundle;
         let marks: Vec<(ChainId, Checkpoint)> =
             entry.rollups().iter().filter_map(|chain| Some((*chain, self.lanes.get(chain)?.block().checkpoint()))).collect();
-        let attempt = match entry.recall(&mut self.lanes)? {
+        let attempt = match self.recall(view, index, entry)? {
             Some(attempt) => attempt,
             None => {
-                self.runs += 1;
-                let delivered: BTreeSet<B256> =
-                    self.steps.iter().flat_map(|step| step.placed.run.delivered.iter().copied()).collect();
-                run_bundle(view, &mut self.lanes, bundle, &delivered)?
+                let (attempt, variant) = run_remembering(view, &mut self.lanes, bundle, &self.delivered)?;
+                self.tried[index] = variant.filter(|variant| variant.recallable).map(Arc::new);
+                Arc::unwrap_or_clone(attempt)
             }
         };
         let floor = if attempt.run.relays.is_empty() { I256::ZERO } else { view.policy.min_relay_value };
@@ -163,15 +190,29 @@ impl Fill {
             return Ok(false);
         }
         self.refused[index] = None;
+        self.delivered.extend(attempt.run.delivered.iter().copied());
+        for edge in &attempt.run.edges {
+            *self.edges.entry(*edge).or_default() += 1;
+        }
         self.value = self.value.checked_add(attempt.run.value).ok_or(BuildError::Overflow)?;
         let placed = Placed { hash: entry.candidate().hash, bundle: Arc::clone(bundle), run: attempt.run };
         self.steps.push(Step { position, marks, entry: index, placed });
         Ok(true)
     }
 
+    /// What is remembered of an entry and holds here.
+    fn recall(&mut self, view: &SlotView, index: usize, entry: &Entry) -> Result<Option<Attempt>, BuildError> {
+        let on = Around { view, delivered: &self.delivered };
+        if let Some(variant) = &self.tried[index]
+            && let Some(attempt) = variant.recall(&mut self.lanes, entry.candidate(), &on)?
+        {
+            return Ok(Some(attempt));
+        }
+        entry.recall(&mut self.lanes, &on)
+    }
+
     fn closes_cycle(&self, view: &SlotView, new: &BTreeSet<(ChainId, ChainId)>) -> bool {
-        let mut edges = new.clone();
-        edges.extend(self.steps.iter().flat_map(|step| step.placed.run.edges.iter().copied()));
+        let edges = self.edges.keys().chain(new).copied().collect();
         closes_untrusted_cycle(view, &edges)
     }
 }

@@ -10,7 +10,7 @@ use super::{entry::Entry, rooms::Rooms};
 use crate::{
     Attempt, BuildError, Lanes, SlotView,
     greedy::closes_untrusted_cycle,
-    reuse::{self, Variant},
+    reuse::{self, Around, Variant},
     run::run_remembering,
     search::{Gain, Ground},
 };
@@ -54,15 +54,16 @@ impl<'a> GroupGround<'a> {
 
     fn attempt(&mut self, item: usize) -> Result<Attempt, BuildError> {
         let entry = self.members[item];
-        if let Some(attempt) = entry.recall(self.lanes)? {
+        let delivered: BTreeSet<B256> = self.placed.iter().flat_map(|step| step.delivered.iter().copied()).collect();
+        let around = Around { view: self.view, delivered: &delivered };
+        if let Some(attempt) = entry.recall(self.lanes, &around)? {
             return Ok(attempt);
         }
         for variant in self.found[item].iter().rev() {
-            if let Some(attempt) = variant.recall(self.lanes, entry.candidate())? {
+            if let Some(attempt) = variant.recall(self.lanes, entry.candidate(), &around)? {
                 return Ok(attempt);
             }
         }
-        let delivered: BTreeSet<B256> = self.placed.iter().flat_map(|step| step.delivered.iter().copied()).collect();
         let (attempt, variant) = run_remembering(self.view, self.lanes, &entry.candidate().bundle, &delivered)?;
         if let Some(variant) = variant.filter(|variant| variant.recallable) {
             let found = &mut self.found[item];

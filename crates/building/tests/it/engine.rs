@@ -6,7 +6,7 @@ use alloy_primitives::{B256, I256};
 use lockstep_building::{Candidate, Draft, Engine, Lanes, SearchLimits, SlotView, build, open_lanes, run_bundle};
 use lockstep_primitives::{ChainId, RollupSet};
 use lockstep_simulation::SlotRollup;
-use lockstep_testkit::{Case, Relays, World, cases, cases_without_relays, naive};
+use lockstep_testkit::{Case, GWEI, Relays, USD, World, bundle, candidates, cases, cases_without_relays, naive, user};
 use proptest::prelude::*;
 use rayon::ThreadPoolBuilder;
 
@@ -255,4 +255,19 @@ fn a_rollup_that_is_not_in_the_view_is_told() {
     assert!(engine.is_empty());
     assert!(engine.propose(&RollupSet::from([999])).is_err());
     assert!(build(&world.view, &engine.simulated(), &RollupSet::from([999])).is_err());
+}
+
+#[test]
+fn counters_that_everybody_moves_glue_nobody_together() {
+    let world = World::of(2);
+    let (from, to) = (world.chain(0), world.chain(1));
+    let crossing = (0..4).map(|number| {
+        let burn = world.burn(from, USD, to, user(number).address()).sign(from, user(number), 0, 3 * GWEI);
+        bundle().tx(from, burn).relay(to, 0, 0).build()
+    });
+    let candidates = candidates(crossing);
+    let mut engine = engine(&world, &candidates);
+    let draft = draft(&mut engine, &world.rollups());
+    assert_eq!(draft.placed.len(), 4, "{:?}", draft.left_out);
+    assert_eq!(engine.group_sizes().expect("the engine works"), [1, 1, 1, 1]);
 }

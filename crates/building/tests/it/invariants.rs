@@ -252,8 +252,8 @@ pub(crate) fn keeps_its_promises(world: &World, draft: &Draft) -> Checked {
         let mut must_succeed = 0;
         for ((promise, fresh), drafted) in sealed.blocks.iter().zip(&fresh).zip(&lane.blocks) {
             prop_assert_eq!(promise.number, fresh.block.context().number);
-            prop_assert_eq!(promise.gas_used, fresh.summary.gas_used);
-            prop_assert_eq!(promise.receipts_root, fresh.summary.receipts_root);
+            prop_assert_eq!(promise.gas_used, fresh.summary().gas_used);
+            prop_assert_eq!(promise.receipts_root, fresh.summary().receipts_root);
             prop_assert_eq!(promise.state, digest(fresh));
             let (before, after) = (drafted.block.executed(), fresh.block.executed());
             prop_assert_eq!(before.len(), after.len());

@@ -153,6 +153,10 @@ impl Protocol for CctpV2 {
         EvidenceKind::Attested
     }
 
+    fn is_placeless(&self) -> bool {
+        true
+    }
+
     fn recognise(&self, chain: ChainId, emitted: &Emitted<'_>) -> Option<Result<Message, Reason>> {
         let deployment = self.deployments.get(&chain)?;
         let payload = cctp::sent(deployment.message_transmitter, VERSION, emitted.log)?;

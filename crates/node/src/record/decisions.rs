@@ -184,11 +184,14 @@ impl LaneFile {
         });
         let list = BlockList { chain, blocks: listed.collect() };
         let digest = list.digest();
-        let blocks = lane.blocks.iter().map(|block| BlockFile {
-            number: block.block.context().number,
-            forced: block.forced,
-            gas_used: block.summary.gas_used,
-            receipts_root: block.summary.receipts_root,
+        let blocks = lane.blocks.iter().map(|block| {
+            let summary = block.summary();
+            BlockFile {
+                number: block.block.context().number,
+                forced: block.forced,
+                gas_used: summary.gas_used,
+                receipts_root: summary.receipts_root,
+            }
         });
         // The last block's changes are those of all.
         let changes = match lane.blocks.last() {

@@ -38,7 +38,7 @@ pub(super) fn replay(folder: &Path) -> Result<Replayed, SlotFileError> {
         chains,
         rules,
         transactions: blocks().map(|block| block.block.executed().len()).sum(),
-        gas: blocks().map(|block| block.summary.gas_used).sum(),
+        gas: blocks().map(|block| block.block.gas_used()).sum(),
         took,
         differences,
     })

@@ -37,7 +37,7 @@ pub(super) fn genesis(context: &BlockContext, state_root: B256) -> Header {
 
 /// The header of a finished block over the state after it.
 pub(super) fn seal(done: &LaneBlock, state: &MemoryState) -> Header {
-    let context = done.block.context();
+    let (context, summary) = (done.block.context(), done.summary());
     let rules = context.rules;
     let transactions_root = alloy_trie::root::ordered_trie_root_with_encoder(done.block.executed(), |executed, out| {
         out.extend_from_slice(executed.tx.raw());
@@ -48,12 +48,12 @@ pub(super) fn seal(done: &LaneBlock, state: &MemoryState) -> Header {
         beneficiary: context.beneficiary,
         state_root: state.root(),
         transactions_root,
-        receipts_root: done.summary.receipts_root,
-        logs_bloom: done.summary.logs_bloom,
+        receipts_root: summary.receipts_root,
+        logs_bloom: summary.logs_bloom,
         difficulty: U256::ZERO,
         number: context.number,
         gas_limit: context.gas_limit,
-        gas_used: done.summary.gas_used,
+        gas_used: summary.gas_used,
         timestamp: context.timestamp,
         extra_data: context.extra_data.clone(),
         mix_hash: context.prev_randao,
@@ -61,11 +61,11 @@ pub(super) fn seal(done: &LaneBlock, state: &MemoryState) -> Header {
         base_fee_per_gas: Some(context.base_fee),
         // Isthmus and later commit to the message passer's storage instead of withdrawals.
         withdrawals_root: Some(if rules.header().message_root { state.storage_root(MESSAGE_PASSER) } else { EMPTY_WITHDRAWALS }),
-        blob_gas_used: done.summary.blob_gas_used,
+        blob_gas_used: summary.blob_gas_used,
         excess_blob_gas: context.excess_blob_gas,
         parent_beacon_block_root: context.parent_beacon_block_root,
         requests_hash: if rules.has_requests() {
-            Some(Requests::new(done.summary.requests.clone()).requests_hash())
+            Some(Requests::new(done.requests.clone()).requests_hash())
         } else {
             rules.header().requests_hash.then_some(EMPTY_REQUESTS_HASH)
         },

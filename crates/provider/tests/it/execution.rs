@@ -66,24 +66,24 @@ pub(crate) fn execute(rollup: &EmbeddedRollup, next: NextBlock, transactions: &[
     let done = done.first().ok_or("no block was made")?;
     let mut after = MemoryState::clone(&state);
     after.apply(&done.block.state().changes().map_err(|error| error.to_string())?);
-    let context = done.block.context();
+    let (context, summary) = (done.block.context(), done.summary());
     let header = Header {
         parent_hash: parent.hash,
         ommers_hash: EMPTY_OMMER_ROOT_HASH,
         beneficiary: context.beneficiary,
         state_root: after.root(),
         transactions_root: alloy_trie::root::ordered_trie_root_with_encoder(transactions, |tx, out| out.extend_from_slice(tx)),
-        receipts_root: done.summary.receipts_root,
-        logs_bloom: done.summary.logs_bloom,
+        receipts_root: summary.receipts_root,
+        logs_bloom: summary.logs_bloom,
         number: context.number,
         gas_limit: context.gas_limit,
-        gas_used: done.summary.gas_used,
+        gas_used: summary.gas_used,
         timestamp: context.timestamp,
         extra_data: context.extra_data.clone(),
         mix_hash: context.prev_randao,
         base_fee_per_gas: Some(context.base_fee),
         withdrawals_root: Some(after.storage_root(MESSAGE_PASSER)),
-        blob_gas_used: done.summary.blob_gas_used,
+        blob_gas_used: summary.blob_gas_used,
         excess_blob_gas: Some(0),
         parent_beacon_block_root: context.parent_beacon_block_root,
         requests_hash: Some(EMPTY_REQUESTS_HASH),

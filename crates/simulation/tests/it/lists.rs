@@ -42,7 +42,7 @@ fn a_list_does_what_the_lane_did(chain: ChainId, first: &[Step], second: &[Step]
     for (executed, built) in executed.iter().zip(&built) {
         prop_assert_eq!(executed.block.context(), built.block.context());
         prop_assert_eq!(print(&executed.block), print(&built.block));
-        prop_assert_eq!(&executed.summary, &built.summary);
+        prop_assert_eq!(executed.summary(), built.summary());
         prop_assert_eq!(executed.forced, built.forced);
     }
     Ok(())

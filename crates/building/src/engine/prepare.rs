@@ -1,0 +1,86 @@
+//! Runs ahead of a fill: what the open blocks will most likely hold is run in parallel, group by group in the order of the fill,
+//! so that the fill itself finds most of it done.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::{
+    binding::Key,
+    entry::{Entries, Entry},
+    ground::GroupGround,
+    groups::Groups,
+    rooms::Rooms,
+};
+use crate::{BuildError, Lanes, SlotView, parallel::for_each, search::Ground};
+
+/// How much of the room is run ahead for, in percent: what is expected to fit may not, and then others do.
+const AHEAD_PERCENT: u128 = 104;
+
+/// Runs ahead of filling `order` into these blocks, which stay as they are.
+pub(super) fn prepare(
+    view: &SlotView,
+    entries: &mut Entries,
+    groups: &mut Groups<Key>,
+    opened: &Lanes,
+    order: &[usize],
+) -> Result<(), BuildError> {
+    let rooms = Rooms::new(opened, &opened.keys().copied().collect());
+    let likely = likely(entries, &rooms, order);
+    let mut chains: Vec<Vec<usize>> = Vec::new();
+    // What has to do with messages moves counters that all of its kind share: it is run one after the other.
+    let mut crossing: Vec<usize> = Vec::new();
+    for members in groups.all() {
+        match members {
+            [single] => {
+                if likely.contains(single) && entries.get(*single).is_some_and(Entry::crosses) {
+                    crossing.push(*single);
+                }
+            }
+            several => {
+                let chain: Vec<usize> = several.iter().copied().filter(|index| likely.contains(index)).collect();
+                if chain.len() > 1 {
+                    chains.push(chain);
+                }
+            }
+        }
+    }
+    // The longest work begins first.
+    chains.sort_by_key(|chain| std::cmp::Reverse(chain.len()));
+    chains.insert(0, crossing);
+    for chain in &mut chains {
+        chain.sort_by(|a, b| entries.by_density(*a, *b));
+    }
+    let known = &*entries;
+    let found = for_each(chains, opened, |lanes, chain| {
+        let members: Vec<&Entry> = chain.iter().filter_map(|index| known.get(*index)).collect();
+        let count = members.len();
+        let mut ground = GroupGround::new(view, &rooms, lanes, members);
+        let placed: Result<(), BuildError> = (0..count).try_for_each(|item| ground.place(item).map(|_| ()));
+        let found = ground.finish();
+        placed.map(|()| (chain, found))
+    });
+    for found in found {
+        let (chain, found) = found?;
+        for (index, found) in chain.iter().zip(found) {
+            if let Some(entry) = entries.get_mut(*index) {
+                found.into_iter().for_each(|variant| entry.remember(Arc::clone(&variant)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What will fit if everything takes what it takes alone.
+fn likely(entries: &Entries, rooms: &Rooms, order: &[usize]) -> BTreeSet<usize> {
+    let mut left: Vec<u128> = rooms.capacities().iter().map(|room| u128::from(*room) * AHEAD_PERCENT / 100).collect();
+    let mut likely = BTreeSet::new();
+    for index in order {
+        let Some(gain) = entries.get(*index).and_then(|entry| entry.gain(rooms)) else { continue };
+        if gain.usage.iter().all(|(dimension, used)| left.get(*dimension).is_some_and(|left| *left >= u128::from(*used))) {
+            for (dimension, used) in &gain.usage {
+                left[*dimension] -= u128::from(*used);
+            }
+            likely.insert(*index);
+        }
+    }
+    likely
+}
