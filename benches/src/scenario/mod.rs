@@ -10,6 +10,7 @@ mod increment;
 mod intake;
 mod money;
 mod optimal;
+mod peer_signet;
 mod scale;
 mod simulate;
 mod slot;
@@ -76,6 +77,12 @@ pub const SCENARIOS: &[Scenario] = &[
         question: "how long after the last accepted bundle are the bids of a slot out, and is a deadline ever missed?",
         takes: slot::TAKES,
         run: slot::run,
+    },
+    Scenario {
+        name: "peer-signet",
+        question: "what do signet-sim and we take and earn on one host and one rollup, on the same transactions and bundles?",
+        takes: peer_signet::TAKES,
+        run: peer_signet::run,
     },
 ];
 

@@ -26,8 +26,10 @@ use self::{
     solve::Solver,
 };
 use crate::{
-    BuildError, Candidate, Draft, LaneDraft, Lanes, Placed, Simulated, SlotView, build, open_lanes, parallel::for_each_index,
-    proposals::useful_sets_of, simulate::simulate_on,
+    BuildError, Candidate, Draft, LaneDraft, Lanes, Placed, Simulated, SlotView, build, open_lanes,
+    parallel::for_each_index,
+    proposals::{MAX_SETS, useful_sets_of},
+    simulate::simulate_on,
 };
 
 /// How much is searched. Work is counted in placements, never in time.
@@ -37,7 +39,7 @@ pub struct SearchLimits {
     pub exact_items: usize,
     /// Alternatives that are kept of a group.
     pub alternatives: usize,
-    /// Placements of a group's search in a round.
+    /// Placements of a round, shared among the groups' searches.
     pub round_work: u64,
     /// What random choices are drawn from.
     pub seed: u64,
@@ -54,23 +56,31 @@ impl Default for SearchLimits {
 pub struct Standing {
     /// To the proposer, in the numeraire's smallest unit.
     pub value: I256,
-    /// No proposal for the same rollups is worth more; `None` when no bound is known.
+    /// No proposal for the same rollups is worth more, if no bundle is ever worth more than it was seen to be; `None` when no
+    /// bound is known.
     pub bound: Option<I256>,
     /// How many bundles are in it.
     pub bundles: usize,
 }
 
-/// What is kept of a set of rollups.
+/// Open blocks of a set of rollups, filled in an order.
 #[derive(Clone, Debug)]
-struct Kept {
+struct Filled {
     /// The entries whose rollups lie in the set, in the order in which they are tried.
     order: Vec<usize>,
     fill: Fill,
     /// From where on the order is not filled in yet.
     changed: Option<usize>,
+}
+
+/// What is kept of a set of rollups.
+#[derive(Clone, Debug)]
+struct Kept {
+    /// Filled by value for gas.
+    greedy: Filled,
+    /// Filled in the best order that was found.
+    found: Option<Filled>,
     solver: Solver,
-    /// Whether the order is that of value for gas.
-    by_density: bool,
 }
 
 /// Keeps what is known of a slot's pending bundles: what each does alone and in other company, and how the open blocks of every
@@ -142,13 +152,14 @@ impl Engine {
         if !taken.is_empty() {
             self.built.clear();
         }
+        taken.sort_unstable();
+        taken.dedup();
         for index in &taken {
             if let Some(entry) = self.entries.get(*index) {
-                self.groups.insert(*index, entry.parts());
+                self.groups.insert(*index, entry.parts(self.view.proposer));
             }
         }
         self.binding.note(&taken);
-        self.binding.settle(&self.view, &self.entries, &mut self.groups, &self.opened)?;
         for (rollups, kept) in &mut self.sets {
             for index in &taken {
                 if self.entries.get(*index).is_some_and(|entry| entry.rollups().is_subset(rollups)) {
@@ -156,14 +167,16 @@ impl Engine {
                 }
             }
         }
+        self.binding.settle(&self.view, &self.entries, &mut self.groups, &self.opened);
         Ok(answers)
     }
 
     /// Takes a bundle out: cancelled, replaced, expired or handed out. Whether it was there.
     pub fn remove(&mut self, hash: B256) -> bool {
         let Some(index) = self.entries.index_of(hash) else { return false };
-        for kept in self.sets.values_mut() {
-            kept.remove(index);
+        let within = self.entries.get(index).map(|entry| entry.rollups().clone()).unwrap_or_default();
+        for (_, kept) in self.sets.iter_mut().filter(|(rollups, _)| within.is_subset(rollups)) {
+            kept.remove(&self.entries, index);
         }
         self.groups.remove(index);
         self.binding.forget(index);
@@ -206,7 +219,7 @@ impl Engine {
         (self.groups, self.binding) = (Groups::new(), Binding::default());
         let all: Vec<usize> = self.entries.iter().map(|(index, _)| index).collect();
         for (index, entry) in self.entries.iter() {
-            self.groups.insert(index, entry.parts());
+            self.groups.insert(index, entry.parts(self.view.proposer));
         }
         self.binding.note(&all);
         self.sets.clear();
@@ -246,7 +259,8 @@ impl Engine {
             return Ok(Standing { value: draft.value, bound: None, bundles: draft.placed.len() });
         }
         let kept = self.kept(rollups)?;
-        Ok(Standing { value: kept.fill.value(), bound: kept.solver.bound, bundles: kept.fill.placed().count() })
+        let fill = &kept.best().fill;
+        Ok(Standing { value: fill.value(), bound: kept.solver.bound, bundles: fill.placed().count() })
     }
 
     /// One numbered round of improvement of what is held for a set: its conflict groups are searched on, and what they yield is
@@ -259,21 +273,22 @@ impl Engine {
             return Ok(false);
         }
         self.kept(rollups)?;
-        self.binding.settle(&self.view, &self.entries, &mut self.groups, &self.opened)?;
+        self.binding.settle(&self.view, &self.entries, &mut self.groups, &self.opened);
         let Some(kept) = self.sets.get_mut(rollups) else { return Ok(false) };
         let on = (&self.opened, rollups);
         let open = kept.solver.round(&self.view, &mut self.entries, &mut self.groups, on, (&self.limits, round))?;
-        let order = kept.order_with(&self.entries);
+        let order = kept.order_with();
         let mut lanes = self.opened.clone();
         lanes.retain(|chain, _| rollups.contains(chain));
         let mut fill = Fill::new(lanes);
         fill.fill(&self.view, &self.entries, &order, 0)?;
         let bound = self.binding.unmet(&self.entries, &mut self.groups, &kept.solver, &fill);
-        if fill.value() > kept.fill.value() {
-            (kept.fill, kept.order, kept.by_density) = (fill, order, false);
+        if fill.value() > kept.best().fill.value() {
+            kept.found = Some(Filled { order, fill, changed: None });
         }
         // What a fixed order could not show of a value is no bound on it.
-        kept.solver.bound = kept.solver.bound.map(|bound| bound.max(kept.fill.value()));
+        let value = kept.best().fill.value();
+        kept.solver.bound = kept.solver.bound.map(|bound| bound.max(value));
         Ok(open || bound)
     }
 
@@ -282,7 +297,7 @@ impl Engine {
     /// # Errors
     /// When the engine fails.
     pub fn group_sizes(&mut self) -> Result<Vec<usize>, BuildError> {
-        self.binding.settle(&self.view, &self.entries, &mut self.groups, &self.opened)?;
+        self.binding.settle(&self.view, &self.entries, &mut self.groups, &self.opened);
         let mut sizes: Vec<usize> = self.groups.all().into_iter().map(<[usize]>::len).collect();
         sizes.sort_unstable_by(|a, b| b.cmp(a));
         Ok(sizes)
@@ -301,7 +316,7 @@ impl Engine {
         }
         let view = Arc::clone(&self.view);
         let kept = self.kept(rollups)?;
-        let (fill, order) = (kept.fill.clone(), kept.order.clone());
+        let Filled { fill, order, .. } = kept.best().clone();
         let mut lanes = BTreeMap::new();
         for (chain, lane) in fill.lanes().clone() {
             let blocks = lane.finish().map_err(|cause| BuildError::Lane { chain, cause })?;
@@ -335,53 +350,43 @@ impl Engine {
             let within = self.entries.iter().filter(|(_, entry)| entry.rollups().is_subset(rollups));
             let mut order: Vec<usize> = within.map(|(index, _)| index).collect();
             order.sort_by(|a, b| self.entries.by_density(*a, *b));
-            self.sets.insert(
-                rollups.clone(),
-                Kept { order, fill: Fill::new(lanes), changed: Some(0), solver: Solver::default(), by_density: true },
-            );
+            while self.sets.len() >= MAX_SETS {
+                self.sets.pop_last();
+            }
+            let greedy = Filled { order, fill: Fill::new(lanes), changed: Some(0) };
+            self.sets.insert(rollups.clone(), Kept { greedy, found: None, solver: Solver::default() });
         }
         let kept = self.sets.get_mut(rollups).ok_or(BuildError::Overflow)?;
-        if kept.changed == Some(0) && kept.by_density && rayon::current_num_threads() > 1 {
+        if kept.greedy.changed == Some(0) {
             let mut lanes = self.opened.clone();
             lanes.retain(|chain, _| rollups.contains(chain));
-            prepare(&self.view, &mut self.entries, &mut self.groups, &lanes, &kept.order)?;
+            prepare(&self.view, &mut self.entries, &mut self.groups, &lanes, &kept.greedy.order);
         }
-        if let Some(from) = kept.changed {
-            kept.fill.fill(&self.view, &self.entries, &kept.order, from)?;
-            kept.changed = None;
+        kept.greedy.bring_up(&self.view, &self.entries)?;
+        if let Some(found) = &mut kept.found {
+            found.bring_up(&self.view, &self.entries)?;
         }
         Ok(kept)
     }
 }
 
-impl Kept {
-    /// What the solver chose, and then the rest by value for gas.
-    fn order_with(&self, entries: &Entries) -> Vec<usize> {
-        let chosen: BTreeSet<usize> = self.solver.order.iter().copied().collect();
-        let mut rest: Vec<usize> = self.order.iter().copied().filter(|index| !chosen.contains(index)).collect();
-        if !self.by_density {
-            rest.sort_by(|a, b| entries.by_density(*a, *b));
+impl Filled {
+    fn bring_up(&mut self, view: &SlotView, entries: &Entries) -> Result<(), BuildError> {
+        if let Some(from) = self.changed {
+            self.fill.fill(view, entries, &self.order, from)?;
+            self.changed = None;
         }
-        self.solver.order.iter().copied().chain(rest).collect()
+        Ok(())
     }
 
-    fn add(&mut self, entries: &Entries, index: usize) {
-        let after = |other: &usize| entries.by_density(*other, index).is_gt();
-        let position = if self.by_density {
-            self.order.partition_point(|other| !after(other))
-        } else {
-            self.order.iter().position(after).unwrap_or(self.order.len())
-        };
-        self.solver.bound = None;
+    fn add(&mut self, position: usize, index: usize) {
         self.order.insert(position, index);
         self.fill.shift(position);
         self.changed = self.changed.map(|from| if from > position { from + 1 } else { from });
         self.change(position);
     }
 
-    fn remove(&mut self, index: usize) {
-        let Some(position) = self.order.iter().position(|other| *other == index) else { return };
-        self.solver.forget(index);
+    fn remove(&mut self, position: usize, index: usize) {
         self.order.remove(position);
         if self.fill.leave(position, index) {
             self.change(position);
@@ -396,11 +401,49 @@ impl Kept {
     }
 }
 
+impl Kept {
+    /// The better of both.
+    fn best(&self) -> &Filled {
+        let better = |found: &&Filled| found.fill.value() > self.greedy.fill.value();
+        self.found.as_ref().filter(better).unwrap_or(&self.greedy)
+    }
+
+    /// What the solver chose, and then the rest by value for gas.
+    fn order_with(&self) -> Vec<usize> {
+        let chosen: BTreeSet<usize> = self.solver.order.iter().copied().collect();
+        let rest = self.greedy.order.iter().copied().filter(|index| !chosen.contains(index));
+        self.solver.order.iter().copied().chain(rest).collect()
+    }
+
+    fn add(&mut self, entries: &Entries, index: usize) {
+        self.solver.bound = None;
+        let before = |other: &usize| entries.by_density(*other, index).is_lt();
+        self.greedy.add(self.greedy.order.partition_point(before), index);
+        if let Some(found) = &mut self.found {
+            let position = found.order.iter().position(|other| !before(other)).unwrap_or(found.order.len());
+            found.add(position, index);
+        }
+    }
+
+    fn remove(&mut self, entries: &Entries, index: usize) {
+        self.solver.forget(index);
+        if let Ok(position) = self.greedy.order.binary_search_by(|other| entries.by_density(*other, index)) {
+            self.greedy.remove(position, index);
+        }
+        if let Some(found) = &mut self.found
+            && let Some(position) = found.order.iter().position(|other| *other == index)
+        {
+            found.remove(position, index);
+        }
+    }
+}
+
 /// Whether what a bundle does is worth the same in both views.
 fn same_worth(a: &SlotView, b: &SlotView) -> bool {
     let worth = |view: &SlotView| {
-        let rollups = view.rollups.iter().map(|(chain, rollup)| (*chain, rollup.price, rollup.fee_share_bps));
-        (view.proposer, rollups.collect::<Vec<_>>())
+        let rollups = view.rollups.iter().map(|(chain, rollup)| (*chain, rollup.price, rollup.fee_share_bps, rollup.ordering));
+        let relays = (view.policy.relay_gas_limit, view.policy.attesters.clone());
+        (view.proposer, relays, rollups.collect::<Vec<_>>())
     };
     worth(a) == worth(b)
 }

@@ -53,7 +53,7 @@ pub(crate) struct Price {
 }
 
 /// What was taken, and how good it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Packed {
     /// For every group the index of the choice taken.
     pub(crate) chosen: Vec<Option<usize>>,
@@ -87,6 +87,7 @@ impl Default for Settings {
 ///
 /// Choices that do not fit alone are never taken. Deterministic in its arguments. The exact value and bound do not depend on the
 /// order of the groups; where they are not proven, the value is never below greedy by density.
+#[cfg(test)]
 pub(crate) fn pack(capacities: &[u64], groups: &[GroupChoices], settings: &Settings) -> Packed {
     Packing::new(capacities, groups, settings).packed()
 }

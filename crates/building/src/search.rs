@@ -189,6 +189,7 @@ impl Search {
     }
 
     /// No subset in any order is worth more: the best value when the search came to its end, else what all items could be worth.
+    #[cfg(test)]
     pub(crate) fn bound(&self) -> i128 {
         let best = self.front.best();
         if self.is_ended() && !self.front.is_beyond() {

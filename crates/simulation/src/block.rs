@@ -406,6 +406,9 @@ impl PendingBlock {
         let changed_terms = stack
             .terms_account()
             .is_some_and(|account| state.get(&account).is_some_and(|account| account.changed_storage_slots().next().is_some()));
+        // What an account has that destroys itself is gone with it, fees included.
+        let gone: Vec<Address> =
+            state.iter().filter(|(_, account)| account.is_selfdestructed()).map(|(address, _)| *address).collect();
         self.state.commit(state);
         let accounts = stack.fee_accounts();
         let paid = [
@@ -415,7 +418,7 @@ impl PendingBlock {
             (accounts.operator, fees.operator),
         ];
         for (account, amount) in paid {
-            let Some(account) = account.filter(|_| !amount.is_zero()) else { continue };
+            let Some(account) = account.filter(|account| !amount.is_zero() && !gone.contains(account)) else { continue };
             match self.state.credit(account, amount) {
                 Ok(before) => {
                     if let Some(trace) = &mut self.trace {

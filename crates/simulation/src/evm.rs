@@ -137,6 +137,7 @@ pub(crate) fn transact_op(
     stand_ins: &StandIns,
 ) -> Result<RawOutcome, Failure> {
     let mut l1 = terms.l1.clone().unwrap_or_default();
+    l1.l2_block = Some(U256::from(context.number));
     // What L1 costs is computed here, so that it is known what was paid and the data is weighed once only.
     let l1_data = l1_data_fee(&mut l1, spec, &tx.raw, tx.millionths);
     let signer = (tx.env.caller, tx.env.gas_price, tx.env.gas_limit);

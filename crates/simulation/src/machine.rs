@@ -9,7 +9,7 @@
 
 use std::{cell::RefCell, sync::Arc};
 
-use alloy_primitives::{Address, B256, Bytes, U256};
+use alloy_primitives::{Address, B256, Bytes, U256, map::AddressSet};
 use lockstep_primitives::StandIn;
 use op_revm::{
     DefaultOp, L1BlockInfo, OpEvm, OpHaltReason, OpSpecId, OpTransaction, OpTransactionError,
@@ -22,7 +22,7 @@ use revm::{
     context::{BlockEnv, CfgEnv, Context, ContextSetters, Evm, FrameStack, Journal, TxEnv},
     context_interface::{
         ContextTr, JournalTr,
-        result::{EVMError, ExecutionResult, FromStringError, HaltReason, ResultGas},
+        result::{EVMError, ExecutionResult, FromStringError, HaltReason, InvalidTransaction, ResultGas},
     },
     handler::{
         EthFrame, EthPrecompiles, EvmTr, FrameResult, Handler, MainContext, MainnetHandler, PrecompileProvider, evm::FrameTr,
@@ -62,7 +62,9 @@ type OpStackEvm = OpEvm<OpStackContext, (), EthInstructions<EthInterpreter, OpSt
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     /// Accounts whose balance decided over something.
-    pub(crate) balances: Vec<Address>,
+    pub(crate) balances: AddressSet,
+    /// Whether addresses were derived from nonces, which shows nowhere where what was created is undone.
+    pub(crate) nonces: bool,
     /// Whether it read anything of its block: number, time, fees, hashes.
     pub(crate) environment: bool,
 }
@@ -83,9 +85,9 @@ pub(crate) fn run_ethereum(
     state: &mut Overlay,
     tx: TxEnv,
     stand_ins: &StandIns,
-) -> Ran<HaltReason, revm::context_interface::result::InvalidTransaction> {
+) -> Ran<HaltReason, InvalidTransaction> {
     ETHEREUM.with_borrow_mut(|machines| {
-        let machine = take(machines, context, spec);
+        let mut machine = take(machines, context, spec);
         let evm = &mut machine.evm;
         evm.precompiles.stand_ins = Arc::clone(stand_ins);
         evm.ctx.journaled_state.database.lend(state);
@@ -93,7 +95,8 @@ pub(crate) fn run_ethereum(
         let result = Unpaid(MainnetHandler::default()).run(evm);
         let ended = evm.ctx.journaled_state.finalize();
         let seen = evm.ctx.journaled_state.database.give_back(state);
-        settle(machines, result, ended, seen)
+        put_back(machines, machine, &result);
+        Ran { result, state: ended, seen }
     })
 }
 
@@ -106,7 +109,7 @@ pub(crate) fn run_op(
     stand_ins: &StandIns,
 ) -> Ran<OpHaltReason, OpTransactionError> {
     OP.with_borrow_mut(|machines| {
-        let machine = take(machines, context, spec);
+        let mut machine = take(machines, context, spec);
         let evm = &mut machine.evm.0;
         evm.precompiles.stand_ins = Arc::clone(stand_ins);
         evm.ctx.chain = l1;
@@ -116,7 +119,8 @@ pub(crate) fn run_op(
         let evm = &mut machine.evm.0;
         let ended = evm.ctx.journaled_state.finalize();
         let seen = evm.ctx.journaled_state.database.give_back(state);
-        settle(machines, result, ended, seen)
+        put_back(machines, machine, &result);
+        Ran { result, state: ended, seen }
     })
 }
 
@@ -128,30 +132,35 @@ struct Machine<E: Kept> {
     evm: E,
 }
 
-/// The block's EVM, in front of the others. Where there is none, one whose block nobody has any more is set up for it, or the one
-/// that was used longest ago when there are too many.
-fn take<'a, E: Kept>(machines: &'a mut Vec<Machine<E>>, context: &Arc<BlockContext>, spec: E::Spec) -> &'a mut Machine<E> {
-    let known = machines.iter().position(|machine| Arc::ptr_eq(&machine.context, context));
-    let index = match known {
-        Some(index) => index,
-        None => {
-            let idle = |machine: &Machine<E>| machine.spec == spec && Arc::strong_count(&machine.context) == 1;
-            let index = match machines.iter().position(idle) {
-                Some(index) => index,
-                None => {
-                    machines.truncate(MAX_MACHINES - 1);
-                    machines.push(Machine { context: Arc::clone(context), spec, evm: E::new(spec, context) });
-                    machines.len() - 1
-                }
-            };
-            let machine = &mut machines[index];
-            machine.evm.set_up(spec, context);
-            machine.context = Arc::clone(context);
-            index
-        }
+/// The block's EVM, which is out of the list while it runs: after a panic nobody has it. Where there is none, one whose block
+/// nobody has any more is set up for it, or a new one is made.
+fn take<E: Kept>(machines: &mut Vec<Machine<E>>, context: &Arc<BlockContext>, spec: E::Spec) -> Machine<E> {
+    // The one that was used last is the last.
+    if let Some(index) = machines.iter().rposition(|machine| Arc::ptr_eq(&machine.context, context)) {
+        return machines.remove(index);
+    }
+    let idle = |machine: &Machine<E>| machine.spec == spec && Arc::strong_count(&machine.context) == 1;
+    let mut machine = match machines.iter().position(idle) {
+        Some(index) => machines.remove(index),
+        None => Machine { context: Arc::clone(context), spec, evm: E::new(spec, context) },
     };
-    machines[..=index].rotate_right(1);
-    &mut machines[0]
+    machine.evm.set_up(spec, context);
+    machine.context = Arc::clone(context);
+    machine
+}
+
+/// Keeps an EVM for the next transaction, unless this one ended with anything but a verdict.
+fn put_back<E: Kept, H, I>(
+    machines: &mut Vec<Machine<E>>,
+    machine: Machine<E>,
+    result: &Result<ExecutionResult<H>, EVMError<StateError, I>>,
+) {
+    if matches!(result, Ok(_) | Err(EVMError::Transaction(_))) {
+        if machines.len() >= MAX_MACHINES {
+            machines.remove(0);
+        }
+        machines.push(machine);
+    }
 }
 
 /// An EVM that is kept.
@@ -193,19 +202,6 @@ impl Kept for OpStackEvm {
     fn set_up(&mut self, spec: OpSpecId, context: &BlockContext) {
         (self.0.ctx.block, self.0.ctx.cfg) = (block_env(context), cfg(context, spec, false, false));
     }
-}
-
-/// After anything but a verdict about the transaction the EVM is not used again.
-fn settle<E: Kept, H, I>(
-    machines: &mut Vec<Machine<E>>,
-    result: Result<ExecutionResult<H>, EVMError<StateError, I>>,
-    state: EvmState,
-    seen: Seen,
-) -> Ran<H, I> {
-    if !matches!(result, Ok(_) | Err(EVMError::Transaction(_))) {
-        machines.remove(0);
-    }
-    Ran { result, state, seen }
 }
 
 /// The state that an EVM works on, and what it looks at.
@@ -342,7 +338,7 @@ fn environment<C: ContextTr<Db = Lent>>(
 
 fn balance<C: Host + ContextTr<Db = Lent>>(context: InstructionContext<'_, C, EthInterpreter>) {
     if let Ok(word) = context.interpreter.stack.peek(0) {
-        context.host.db_mut().seen.balances.push(Address::from_word(B256::from(word)));
+        context.host.db_mut().seen.balances.insert(Address::from_word(B256::from(word)));
     }
     host::balance(context);
 }
@@ -365,6 +361,7 @@ fn call_code<C: Host + ContextTr<Db = Lent>>(mut context: InstructionContext<'_,
 
 fn create<C: Host + ContextTr<Db = Lent>, const TWO: bool>(mut context: InstructionContext<'_, C, EthInterpreter>) {
     note_payer(&mut context, 0);
+    context.host.db_mut().seen.nonces = true;
     contract::create::<_, TWO, _>(context);
 }
 
@@ -382,7 +379,7 @@ fn note_payer<C: ContextTr<Db = Lent>>(context: &mut InstructionContext<'_, C, E
 
 fn note_own<C: ContextTr<Db = Lent>>(context: &mut InstructionContext<'_, C, EthInterpreter>) {
     let own = context.interpreter.input.target_address;
-    context.host.db_mut().seen.balances.push(own);
+    context.host.db_mut().seen.balances.insert(own);
 }
 
 /// A handler that pays nobody.

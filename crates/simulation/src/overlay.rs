@@ -11,7 +11,7 @@ use revm::{
     state::{Account as EvmAccount, AccountInfo, EvmState},
 };
 
-use crate::{Account, BalanceWrite, Code, Footprint, MemoryState, StateError, StateView};
+use crate::{Account, AccountWrite, BalanceWrite, Code, Footprint, MemoryState, StateError, StateView};
 
 /// What a block changed in one account.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -276,15 +276,7 @@ impl Overlay {
                 Some(BalanceWrite::Add(rise)) => before.balance.saturating_add(rise),
                 Some(BalanceWrite::Set(balance)) => balance,
             };
-            let code_hash = match &written.code {
-                None => before.code_hash,
-                Some((hash, code)) => {
-                    if let Some(code) = code {
-                        self.code.entry(*hash).or_insert_with(|| code.clone());
-                    }
-                    *hash
-                }
-            };
+            let code_hash = self.take_code(written, before.code_hash);
             let nonce = written.nonce.unwrap_or(before.nonce);
             self.write_account(written.address, Some(Account { balance, nonce, code_hash }));
         }
@@ -293,6 +285,15 @@ impl Overlay {
             self.undo.push(Undo::Slot(*address, *slot, before));
         }
         Ok(())
+    }
+
+    /// The code that an account has afterwards, which is there from here on.
+    fn take_code(&mut self, written: &AccountWrite, before: B256) -> B256 {
+        let Some((hash, code)) = &written.code else { return before };
+        if let Some(code) = code {
+            self.code.entry(*hash).or_insert_with(|| code.clone());
+        }
+        *hash
     }
 
     /// Makes the same changes to what is there as were made to what was found: what rose by one rises by one.
@@ -314,7 +315,7 @@ impl Overlay {
             };
             let was = read.and_then(|read| read.nonce).unwrap_or(before.nonce);
             let nonce = written.nonce.map_or(before.nonce, |after| before.nonce.wrapping_add(after.wrapping_sub(was)));
-            let code_hash = written.code.as_ref().map_or(before.code_hash, |(hash, _)| *hash);
+            let code_hash = self.take_code(written, before.code_hash);
             self.write_account(written.address, Some(Account { balance, nonce, code_hash }));
         }
         for (address, slot, after) in &found.slots_written {

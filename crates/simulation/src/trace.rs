@@ -199,7 +199,7 @@ impl Trace {
             note.read = true;
             let payer = *address == sender || account.info.balance < before.balance;
             note.balance |= payer || seen.balances.contains(address);
-            note.nonce |= *address == sender || nonces || account.info.nonce != before.nonce;
+            note.nonce |= *address == sender || nonces || seen.nonces || account.info.nonce != before.nonce;
             note.written |= account.is_touched();
             if account.is_touched() && (account.is_created() || account.is_selfdestructed()) {
                 self.incomplete = true;
@@ -234,7 +234,7 @@ impl Trace {
     /// Takes down what a read touched. Nobody watched what it looked at, so it is taken to have looked at everything.
     pub(crate) fn overlook(&mut self, state: &EvmState) {
         let balances = state.keys().copied().collect();
-        self.note(Address::ZERO, true, state, &Seen { balances, environment: true });
+        self.note(Address::ZERO, true, state, &Seen { balances, nonces: true, environment: true });
     }
 
     /// Takes down that a transaction was refused for what its sender is.
@@ -257,9 +257,9 @@ impl Trace {
         };
         for (address, note) in &self.accounts {
             let (address, before) = (*address, note.before);
-            // Whoever is credited for the first time comes to exist by that, and the one after it does not bring it about.
             let exists = !before.is_empty();
-            if note.read || !exists {
+            // Who is only credited with fees was not looked at.
+            if note.read {
                 footprint.accounts_read.push(AccountRead {
                     address,
                     exists,

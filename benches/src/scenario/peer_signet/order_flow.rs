@@ -29,7 +29,7 @@ pub(super) const ROLLUP: ChainId = 30_002;
 /// A transfer uses all of it.
 const TRANSFER_GAS: u64 = 21_000;
 /// The least gas limit of a block, for a chain on which nothing happens.
-const LEAST_GAS: u64 = 1_000_000;
+const LEAST_GAS: u64 = 100_000;
 /// In wei for a unit of gas.
 const BASE_FEE: u64 = 100_000_000;
 const GWEI: u64 = 1_000_000_000;
@@ -259,8 +259,6 @@ fn slot_rollup(chain: ChainId, gas_limit: u64, state: Arc<dyn StateView>) -> Slo
 
 #[cfg(test)]
 mod tests {
-    use lockstep_primitives::SignedTx;
-
     use super::*;
 
     #[test]

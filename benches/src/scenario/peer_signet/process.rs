@@ -98,8 +98,7 @@ impl Peer {
             return Err(format!("the peer ended without an answer: {}", self.child.wait()?).into());
         }
         asked?;
-        let answer: Answer =
-            serde_json::from_str(&line).map_err(|error| format!("the peer's answer is malformed: {error}"))?;
+        let answer: Answer = serde_json::from_str(&line).map_err(|error| format!("the peer's answer is malformed: {error}"))?;
         if answer.times_ns.len() != runs as usize {
             return Err(format!("the peer was to build {runs} times and did {} times", answer.times_ns.len()).into());
         }

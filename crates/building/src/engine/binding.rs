@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use alloy_primitives::{Address, I256, U256, uint};
+use alloy_primitives::{U256, uint};
 use lockstep_primitives::ChainId;
 use lockstep_simulation::{AccountWrite, BalanceWrite, Footprint, StatePart, TxOutcome};
 
@@ -35,8 +35,8 @@ const ENOUGH: u32 = 8;
 /// By how much gas two relays of like messages may differ: 65 bytes of a signature and some of the message, 36 gas each at the
 /// most under the calldata floor (EIP-7623).
 const MAX_RELAY_GAS: u64 = 8_000;
-/// The part of a bundle's value that this may come to, as a divisor.
-const RELAY_NOISE: I256 = I256::from_raw(uint!(50_U256));
+/// The part of what relays pay that this may come to, as a divisor.
+const RELAY_NOISE: U256 = uint!(10_U256);
 
 /// Which uses of shared parts bind bundles to each other, as far as it was found out.
 #[derive(Clone, Debug, Default)]
@@ -61,19 +61,12 @@ impl Binding {
     }
 
     /// Looks at what was not looked at yet, in parallel, and releases what does not bind.
-    pub(super) fn settle(
-        &mut self,
-        view: &SlotView,
-        entries: &Entries,
-        groups: &mut Groups<Key>,
-        opened: &Lanes,
-    ) -> Result<(), BuildError> {
+    pub(super) fn settle(&mut self, view: &SlotView, entries: &Entries, groups: &mut Groups<Key>, opened: &Lanes) {
         let mut open: Vec<usize> = std::mem::take(&mut self.open).into_iter().collect();
         while !open.is_empty() {
             // Few at first: what they show of a key need not be shown by all.
             let rest = open.split_off(open.len().min(self.step()));
-            let asked: Vec<(usize, Vec<Key>, usize)> =
-                open.iter().flat_map(|index| self.questions(groups, *index, view.proposer)).collect();
+            let asked: Vec<(usize, Vec<Key>, usize)> = open.iter().flat_map(|index| self.questions(groups, *index)).collect();
             let answers = for_each_index(asked.len(), opened, |lanes, at| {
                 let (index, shared, other) = &asked[at];
                 match (entries.get(*index), entries.get(*other)) {
@@ -82,7 +75,8 @@ impl Binding {
                 }
             });
             for ((index, shared, _), released) in asked.iter().zip(answers) {
-                let released = released?;
+                // What cannot be found out binds.
+                let released = released.unwrap_or_default();
                 for key in shared {
                     let verdict = self.verdicts.entry(*key).or_default();
                     if released.contains(key) {
@@ -96,7 +90,6 @@ impl Binding {
             }
             open = rest;
         }
-        Ok(())
     }
 
     /// How many entries are looked at together.
@@ -105,9 +98,9 @@ impl Binding {
     }
 
     /// What has to be found out of an entry: of which keys, against whom. What is known of a key by enough others is taken over.
-    fn questions(&mut self, groups: &mut Groups<Key>, index: usize, proposer: Address) -> Vec<(usize, Vec<Key>, usize)> {
+    fn questions(&mut self, groups: &mut Groups<Key>, index: usize) -> Vec<(usize, Vec<Key>, usize)> {
         let mut against: BTreeMap<usize, Vec<Key>> = BTreeMap::new();
-        for (key, other) in groups.conflicts_of(index).into_iter().filter(|(key, _)| may_not_bind(key, proposer)) {
+        for (key, other) in groups.conflicts_of(index).into_iter().filter(|(key, _)| may_not_bind(key)) {
             match self.verdicts.get(&key).copied().unwrap_or_default() {
                 (_, binds) if binds >= ENOUGH => {}
                 (free, 0) if free >= ENOUGH => {
@@ -139,14 +132,9 @@ impl Binding {
     }
 }
 
-/// Whether a key may turn out not to bind. Nonces do, but for those of relays, which are written when it is known how many there
-/// are; and so does what an account is.
-fn may_not_bind((_, part): &Key, proposer: Address) -> bool {
-    match part {
-        StatePart::Slot(..) | StatePart::Balance(_) => true,
-        StatePart::Nonce(account) => *account == proposer,
-        StatePart::Code(_) | StatePart::Existence(_) => false,
-    }
+/// Whether a key may turn out not to bind. Nonces do, and so does what an account is.
+const fn may_not_bind((_, part): &Key) -> bool {
+    matches!(part, StatePart::Slot(..) | StatePart::Balance(_))
 }
 
 /// The keys among `shared` that by evidence do not bind the entry to `other`. It is run where the other's changes were made once,
@@ -166,14 +154,17 @@ fn released_by(
     if !same_shape(&first, &second) {
         return Ok(BTreeSet::new());
     }
-    let relayed = !first.attempt.run.relays.is_empty();
+    let noise = relay_fees(&first).max(relay_fees(&second)) / RELAY_NOISE;
     let (first, second) = (changes(&first), changes(&second));
     // Where both changed the same, they changed it by as much. Who pays and gets fees does so for the bytes of relays, too.
-    let steady = first.iter().all(|(key, change)| {
-        let noisy = relayed && matches!(key, (_, StatePart::Balance(_)));
-        second.get(key).is_none_or(|again| again == change || (noisy && is_noise(*change, *again)))
-    });
-    Ok(if steady { shared.iter().copied().collect() } else { BTreeSet::new() })
+    let steady = |(key, change): (&Key, &U256)| {
+        let noise = if matches!(key, (_, StatePart::Balance(_))) { noise } else { U256::ZERO };
+        second.get(key).is_none_or(|again| again.wrapping_sub(*change).min(change.wrapping_sub(*again)) <= noise)
+    };
+    let all = first.iter().all(steady);
+    // What was only read may be what made another change differ.
+    let free = |key: &&Key| first.get_key_value(key).map_or(all, steady);
+    Ok(shared.iter().filter(free).copied().collect())
 }
 
 /// What the entry does where somebody else's changes were made so many times; `None` when it is blocked there. The blocks are
@@ -190,7 +181,7 @@ fn after(
         .filter(|(chain, _)| entry.rollups().contains(chain))
         .map(|(chain, lane)| (*chain, lane.block().checkpoint()))
         .collect();
-    for part in &before.stretches {
+    for part in before.stretches.iter().filter(|part| part.stretch.footprint.complete) {
         let Some(lane) = lanes.get_mut(&part.chain) else { continue };
         if !entry.rollups().contains(&part.chain) {
             marks.push((part.chain, lane.block().checkpoint()));
@@ -219,15 +210,18 @@ fn same_shape(a: &Variant, b: &Variant) -> bool {
         && legs.clone().all(|(a, b)| {
             a.txs.len() == b.txs.len() && a.txs.iter().zip(&b.txs).all(|(first, second)| same_outcome(a.relay, first, second))
         });
-    let (first, second) = (a.attempt.run.value, b.attempt.run.value);
+    // What relays cost shows in the balance of who pays for them.
     let relayed = legs.into_iter().any(|(leg, _)| leg.relay);
-    same && (first == second || (relayed && is_noise(first.into_raw(), second.into_raw())))
+    same && (relayed || a.attempt.run.value == b.attempt.run.value)
 }
 
-/// Whether two amounts, which may be negative, are as close as the bytes of relays make them.
-fn is_noise(a: U256, b: U256) -> bool {
-    let (a, b) = (I256::from_raw(a), I256::from_raw(b));
-    a.saturating_sub(b).saturating_abs() <= a.saturating_abs().max(b.saturating_abs()) / RELAY_NOISE
+/// What a bundle's relays paid for gas and data, in wei.
+fn relay_fees(variant: &Variant) -> U256 {
+    let relays = variant.attempt.run.legs.iter().filter(|leg| leg.relay).flat_map(|leg| &leg.txs);
+    relays.filter_map(|tx| tx.outcome.as_ref()).fold(U256::ZERO, |sum, outcome| {
+        let fees = outcome.fees;
+        [fees.priority, fees.base, fees.l1_data, fees.operator].into_iter().fold(sum, U256::saturating_add)
+    })
 }
 
 fn same_outcome(relay: bool, a: &TxRun, b: &TxRun) -> bool {

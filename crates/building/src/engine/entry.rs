@@ -7,10 +7,10 @@ use std::{
 };
 
 use alloy_consensus::Transaction;
-use alloy_primitives::{B256, I256, U256};
+use alloy_primitives::{Address, B256, I256, U256};
 use lockstep_primitives::{ChainId, Leg, Place, RevertMode, RollupSet, to_signed};
 
-use lockstep_simulation::PartUse;
+use lockstep_simulation::{PartUse, StatePart};
 
 use super::{binding::Key, rooms::Rooms};
 use crate::{
@@ -60,10 +60,18 @@ impl Entry {
         Some(Gain { value, usage: rooms.taken(&variant.stretches) })
     }
 
-    /// The parts of the states that what it does alone depends on or changes.
-    pub(super) fn parts(&self) -> Vec<(Key, PartUse)> {
+    /// The parts of the states that what it does alone depends on or changes. What the proposer has, and how many relays it sent,
+    /// decides over no relay: they are written when it is known how many there are.
+    pub(super) fn parts(&self, proposer: Address) -> Vec<(Key, PartUse)> {
+        let own = |part: &StatePart| matches!(part, StatePart::Balance(of) | StatePart::Nonce(of) if *of == proposer);
         let stretches = self.simulated.variant.iter().flat_map(|variant| &variant.stretches);
-        stretches.flat_map(|part| part.stretch.footprint.parts().map(|(of, kind)| ((part.chain, of), kind))).collect()
+        let parts = stretches.flat_map(|part| part.stretch.footprint.parts().map(|(of, kind)| ((part.chain, of), kind)));
+        let parts = parts.filter_map(|(key, kind)| match kind {
+            PartUse::Read if own(&key.1) => None,
+            PartUse::Write if own(&key.1) => Some((key, PartUse::Add)),
+            kind => Some((key, kind)),
+        });
+        parts.collect()
     }
 
     /// Whether it has to do with messages.

@@ -35,6 +35,8 @@ pub(super) struct Fill {
     steps: Vec<Step>,
     /// Why what is in no block is not, by entry.
     refused: Vec<Option<Rejection>>,
+    /// What the passes after the first changed of that, as it was before, the newest last.
+    retried: Vec<(usize, Option<Rejection>)>,
     /// What became of each entry that had to be run, as long as that holds.
     tried: Vec<Option<Arc<Variant>>>,
     value: I256,
@@ -50,6 +52,7 @@ impl Fill {
             lanes,
             steps: Vec::new(),
             refused: Vec::new(),
+            retried: Vec::new(),
             tried: Vec::new(),
             value: I256::ZERO,
             delivered: BTreeSet::new(),
@@ -125,6 +128,7 @@ impl Fill {
         if placed {
             self.go_back(position);
         }
+        self.retried.retain(|(other, _)| *other != entry);
         for at in self.steps.iter_mut().filter_map(|step| step.position.as_mut()).filter(|at| **at > position) {
             *at -= 1;
         }
@@ -141,6 +145,9 @@ impl Fill {
 
     /// Undoes everything from a position of the order on, and all later passes.
     fn go_back(&mut self, position: usize) {
+        while let Some((entry, before)) = self.retried.pop() {
+            self.refused[entry] = before;
+        }
         let first = self.steps.iter().position(|step| step.position.is_none_or(|at| at >= position));
         let undone = self.steps.split_off(first.unwrap_or(self.steps.len()));
         for step in undone.iter().rev() {
@@ -186,10 +193,10 @@ impl Fill {
         };
         if let Some(rejection) = rejection {
             reuse::roll_back(&mut self.lanes, &marks);
-            self.refused[index] = Some(rejection);
+            self.note(index, Some(rejection), position);
             return Ok(false);
         }
-        self.refused[index] = None;
+        self.note(index, None, position);
         self.delivered.extend(attempt.run.delivered.iter().copied());
         for edge in &attempt.run.edges {
             *self.edges.entry(*edge).or_default() += 1;
@@ -198,6 +205,14 @@ impl Fill {
         let placed = Placed { hash: entry.candidate().hash, bundle: Arc::clone(bundle), run: attempt.run };
         self.steps.push(Step { position, marks, entry: index, placed });
         Ok(true)
+    }
+
+    /// Notes why an entry is refused, or that it is not.
+    fn note(&mut self, index: usize, refusal: Option<Rejection>, position: Option<usize>) {
+        let before = std::mem::replace(&mut self.refused[index], refusal);
+        if position.is_none() {
+            self.retried.push((index, before));
+        }
     }
 
     /// What is remembered of an entry and holds here.

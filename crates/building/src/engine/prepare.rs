@@ -10,19 +10,13 @@ use super::{
     groups::Groups,
     rooms::Rooms,
 };
-use crate::{BuildError, Lanes, SlotView, parallel::for_each, search::Ground};
+use crate::{Lanes, SlotView, parallel::for_each, search::Ground};
 
 /// How much of the room is run ahead for, in percent: what is expected to fit may not, and then others do.
 const AHEAD_PERCENT: u128 = 104;
 
 /// Runs ahead of filling `order` into these blocks, which stay as they are.
-pub(super) fn prepare(
-    view: &SlotView,
-    entries: &mut Entries,
-    groups: &mut Groups<Key>,
-    opened: &Lanes,
-    order: &[usize],
-) -> Result<(), BuildError> {
+pub(super) fn prepare(view: &SlotView, entries: &mut Entries, groups: &mut Groups<Key>, opened: &Lanes, order: &[usize]) {
     let rooms = Rooms::new(opened, &opened.keys().copied().collect());
     let likely = likely(entries, &rooms, order);
     let mut chains: Vec<Vec<usize>> = Vec::new();
@@ -54,19 +48,17 @@ pub(super) fn prepare(
         let members: Vec<&Entry> = chain.iter().filter_map(|index| known.get(*index)).collect();
         let count = members.len();
         let mut ground = GroupGround::new(view, &rooms, lanes, members);
-        let placed: Result<(), BuildError> = (0..count).try_for_each(|item| ground.place(item).map(|_| ()));
-        let found = ground.finish();
-        placed.map(|()| (chain, found))
+        // What it fails for the fill meets itself, if it comes that far.
+        let _ = (0..count).try_for_each(|item| ground.place(item).map(|_| ()));
+        (chain, ground.finish())
     });
-    for found in found {
-        let (chain, found) = found?;
+    for (chain, found) in found {
         for (index, found) in chain.iter().zip(found) {
             if let Some(entry) = entries.get_mut(*index) {
                 found.into_iter().for_each(|variant| entry.remember(Arc::clone(&variant)));
             }
         }
     }
-    Ok(())
 }
 
 /// What will fit if everything takes what it takes alone.

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     BuildError, Lanes, SlotView,
-    packing::{Choice, GroupChoices, Packing, Settings as PackSettings},
+    packing::{Choice, GroupChoices, Packed, Packing, Settings as PackSettings},
     parallel::for_each,
     reuse::Variant,
     search::{Alternative, Gain, Item, Search, Settings},
@@ -27,6 +27,12 @@ use crate::{
 /// Rounds of the search for prices, and nodes of the exact one, that a round of improvement may take.
 const PACKING: PackSettings = PackSettings { rounds: 32, exact_nodes: 5_000, seed: 0 };
 
+/// Groups of up to this many bundles are searched to the end without taking what each was worth elsewhere for a bound.
+const UNPRUNED: usize = 6;
+
+/// What a group gets of a round at the least, in placements.
+const MIN_WORK: u64 = 16;
+
 /// Groups of up to this many bundles are looked at pair by pair.
 const MAX_PAIRED: usize = 64;
 
@@ -34,6 +40,8 @@ const MAX_PAIRED: usize = 64;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Solver {
     searches: BTreeMap<Vec<usize>, Search>,
+    /// What was packed last, of which choices.
+    packing: Option<(Vec<GroupChoices>, Packing)>,
     /// The order that was last packed.
     pub(super) order: Vec<usize>,
     pub(super) bound: Option<I256>,
@@ -56,6 +64,22 @@ struct Solved {
 }
 
 impl Solver {
+    /// Packs these choices, from what was packed before where there are as many groups.
+    fn pack(&mut self, rooms: &Rooms, choices: Vec<GroupChoices>, seed: u64) -> Packed {
+        let settings = PackSettings { seed, ..PACKING };
+        match &mut self.packing {
+            Some((before, packing)) if before.len() == choices.len() => {
+                for (index, now) in choices.iter().enumerate().filter(|(index, now)| before.get(*index) != Some(*now)) {
+                    packing.update(index, now);
+                }
+                packing.improve(&settings);
+                *before = choices;
+            }
+            _ => self.packing = Some((choices.clone(), Packing::new(rooms.capacities(), &choices, &settings))),
+        }
+        self.packing.as_ref().map(|(_, packing)| packing.packed()).unwrap_or_default()
+    }
+
     /// Forgets the searches that an entry has part in.
     pub(super) fn forget(&mut self, entry: usize) {
         self.searches.retain(|members, _| !members.contains(&entry));
@@ -103,11 +127,13 @@ impl Solver {
             .collect();
         let mut lanes = opened.clone();
         lanes.retain(|chain, _| rollups.contains(chain));
+        // What a round may cost does not grow with the number of groups, as long as each gets anywhere.
+        let work = (limits.round_work / tasks.len().max(1) as u64).max(MIN_WORK);
         let solved = for_each(tasks, &lanes, |lanes, task| {
             let Task { members, entries, mut search, fresh } = task;
             let mut ground = GroupGround::new(view, &rooms, lanes, entries);
             let searched = if fresh { search.start(&mut ground) } else { Ok(()) };
-            let open = searched.and_then(|()| search.round(&mut ground, round, limits.round_work));
+            let open = searched.and_then(|()| search.round(&mut ground, round, work));
             let found = ground.finish();
             open.map(|open| Solved { members, search, found, open })
         });
@@ -125,7 +151,7 @@ impl Solver {
         }
         let alternatives = alternatives(entries, &rooms, &singles, &done)?;
         let choices: Vec<GroupChoices> = alternatives.iter().map(choices).collect();
-        let packed = Packing::new(rooms.capacities(), &choices, &PackSettings { seed: u64::from(round), ..PACKING }).packed();
+        let packed = self.pack(&rooms, choices, u64::from(round));
         let mut chosen: Vec<&Alternative> =
             packed.chosen.iter().zip(&alternatives).filter_map(|(choice, group)| group.get((*choice)?)).collect();
         // What asks for much more than it uses goes first: at the end of a block there may be no room for what it asks.
@@ -148,8 +174,10 @@ fn search(
 ) -> Search {
     let settings = Settings { exact_items: limits.exact_items, alternatives: limits.alternatives, seed: limits.seed };
     // Of all there is nothing is taken for granted: neither what it is worth elsewhere nor that any two do not mind each other.
-    let items =
-        own.iter().map(|entry| Item { estimate: entry.gain(rooms), most: if together { i128::MAX } else { entry.most() } });
+    let items = own.iter().map(|entry| Item {
+        estimate: entry.gain(rooms),
+        most: if together || own.len() <= UNPRUNED { i128::MAX } else { entry.most() },
+    });
     let mut conflicts = Vec::new();
     // Only small groups are searched so closely that it pays to know.
     let paired = if members.len() <= MAX_PAIRED { members } else { &[] };

@@ -66,6 +66,7 @@ impl Front {
     }
 
     /// What the best is worth, zero when there is none.
+    #[cfg(test)]
     pub(super) fn best(&self) -> i128 {
         self.entries.first().map_or(0, |entry| entry.value)
     }
@@ -80,6 +81,7 @@ impl Front {
     }
 
     /// Whether something was left out that the numbers do not hold.
+    #[cfg(test)]
     pub(super) const fn is_beyond(&self) -> bool {
         self.beyond
     }

@@ -52,7 +52,7 @@ proptest! {
 
     #[test]
     fn coming_and_going_leave_no_trace(
-        case in cases_without_relays(3, 2..=9),
+        case in cases(3, 2..=9),
         moves in proptest::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 1..12),
     ) {
         let world = case.world();

@@ -95,7 +95,9 @@ impl Stack for OpFork {
     }
 
     fn terms(&self, number: u64, state: &dyn StateView) -> Result<Terms, StateError> {
-        let l1 = evm::l1_info(&mut Reader(state), number, self.spec())?;
+        let mut l1 = evm::l1_info(&mut Reader(state), number, self.spec())?;
+        // What data costs is the same in every block that says the same of L1.
+        l1.l2_block = None;
         Ok(Terms { l1: Some(l1), footprint_scalar: self.footprint_scalar(state)? })
     }
 
