@@ -268,7 +268,7 @@ impl Machines<'_> {
             used += 1;
             ran.gas += gas;
             // What used no gas was invalid.
-            if !succeeded && !(tx.may_revert && gas > 0) {
+            if !(succeeded || tx.may_revert && gas > 0) {
                 ran.succeeded = 0;
                 break;
             }

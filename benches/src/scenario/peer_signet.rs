@@ -274,11 +274,11 @@ mod tests {
 
     /// What a peer answers that does as we do, and takes a second for it.
     fn as_ours(subject: &Subject) -> Answer {
-        let flow = OrderFlow::draw(subject.shape, subject.items, subject.room, options().seed).unwrap();
-        let draft = drafted(&flow).unwrap();
+        let flow = OrderFlow::draw(subject.shape, subject.items, subject.room, options().seed).expect("a test can do this");
+        let draft = drafted(&flow).expect("a test can do this");
         Answer {
             times_ns: vec![1_000_000_000],
-            value: U256::try_from(draft.value).unwrap(),
+            value: U256::try_from(draft.value).expect("a test can do this"),
             host_value: U256::ZERO,
             included: listed(&draft, ROLLUP).into_iter().collect(),
             host_included: listed(&draft, HOST).into_iter().collect(),
@@ -287,9 +287,10 @@ mod tests {
 
     /// Compares with a peer that always answers the same, without building it.
     fn compare(subject: &Subject, answer: &Answer) -> Result<Report, Failed> {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().expect("a test can do this");
         let path = folder.path().join("answer.json");
-        fs::write(&path, format!("{}\n", serde_json::to_string(answer).unwrap())).unwrap();
+        fs::write(&path, format!("{}\n", serde_json::to_string(answer).expect("a test can do this")))
+            .expect("a test can do this");
         let start = |_: &Path, _: Library| {
             let mut command = Command::new("sh");
             command.args(["-c", "while read -r question; do cat \"$0\"; done"]).arg(&path);
@@ -297,7 +298,7 @@ mod tests {
         };
         let options = options();
         let mut report = Report::new(&options);
-        Comparison::new(&options, 1, &start).unwrap().run(subject, &mut report)?;
+        Comparison::new(&options, 1, &start).expect("a test can do this").run(subject, &mut report)?;
         Ok(report)
     }
 

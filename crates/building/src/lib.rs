@@ -38,7 +38,9 @@ pub use order::check_order;
 pub use proposals::{MAX_SETS, proposals, useful_sets};
 pub use relay::{RelayDraft, relay_gas_limit};
 pub use run::{Attempt, BundleRun, Lanes, LegRun, RequirementRun, TxRun, open_lanes, revert_message, run_bundle};
-pub use seal::{EvidenceMap, ListedTx, Promise, SealError, SealedBlock, SealedList, execute_measured, seal, seal_all, verify};
+pub use seal::{
+    EvidenceMap, ListedTx, Measured, Promise, SealError, SealedBlock, SealedList, execute_measured, seal, seal_all, verify,
+};
 pub use simulate::{Simulated, simulate, simulate_all, simulate_each};
 pub use strategy::{Signer, Strategy, StrategyView};
 pub use view::{BuildError, Candidate, Policy, RollupView, SlotView};

@@ -17,7 +17,7 @@ use crate::{BuildError, Draft, RequirementRun, RollupView, SlotView, check_order
 use compare::{At, Comparison};
 use measure::Meter;
 
-pub use measure::execute_measured;
+pub use measure::{Measured, execute_measured};
 
 /// Evidence by message id.
 pub type EvidenceMap = BTreeMap<B256, Evidence>;

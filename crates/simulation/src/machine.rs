@@ -298,12 +298,15 @@ impl<C: ContextTr> PrecompileProvider<C> for Precompiled {
     }
 }
 
+/// What an instruction does.
+type Act<C> = fn(InstructionContext<'_, C, EthInterpreter>);
+
 /// The instructions of the rules, of which some note what they look at before they do what they do.
 fn watching<C>(mut instructions: EthInstructions<EthInterpreter, C>) -> EthInstructions<EthInterpreter, C>
 where
     C: Host + ContextTr<Db = Lent>,
 {
-    let watched: [(u8, fn(InstructionContext<'_, C, EthInterpreter>)); 16] = [
+    let watched: [(u8, Act<C>); 16] = [
         (opcode::BALANCE, balance),
         (opcode::SELFBALANCE, self_balance),
         (opcode::CALL, call),
@@ -328,10 +331,7 @@ where
     instructions
 }
 
-fn environment<C: ContextTr<Db = Lent>>(
-    context: InstructionContext<'_, C, EthInterpreter>,
-    instruction: fn(InstructionContext<'_, C, EthInterpreter>),
-) {
+fn environment<C: ContextTr<Db = Lent>>(context: InstructionContext<'_, C, EthInterpreter>, instruction: Act<C>) {
     context.host.db_mut().seen.environment = true;
     instruction(context);
 }

@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     fn shell(script: &str) -> Peer {
-        Peer::start(Command::new("sh").args(["-c", script])).unwrap()
+        Peer::start(Command::new("sh").args(["-c", script])).expect("the shell starts")
     }
 
     #[test]

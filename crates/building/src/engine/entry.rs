@@ -173,8 +173,8 @@ fn claimed(view: &SlotView, candidate: &Candidate) -> Result<I256, BuildError> {
 fn headroom(simulated: &Simulated) -> u64 {
     let bundle = &simulated.candidate.bundle;
     let of = |chain: ChainId| {
-        let legs = bundle.legs.iter().zip(&simulated.attempt.run.legs).filter(|(leg, _)| leg.chain() == chain);
-        let (leg, run) = legs.last()?;
+        let mut legs = bundle.legs.iter().zip(&simulated.attempt.run.legs).filter(|(leg, _)| leg.chain() == chain);
+        let (leg, run) = legs.next_back()?;
         let used = run.txs.last()?.outcome.as_ref()?.gas_used;
         Some(leg.txs().last()?.tx.gas_limit().saturating_sub(used))
     };

@@ -150,7 +150,7 @@ impl Solver {
             done.push(solved);
         }
         let alternatives = alternatives(entries, &rooms, &singles, &done)?;
-        let choices: Vec<GroupChoices> = alternatives.iter().map(choices).collect();
+        let choices: Vec<GroupChoices> = alternatives.iter().map(|group| choices(group)).collect();
         let packed = self.pack(&rooms, choices, u64::from(round));
         let mut chosen: Vec<&Alternative> =
             packed.chosen.iter().zip(&alternatives).filter_map(|(choice, group)| group.get((*choice)?)).collect();
@@ -212,7 +212,7 @@ fn alternatives(
     Ok(alone.chain(together).collect())
 }
 
-fn choices(alternatives: &Vec<Alternative>) -> GroupChoices {
+fn choices(alternatives: &[Alternative]) -> GroupChoices {
     let choice = |alternative: &Alternative| Choice { value: alternative.value, usage: alternative.usage.clone() };
     GroupChoices { choices: alternatives.iter().map(choice).collect(), slack: 0 }
 }
@@ -241,5 +241,5 @@ fn bound(entries: &Entries, rooms: &Rooms, singles: &[usize], done: &[Solved]) -
         groups.push(GroupChoices { choices: vec![choice], slack: 0 });
     }
     let packed = Packing::new(rooms.capacities(), &groups, &PACKING).packed();
-    Ok((packed.bound < i128::MAX).then(|| I256::try_from(packed.bound)).transpose().map_err(|_| BuildError::Overflow)?)
+    (packed.bound < i128::MAX).then(|| I256::try_from(packed.bound)).transpose().map_err(|_| BuildError::Overflow)
 }

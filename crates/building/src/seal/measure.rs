@@ -10,6 +10,9 @@ use lockstep_simulation::{
 
 use crate::{Promise, RequirementRun, balance_of};
 
+/// By how much a balance rose over a promise's span, or what kept that from being measured.
+pub type Measured = Result<I256, String>;
+
 /// Executes a list of foreign bytes on a fresh EVM, once, and measures on the way by how much the balances rise over the
 /// promises' spans. What keeps one of them from being measured is in its place.
 ///
@@ -19,7 +22,7 @@ pub fn execute_measured(
     rollup: &Arc<SlotRollup>,
     list: &BlockList,
     promises: &[Promise],
-) -> Result<(Vec<LaneBlock>, Vec<Result<I256, String>>), LaneError> {
+) -> Result<(Vec<LaneBlock>, Vec<Measured>), LaneError> {
     let decoded = decode_list(rollup, list)?;
     let mut meter = Meter::new(promises, &decoded);
     let executed = execute_decoded(rollup, &decoded, |block, gap, open| meter.look(block, gap, open))?;

@@ -258,7 +258,7 @@ proptest! {
         check(&search, &toy);
         prop_assert!(search.exact());
         let expected = unbeaten(&toy);
-        prop_assert_eq!(points(&search), expected.clone());
+        prop_assert_eq!(&points(&search), &expected);
         prop_assert_eq!(search.bound(), expected.last().map_or(0, |(value, _)| *value));
         prop_assert!(toy.placed.is_empty());
     }

@@ -6,7 +6,7 @@ use alloy_primitives::{B256, I256};
 use lockstep_building::{Candidate, Draft, Engine, Lanes, SearchLimits, SlotView, build, open_lanes, run_bundle};
 use lockstep_primitives::{ChainId, RollupSet};
 use lockstep_simulation::SlotRollup;
-use lockstep_testkit::{Case, GWEI, Relays, USD, World, bundle, candidates, cases, cases_without_relays, naive, user};
+use lockstep_testkit::{Case, GWEI, Relays, USD, World, bundle, candidates, cases, naive, user};
 use proptest::prelude::*;
 use rayon::ThreadPoolBuilder;
 
