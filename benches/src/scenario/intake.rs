@@ -19,7 +19,7 @@ use crate::{
     measure::{Paired, Plan, Samples, rounds, threads, timed},
 };
 
-use requests::Requests;
+use requests::{Requests, users};
 use server::{CHAIN, EmptyServer, Node};
 
 /// Which options it takes.
@@ -39,7 +39,10 @@ const LOAD: f64 = 0.5;
 pub(super) fn run(options: &Options) -> Result<Report, Failed> {
     let mut report = Report::new(options);
     let count = options.bundles.unwrap_or(BUNDLES);
-    let requests = Requests::draw(CHAIN, count, options.seed);
+    let asked = Node::start(count, false)?;
+    let nonces = asked.nonces(&users())?;
+    asked.stop();
+    let requests = Requests::draw(CHAIN, count, &nonces, options.seed);
     // Every run is long, so one is enough to warm up.
     let plan = Plan { warm_up: 1, ..options.plan() };
     let processors = threads(None)?;

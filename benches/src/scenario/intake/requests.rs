@@ -14,10 +14,15 @@ const TRANSACTIONS: usize = 3;
 const FIRST_BLOCK: u64 = 5_000;
 const GWEI: u128 = 1_000_000_000;
 
+/// The addresses of the users.
+pub(super) fn users() -> Vec<Address> {
+    (0..USERS).map(|index| user(index).address()).collect()
+}
+
 /// What a signature is over, and the signature.
 type Signed = (Signature, B256);
 
-/// Bundles of three transfers each, all different and all of them admissible: the users' first nonces, to accounts of their own.
+/// Bundles of three transfers each, all different and all of them admissible: the users' next nonces, to accounts of their own.
 pub(super) struct Requests {
     /// HTTP requests, whole.
     pub(super) bytes: Arc<Vec<Vec<u8>>>,
@@ -27,17 +32,19 @@ pub(super) struct Requests {
 
 impl Requests {
     /// That many, for one rollup.
-    pub(super) fn draw(chain: ChainId, count: usize, seed: u64) -> Self {
-        let keys: Vec<_> = (0..USERS).map(user).collect();
+    ///
+    /// `nonces` are the users' next ones.
+    pub(super) fn draw(chain: ChainId, count: usize, nonces: &[u64], seed: u64) -> Self {
+        let keys: Vec<_> = (0..USERS).map(user).zip(nonces).collect();
         let drawn: Vec<(Vec<u8>, [Signed; TRANSACTIONS])> = (0..count)
             .into_par_iter()
             .map(|index| {
-                let key = &keys[index % keys.len()];
+                let (key, first) = &keys[index % keys.len()];
                 let to = Address::from_word(keccak256(format!("lockstep benches intake {seed} {index}")));
                 let signed: [(SignedTx, Signed); TRANSACTIONS] = std::array::from_fn(|position| {
                     let tx = TxEip1559 {
                         chain_id: chain,
-                        nonce: position as u64,
+                        nonce: **first + position as u64,
                         gas_limit: 21_000,
                         max_fee_per_gas: 10 * GWEI,
                         max_priority_fee_per_gas: GWEI,

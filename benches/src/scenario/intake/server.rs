@@ -2,9 +2,11 @@
 
 use std::{collections::BTreeMap, fs, net::SocketAddr, sync::Arc, time::Duration};
 
+use alloy_primitives::Address;
 use jsonrpsee::{Methods, RpcModule, types::ErrorObjectOwned};
 use lockstep_node::dev::{Dev, DevOptions, FIRST_CHAIN};
 use lockstep_primitives::ChainId;
+use lockstep_provider::RollupNode;
 use lockstep_rpc::{Limits, Pages, Routes, Server, bind, serve};
 use lockstep_store::{Store, Table};
 use tempfile::TempDir;
@@ -71,6 +73,17 @@ impl Node {
 
     pub(super) fn address(&self) -> SocketAddr {
         self.dev.process.address()
+    }
+
+    /// The next nonces of accounts on the rollup that bundles are sent to.
+    pub(super) fn nonces(&self, accounts: &[Address]) -> Result<Vec<u64>, Failed> {
+        let rollup = self.dev.rollups.iter().find(|rollup| rollup.chain == CHAIN).ok_or("the node has no such rollup")?;
+        let state = self.runtime.block_on(async {
+            let head = rollup.rollup.head().await?;
+            rollup.rollup.state_at(head.hash).await
+        });
+        let state = state.map_err(|error| format!("the state cannot be had: {error}"))?;
+        accounts.iter().map(|account| Ok(state.account(*account)?.map_or(0, |account| account.nonce))).collect()
     }
 
     /// What a process that was killed now would leave holds so many bundles. A node that keeps nothing has promised nothing.
