@@ -60,6 +60,7 @@ fn describe() {
     describe_counter!("lockstep_delivery_total", "Own attempts, by verdict");
     describe_counter!("lockstep_delivery_reports_total", "What delivery reported, by code");
     describe_counter!("lockstep_seal_failures_total", "Lists that could not be sealed, by rollup");
+    describe_counter!("lockstep_verification_faults_total", "Drafts that verification found to be wrong, by rollup");
     describe_counter!("lockstep_blocks_total", "Blocks published, by rollup and list");
     describe_counter!("lockstep_slots_missed_total", "Slots for which nothing was built");
     describe_gauge!("lockstep_rollup_ready", "1 while a rollup's node is as it should be, 0 while it is degraded, by rollup");
