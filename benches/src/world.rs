@@ -540,7 +540,8 @@ impl Setup {
         let signature = Signature::new(U256::from(1), U256::from(1), false);
         let tx = SignedTx::from_parts(TxEnvelope::from(tx.into_signed(signature)), deployer().address());
         let executed = self.block.execute(&BlockTx::Signed(Arc::new(tx)))?;
-        let outcome = executed.map_err(|reason| format!("setup transaction {index} is invalid: {reason}"))?.outcome.clone();
+        let outcome =
+            executed.map_err(|reason| format!("setup transaction {index} is invalid: {reason}"))?.outcome.as_ref().clone();
         if outcome.succeeded() {
             Ok(outcome)
         } else {

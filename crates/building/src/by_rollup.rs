@@ -1,15 +1,16 @@
 //! A value for each of a few rollups.
 
 use lockstep_primitives::ChainId;
+use smallvec::SmallVec;
 
 /// A value for each of a few rollups, by chain id. Nearly always there are one or two, for which a map would take more room
 /// than they do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ByRollup<T>(Vec<(ChainId, T)>);
+pub struct ByRollup<T>(SmallVec<[(ChainId, T); 1]>);
 
 impl<T> Default for ByRollup<T> {
     fn default() -> Self {
-        Self(Vec::new())
+        Self(SmallVec::new())
     }
 }
 

@@ -15,7 +15,9 @@ use std::{
 };
 
 use alloy_primitives::{B256, I256};
-use lockstep_primitives::{OrderingPolicy, RollupSet};
+use lockstep_primitives::{ChainId, OrderingPolicy, RollupSet};
+use lockstep_simulation::Lane;
+use rayon::prelude::*;
 
 use self::{
     binding::{Binding, Key},
@@ -29,6 +31,7 @@ use crate::{
     BuildError, Candidate, Draft, LaneDraft, Lanes, Placed, Simulated, SlotView, build, open_lanes,
     parallel::for_each_index,
     proposals::{MAX_SETS, useful_sets_of},
+    reuse::Taken,
     simulate::simulate_on,
 };
 
@@ -95,6 +98,8 @@ pub struct Engine {
     /// The slot's first blocks with nothing but what is forced in them.
     opened: Lanes,
     entries: Entries,
+    /// The entries in the order in which they are tried.
+    ranked: Vec<usize>,
     groups: Groups<Key>,
     binding: Binding,
     sets: BTreeMap<RollupSet, Kept>,
@@ -114,6 +119,7 @@ impl Engine {
             limits,
             opened,
             entries: Entries::default(),
+            ranked: Vec::new(),
             groups: Groups::new(),
             binding: Binding::default(),
             sets: BTreeMap::new(),
@@ -159,6 +165,7 @@ impl Engine {
                 self.groups.insert(*index, entry.parts(self.view.proposer));
             }
         }
+        self.rank(&taken);
         self.binding.note(&taken);
         for (rollups, kept) in &mut self.sets {
             for index in &taken {
@@ -177,6 +184,9 @@ impl Engine {
         let within = self.entries.get(index).map(|entry| entry.rollups().clone()).unwrap_or_default();
         for (_, kept) in self.sets.iter_mut().filter(|(rollups, _)| within.is_subset(rollups)) {
             kept.remove(&self.entries, index);
+        }
+        if let Ok(position) = self.ranked.binary_search_by(|other| self.entries.by_density(*other, index)) {
+            self.ranked.remove(position);
         }
         self.groups.remove(index);
         self.binding.forget(index);
@@ -201,10 +211,10 @@ impl Engine {
                 || candidate.bundle.max_timestamp.is_some();
             let kept = simulated.variant.as_ref().filter(|variant| worth_the_same && !bound && variant.recallable);
             if let Some(variant) = kept
-                && let Some(moved) = variant.moved_to(lanes, candidate, &view)?
+                && let Some(moved) = variant.moved_to(lanes, candidate)?
             {
                 let attempt = Arc::clone(&moved.attempt);
-                return Ok(Simulated { candidate: candidate.clone(), attempt, variant: Some(Arc::new(moved)) });
+                return Ok(Simulated::new(candidate.clone(), attempt, Some(Arc::new(moved))));
             }
             simulate_on(&view, lanes, candidate)
         });
@@ -218,6 +228,8 @@ impl Engine {
         (self.view, self.opened) = (view, opened);
         (self.groups, self.binding) = (Groups::new(), Binding::default());
         let all: Vec<usize> = self.entries.iter().map(|(index, _)| index).collect();
+        self.ranked.clear();
+        self.rank(&all);
         for (index, entry) in self.entries.iter() {
             self.groups.insert(index, entry.parts(self.view.proposer));
         }
@@ -260,7 +272,7 @@ impl Engine {
         }
         let kept = self.kept(rollups)?;
         let fill = &kept.best().fill;
-        Ok(Standing { value: fill.value(), bound: kept.solver.bound, bundles: fill.placed().count() })
+        Ok(Standing { value: fill.value(), bound: kept.solver.bound, bundles: fill.placed().len() })
     }
 
     /// One numbered round of improvement of what is held for a set: its conflict groups are searched on, and what they yield is
@@ -314,20 +326,41 @@ impl Engine {
         if !is_plain(&self.view, rollups) {
             return self.built(rollups).cloned();
         }
-        let view = Arc::clone(&self.view);
-        let kept = self.kept(rollups)?;
-        let Filled { fill, order, .. } = kept.best().clone();
-        let mut lanes = BTreeMap::new();
-        for (chain, lane) in fill.lanes().clone() {
-            let blocks = lane.finish().map_err(|cause| BuildError::Lane { chain, cause })?;
-            lanes.insert(chain, LaneDraft { chain, blocks });
+        self.kept(rollups)?;
+        let (slot, entries) = (self.view.slot, &self.entries);
+        let Filled { fill, order, .. } = self.sets.get(rollups).ok_or(BuildError::Overflow)?.best();
+        let finished = |(chain, lane): (&ChainId, &Lane)| {
+            let (chain, blocks) = (*chain, lane.finished());
+            (chain, blocks.map(|blocks| LaneDraft { chain, blocks }).map_err(|cause| BuildError::Lane { chain, cause }))
+        };
+        let placed = |(index, taken): (usize, &Taken)| {
+            let Candidate { hash, bundle, .. } = entries.get(index)?.candidate();
+            Some(Placed { hash: *hash, bundle: Arc::clone(bundle), run: taken.told().run.clone() })
+        };
+        let refused = |index: &usize| Some((entries.get(*index)?.candidate().hash, fill.refusal(*index)?.clone()));
+        let (lanes, (placed, left_out)) = rayon::join(
+            || fill.lanes().par_iter().map(finished).collect::<Vec<_>>(),
+            || {
+                rayon::join(
+                    || fill.placed().collect::<Vec<_>>().into_par_iter().filter_map(placed).collect::<Vec<Placed>>(),
+                    || order.iter().filter_map(refused).collect::<Vec<_>>(),
+                )
+            },
+        );
+        // All blocks are there before the first error is looked for, so that which comes first does not depend on the threads.
+        let lanes = lanes.into_iter().map(|(chain, lane)| Ok((chain, lane?))).collect::<Result<BTreeMap<_, _>, BuildError>>()?;
+        Ok(Draft { slot, rollups: rollups.clone(), lanes, placed, left_out, value: fill.value() })
+    }
+
+    /// Gives entries their place in the order in which they are tried.
+    fn rank(&mut self, taken: &[usize]) {
+        if let [one] = taken {
+            let position = self.ranked.partition_point(|other| self.entries.by_density(*other, *one).is_lt());
+            self.ranked.insert(position, *one);
+            return;
         }
-        let placed: Vec<Placed> = fill.placed().map(|(_, placed)| placed.clone()).collect();
-        let left_out = order
-            .iter()
-            .filter_map(|index| Some((self.entries.get(*index)?.candidate().hash, fill.refusal(*index)?.clone())))
-            .collect();
-        Ok(Draft { slot: view.slot, rollups: rollups.clone(), lanes, placed, left_out, value: fill.value() })
+        self.ranked.extend(taken);
+        self.ranked.sort_by(|a, b| self.entries.by_density(*a, *b));
     }
 
     /// A draft that is built at once, from what every bundle does alone.
@@ -347,9 +380,8 @@ impl Engine {
             if let Some(absent) = rollups.iter().find(|chain| !lanes.contains_key(chain)) {
                 return Err(BuildError::UnknownRollup(*absent));
             }
-            let within = self.entries.iter().filter(|(_, entry)| entry.rollups().is_subset(rollups));
-            let mut order: Vec<usize> = within.map(|(index, _)| index).collect();
-            order.sort_by(|a, b| self.entries.by_density(*a, *b));
+            let within = |index: &usize| self.entries.get(*index).is_some_and(|entry| entry.rollups().is_subset(rollups));
+            let order: Vec<usize> = self.ranked.iter().copied().filter(within).collect();
             while self.sets.len() >= MAX_SETS {
                 self.sets.pop_last();
             }

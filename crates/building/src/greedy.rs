@@ -1,6 +1,9 @@
 //! Greedy building: bundles by value for gas, each all-or-nothing over all its rollups.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use alloy_primitives::{Address, B256, I256};
 use lockstep_primitives::{Bundle, ChainId, Leg, OrderingPolicy, Place, Reason, Rejection, RollupSet};
@@ -8,7 +11,6 @@ use lockstep_primitives::{Bundle, ChainId, Leg, OrderingPolicy, Place, Reason, R
 use crate::{
     BuildError, Draft, LaneDraft, Lanes, LegRun, Placed, Simulated, SlotView, inclusion, open_lanes,
     order::{arrange, check_open},
-    reuse::Around,
     run_bundle,
     simulate::advance,
 };
@@ -277,11 +279,11 @@ impl Builder<'_> {
         let marks: Vec<_> =
             bundle.rollups().into_iter().filter_map(|chain| Some((chain, lanes.get(&chain)?.block().checkpoint()))).collect();
         let remembered = match &entry.variant {
-            Some(variant) => variant.recall(lanes, &entry.candidate, &Around { view: self.view, delivered: &self.delivered })?,
+            Some(variant) => variant.recall(lanes, &entry.candidate, &self.delivered)?,
             None => None,
         };
         let attempt = match remembered {
-            Some(attempt) => attempt,
+            Some(taken) => Arc::unwrap_or_clone(taken.told()),
             None => run_bundle(self.view, lanes, bundle, &self.delivered)?,
         };
         // What the sequencer demands is in, whatever it is worth.

@@ -122,7 +122,7 @@ pub(crate) fn candidates(chain: ChainId, inclusion: &[Arc<SignedTx>]) -> Vec<Sim
             let tx = LegTx { tx: Arc::clone(tx), mode: RevertMode::Allow };
             let bundle = Bundle { legs: vec![Leg::Txs { chain, txs: vec![tx] }], ..Bundle::default() };
             let candidate = Candidate { hash: bundle.hash(), bundle: Arc::new(bundle), sequence };
-            Simulated { candidate, attempt: Arc::new(Attempt { run: BundleRun::default(), blocked: None }), variant: None }
+            Simulated::new(candidate, Arc::new(Attempt { run: BundleRun::default(), blocked: None }), None)
         })
         .collect()
 }

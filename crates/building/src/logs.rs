@@ -22,16 +22,11 @@ impl SlotLogs for LaneLogs<'_> {
     }
 }
 
-/// How many logs a block has so far.
-pub(crate) fn log_count(block: &PendingBlock) -> u64 {
-    block.executed().iter().map(|executed| executed.outcome.logs.len() as u64).sum()
-}
-
 /// The logs of a block's transactions from a position on, with their places.
 pub(crate) fn emitted(block: &PendingBlock, from: usize) -> Vec<Emitted<'_>> {
-    let (before, rest) = block.executed().split_at(from.min(block.executed().len()));
+    let rest = block.executed().get(from..).unwrap_or_default();
     let context = block.context();
-    let mut index = before.iter().map(|executed| executed.outcome.logs.len() as u64).sum();
+    let mut index = rest.first().map_or(0, |first| first.first_log);
     let mut logs = Vec::new();
     for executed in rest.iter().filter(|executed| !executed.outcome.logs.is_empty()) {
         let tx = executed.tx.id();

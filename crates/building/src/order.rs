@@ -9,7 +9,7 @@ use alloy_primitives::{B256, I256};
 use lockstep_primitives::{Bundle, ChainId, Leg, OrderedTx, OrderingPolicy, OutOfOrder, SignedTx};
 use lockstep_simulation::{BlockTx, Executed, Lane, LaneBlock};
 
-use crate::{Lanes, RollupView, Simulated, SlotView};
+use crate::{Attempt, Lanes, RollupView, Simulated, SlotView};
 
 /// Whether the listed transactions of finished blocks stand in an order that the policy allows. `arrivals` tells when the
 /// sequencer saw which transaction, in Unix milliseconds.
@@ -207,30 +207,75 @@ fn tip_of_relay(bundle: &Bundle, leg: usize, chain: ChainId, base_fee: u64) -> u
 
 /// Greatest value for gas first, what is blocked alone counting as nothing; then by admission and hash.
 pub(crate) fn by_density(a: &Simulated, b: &Simulated) -> Ordering {
-    let (a_value, a_gas) = density(a);
-    let (b_value, b_gas) = density(b);
-    // a/ga > b/gb without dividing; the products of real values are far below 2^255, and saturate above.
-    b_value
-        .saturating_mul(a_gas)
-        .cmp(&a_value.saturating_mul(b_gas))
+    b.density
+        .compare(&a.density)
         .then_with(|| a.candidate.sequence.cmp(&b.candidate.sequence))
         .then_with(|| a.candidate.hash.cmp(&b.candidate.hash))
 }
 
-fn density(entry: &Simulated) -> (I256, I256) {
-    if entry.attempt.blocked.is_some() {
-        return (I256::ZERO, I256::ONE);
+/// Value for gas.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Density {
+    value: I256,
+    gas: u64,
+    /// Roughly; not a number where the value is beyond all measure.
+    roughly: f64,
+}
+
+/// Rough densities that differ by less than this part of them are compared exactly. What rounding makes of them is far less.
+const ROUGH: f64 = 1e-9;
+
+impl Density {
+    pub(crate) fn of(attempt: &Attempt) -> Self {
+        if attempt.blocked.is_some() {
+            return Self { value: I256::ZERO, gas: 1, roughly: 0.0 };
+        }
+        let gas = attempt.run.gas.values().fold(0_u64, |sum, gas| sum.saturating_add(*gas)).max(1);
+        let value = attempt.run.value;
+        let roughly = i128::try_from(value).map_or(f64::NAN, |value| value as f64 / gas as f64);
+        Self { value, gas, roughly }
     }
-    let gas: u64 = entry.attempt.run.gas.values().fold(0_u64, |sum, gas| sum.saturating_add(*gas));
-    (entry.attempt.run.value, I256::try_from(gas.max(1)).unwrap_or(I256::MAX))
+
+    fn compare(&self, other: &Self) -> Ordering {
+        let (a, b) = (self.roughly, other.roughly);
+        if (a - b).abs() > ROUGH * a.abs().max(b.abs()) {
+            return a.total_cmp(&b);
+        }
+        // a/ga > b/gb without dividing; the products of real values are far below 2^255, and saturate above.
+        let times = |value: I256, gas: u64| value.saturating_mul(I256::try_from(gas).unwrap_or(I256::MAX));
+        times(self.value, other.gas).cmp(&times(other.value, self.gas))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{BundleRun, ByRollup};
 
     fn merged(queues: &[&[usize]], count: usize) -> Vec<usize> {
         merge(queues.iter().map(|queue| queue.iter().copied().collect()).collect(), count)
+    }
+
+    fn density(value: i128, gas: u64) -> Density {
+        let run = BundleRun { value: I256::try_from(value).unwrap(), gas: once(gas), ..BundleRun::default() };
+        Density::of(&Attempt { run, blocked: None })
+    }
+
+    fn once(gas: u64) -> ByRollup<u64> {
+        let mut by_rollup = ByRollup::default();
+        by_rollup.insert(1, gas);
+        by_rollup
+    }
+
+    #[test]
+    fn densities_too_close_to_tell_apart_by_rounding_are_compared_exactly() {
+        let (a, b) = (density(10_i128.pow(24), 30_000), density(10_i128.pow(24) + 1, 30_000));
+        assert_eq!((a.compare(&b), b.compare(&a), a.compare(&a)), (Ordering::Less, Ordering::Greater, Ordering::Equal));
+        assert_eq!(density(2, 2).compare(&density(1, 1)), Ordering::Equal);
+        assert_eq!(density(-3, 2).compare(&density(-1, 1)), Ordering::Less);
+        let beyond = Density::of(&Attempt { run: BundleRun { value: I256::MAX, ..BundleRun::default() }, blocked: None });
+        assert_eq!(beyond.compare(&a), Ordering::Greater);
+        assert_eq!(a.compare(&beyond), Ordering::Less);
     }
 
     #[test]

@@ -6,15 +6,12 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use alloy_primitives::B256;
-use lockstep_messaging::{Message, Slot};
-use lockstep_primitives::{ChainId, Leg, Place, Reason, Rejection, RevertMode};
+use lockstep_messaging::Message;
+use lockstep_primitives::{Bundle, ChainId, Leg, Place, Reason, Rejection, RevertMode};
 use lockstep_simulation::{Checkpoint, Stretch};
+use smallvec::SmallVec;
 
-use crate::{
-    Attempt, BuildError, BundleRun, Candidate, Lanes, SlotView,
-    logs::{LaneLogs, log_count},
-    run::check_bounds,
-};
+use crate::{Attempt, BuildError, BundleRun, Candidate, Lanes, LegRun, run::check_bounds};
 
 /// What a bundle did on the open blocks of its rollups, and what that depended on.
 #[derive(Clone, Debug)]
@@ -36,39 +33,25 @@ pub(crate) struct LaneStretch {
     pub(crate) stretch: Stretch,
 }
 
-/// Where a bundle is to be placed, beside the open blocks.
-pub(crate) struct Around<'a> {
-    pub(crate) view: &'a SlotView,
-    /// The messages that were delivered in the slot.
-    pub(crate) delivered: &'a BTreeSet<B256>,
-}
-
 impl Variant {
     /// The same result on blocks as they open, of another slot it may be. `None` when it does not hold there. The blocks are as
     /// they were.
-    pub(crate) fn moved_to(
-        &self,
-        opened: &mut Lanes,
-        candidate: &Candidate,
-        view: &SlotView,
-    ) -> Result<Option<Self>, BuildError> {
+    pub(crate) fn moved_to(&self, opened: &mut Lanes, candidate: &Candidate) -> Result<Option<Self>, BuildError> {
         let mut asking = self.clone();
         asking.stretches.iter_mut().for_each(|part| part.stretch.footprint.at_opening = false);
-        let marks: Vec<_> =
-            self.stretches.iter().filter_map(|part| Some((part.chain, opened.get(&part.chain)?.block().checkpoint()))).collect();
-        let attempt = asking.recall(opened, candidate, &Around { view, delivered: &BTreeSet::new() })?;
+        let marks = marks(opened, &candidate.bundle);
+        let attempt = asking.recall(opened, candidate, &BTreeSet::new())?;
         roll_back(opened, &marks);
-        let Some(attempt) = attempt.filter(|attempt| attempt.blocked.is_some() == self.attempt.blocked.is_some()) else {
-            return Ok(None);
-        };
+        let same = |taken: &Taken| taken.attempt.blocked.is_some() == self.attempt.blocked.is_some();
+        let Some(taken) = attempt.filter(same) else { return Ok(None) };
         let mut stretches = Vec::with_capacity(self.stretches.len());
         for LaneStretch { chain, stretch, .. } in &self.stretches {
             let Some(lane) = opened.get_mut(chain) else { return Ok(None) };
-            let (base, logs) = (lane.block().executed().len(), log_count(lane.block()));
+            let (base, logs) = (lane.block().executed().len(), lane.block().log_count());
             let stretch = stretch.moved_to(lane.block_mut()).map_err(|error| BuildError::simulation(*chain, error))?;
             stretches.push(LaneStretch { chain: *chain, base, logs, stretch });
         }
-        Ok(Some(Self { stretches, attempt: Arc::new(attempt), recallable: true }))
+        Ok(Some(Self { stretches, attempt: taken.told(), recallable: true }))
     }
 
     /// Whether the bundle would do here what it did, room aside.
@@ -92,22 +75,22 @@ impl Variant {
         !run.relays.is_empty() || run.legs.iter().any(|leg| !leg.messages.is_empty())
     }
 
-    /// Takes over what it did, if that holds. `None` when the bundle has to be run.
+    /// Takes over what it did, if that holds. `delivered`: the messages that were delivered in the slot. `None` when the bundle has to be run.
     pub(crate) fn recall(
         &self,
         lanes: &mut Lanes,
         candidate: &Candidate,
-        around: &Around<'_>,
-    ) -> Result<Option<Attempt>, BuildError> {
-        let delivered = self.attempt.run.delivered.iter().any(|message| around.delivered.contains(message));
-        if !self.recallable || delivered || check_bounds(&candidate.bundle, lanes).is_err() || !self.holds(lanes)? {
+        delivered: &BTreeSet<B256>,
+    ) -> Result<Option<Taken>, BuildError> {
+        let known = self.attempt.run.delivered.iter().any(|message| delivered.contains(message));
+        if !self.recallable || known || check_bounds(&candidate.bundle, lanes).is_err() || !self.holds(lanes)? {
             return Ok(None);
         }
         if self.attempt.blocked.is_some() {
             let roomy = |part: &LaneStretch| lanes.get(&part.chain).is_some_and(|lane| lane.block().has_room(&part.stretch));
-            return Ok(self.stretches.iter().all(roomy).then(|| self.told_of(lanes)));
+            return Ok(self.stretches.iter().all(roomy).then(|| self.taken(lanes)));
         }
-        let mut marks = Vec::with_capacity(self.stretches.len());
+        let mut marks = Marks::new();
         let mut full: Option<(usize, usize, ChainId, Reason)> = None;
         for LaneStretch { chain, base, stretch, .. } in &self.stretches {
             let Some(lane) = lanes.get_mut(chain) else { continue };
@@ -137,35 +120,83 @@ impl Variant {
             }
             let relay = matches!(candidate.bundle.legs.get(leg), Some(Leg::Relay { .. }));
             let place = if relay { Place::leg(chain, leg) } else { Place::tx(chain, leg, tx) };
-            return Ok(Some(Attempt { run: BundleRun::default(), blocked: Some(Rejection::new(place, reason)) }));
+            let roomless = Attempt { run: BundleRun::default(), blocked: Some(Rejection::new(place, reason)) };
+            return Ok(Some(Taken::as_told(Arc::new(roomless))));
         }
-        if self.sends() {
-            let logs = LaneLogs(lanes);
-            let checked = around.view.policy.protocols.check_slot(&Slot { facts: &around.view.facts, logs: &logs });
-            if let Err(rejection) = checked {
-                roll_back(lanes, &marks);
-                return Ok(Some(Attempt { run: BundleRun::default(), blocked: Some(rejection) }));
-            }
-        }
-        Ok(Some(self.told_of(lanes)))
+        Ok(Some(self.taken(lanes)))
     }
 
-    /// What it did, told of where it is now: at the end of these blocks, or before it where it is blocked.
-    fn told_of(&self, lanes: &Lanes) -> Attempt {
-        let mut attempt = Attempt::clone(&self.attempt);
+    /// What it did, with where it is now: at the end of these blocks, or before it where it is blocked.
+    fn taken(&self, lanes: &Lanes) -> Taken {
         let sends = self.sends();
+        let mut moves = SmallVec::new();
         for LaneStretch { chain, base, logs, stretch } in &self.stretches {
             let Some(lane) = lanes.get(chain) else { continue };
-            let now = lane.block().executed().len().saturating_sub(stretch.executed.len());
-            attempt.run.move_to(*chain, lane.index(), lane.block().context().number, *base, now);
-            if sends {
-                let own: u64 = stretch.executed.iter().map(|executed| executed.outcome.logs.len() as u64).sum();
-                let before = log_count(lane.block()).saturating_sub(own);
-                attempt.run.move_messages(*chain, *logs, before);
+            let block = lane.block();
+            let now = block.executed().len().saturating_sub(stretch.executed.len());
+            let first_log = || block.executed().get(now).map_or_else(|| block.log_count(), |executed| executed.first_log);
+            moves.push(Move {
+                chain: *chain,
+                block: lane.index(),
+                number: block.context().number,
+                txs: (*base, now),
+                logs: sends.then(|| (*logs, first_log())),
+            });
+        }
+        Taken { attempt: Arc::clone(&self.attempt), moves }
+    }
+}
+
+/// What a bundle did, in the words of where it was run, and where it stands instead. Most of what is taken over is taken back
+/// before anybody asks for more than what it is worth.
+#[derive(Clone, Debug)]
+pub(crate) struct Taken {
+    pub(crate) attempt: Arc<Attempt>,
+    moves: SmallVec<[Move; 1]>,
+}
+
+/// Where a part of a bundle went, from and to.
+#[derive(Clone, Copy, Debug)]
+struct Move {
+    chain: ChainId,
+    block: usize,
+    number: u64,
+    txs: (usize, usize),
+    logs: Option<(u64, u64)>,
+}
+
+impl Taken {
+    /// Something that stands where it was run.
+    pub(crate) fn as_told(attempt: Arc<Attempt>) -> Self {
+        Self { attempt, moves: SmallVec::new() }
+    }
+
+    /// The same, told of where it stands.
+    pub(crate) fn told(&self) -> Arc<Attempt> {
+        let run = &self.attempt.run;
+        let stays = |moved: &Move| {
+            let same = |leg: &LegRun| leg.chain != moved.chain || (leg.block, leg.number) == (moved.block, moved.number);
+            moved.txs.0 == moved.txs.1 && moved.logs.is_none_or(|(from, to)| from == to) && run.legs.iter().all(same)
+        };
+        if self.moves.iter().all(stays) {
+            return Arc::clone(&self.attempt);
+        }
+        let mut attempt = Attempt::clone(&self.attempt);
+        for Move { chain, block, number, txs: (base, now), logs } in &self.moves {
+            attempt.run.move_to(*chain, *block, *number, *base, *now);
+            if let Some((base, now)) = logs {
+                attempt.run.move_messages(*chain, *base, *now);
             }
         }
-        attempt
+        Arc::new(attempt)
     }
+}
+
+/// Where the blocks of a bundle's rollups stand.
+pub(crate) type Marks = SmallVec<[(ChainId, Checkpoint); 1]>;
+
+pub(crate) fn marks(lanes: &Lanes, bundle: &Bundle) -> Marks {
+    bundle.chains().into_iter().filter_map(|chain| Some((chain, lanes.get(&chain)?.block().checkpoint()))).collect()
 }
 
 pub(crate) fn roll_back(lanes: &mut Lanes, marks: &[(ChainId, Checkpoint)]) {

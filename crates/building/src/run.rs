@@ -14,11 +14,12 @@ use lockstep_primitives::{
 use lockstep_simulation::{
     BlockTx, CallRequest, Checkpoint, Lane, PendingBlock, SimulationError, StandIns, StateView, TxFees, TxOutcome, TxStatus, call,
 };
+use smallvec::SmallVec;
 
 use crate::{
     BalanceChange, BuildError, ByRollup, RelayDraft, SlotView,
     balances::{token_changes, watched_balance_of},
-    logs::{LaneLogs, emitted, log_count},
+    logs::{LaneLogs, emitted},
     order, relay,
     reuse::{LaneStretch, Variant},
     value,
@@ -51,7 +52,7 @@ pub struct TxRun {
     /// Its hash; that of the draft for a relay, which changes when it is sealed.
     pub hash: B256,
     /// What it did; `None` when it was left out (revert mode `drop`).
-    pub outcome: Option<TxOutcome>,
+    pub outcome: Option<Arc<TxOutcome>>,
     /// Position in the block, forced prefix included.
     pub position: Option<usize>,
     /// Whether the bundle is out when it fails.
@@ -147,16 +148,16 @@ fn run(
     remember: bool,
 ) -> Result<(Arc<Attempt>, Option<Variant>), BuildError> {
     let mut checkpoints: ByRollup<Checkpoint> = ByRollup::default();
-    let mut traced = Vec::new();
-    for chain in bundle.rollups() {
+    let mut traced: SmallVec<[(ChainId, usize, u64); 2]> = SmallVec::new();
+    for chain in bundle.chains() {
         let Some(lane) = lanes.get_mut(&chain) else { continue };
         checkpoints.insert(chain, lane.block().checkpoint());
         if remember {
             lane.block_mut().begin_trace();
-            traced.push((chain, lane.block().executed().len(), log_count(lane.block())));
+            traced.push((chain, lane.block().executed().len(), lane.block().log_count()));
         }
     }
-    let run = BundleRun::default();
+    let run = BundleRun { legs: Vec::with_capacity(bundle.legs.len()), ..BundleRun::default() };
     let mut runner = Runner {
         view,
         lanes,
@@ -213,7 +214,7 @@ fn run(
 
 /// Whether the open blocks are within the bundle's bounds.
 pub(crate) fn check_bounds(bundle: &Bundle, lanes: &Lanes) -> Result<(), Rejection> {
-    for chain in bundle.rollups() {
+    for chain in bundle.chains() {
         let bad = |reason| Err(Rejection::new(Place::rollup(chain), reason));
         let Some(lane) = lanes.get(&chain) else { return bad(Reason::RollupNotWon) };
         let context = lane.block().context();
@@ -327,7 +328,7 @@ impl Runner<'_> {
     }
 
     fn signed_leg(&mut self, index: usize, chain: ChainId, txs: &[LegTx]) -> Result<(), Stop> {
-        let mut leg = self.start_leg(chain, false)?;
+        let mut leg = self.start_leg(chain, false, txs.len())?;
         let mut blocked = None;
         for (position, tx) in txs.iter().enumerate() {
             let before = self.lane(chain)?.block().checkpoint();
@@ -367,7 +368,7 @@ impl Runner<'_> {
         let prepared = prepared.map_err(|reason| bad(place, reason))?;
         let (view, bundle) = (self.view, self.bundle);
         let rollup = view.rollups.get(&chain).ok_or(BuildError::UnknownRollup(chain))?;
-        let mut leg = self.start_leg(chain, true)?;
+        let mut leg = self.start_leg(chain, true, prepared.calls.len())?;
         for (number, call) in prepared.calls.iter().enumerate() {
             let engine = |error| Stop::Engine(BuildError::simulation(chain, error));
             let lane = self.lane(chain)?;
@@ -438,7 +439,9 @@ impl Runner<'_> {
         if logs.is_empty() && access_list.is_none_or(|list| list.is_empty()) {
             return Ok(());
         }
-        self.crosses |= logs.iter().any(|emitted| self.view.policy.protocols.delivered(chain, emitted.log).is_some());
+        let protocols = &self.view.policy.protocols;
+        self.crosses |= logs.iter().any(|emitted| protocols.delivered(chain, emitted.log).is_some());
+        self.placed |= logs.iter().any(|emitted| protocols.delivers_in_place(chain, emitted.log));
         let ran = Ran { access_list, logs: &logs, timestamp: lane.block().context().timestamp };
         let lanes = LaneLogs(&*self.lanes);
         let slot = Slot { facts: &self.view.facts, logs: &lanes };
@@ -448,9 +451,11 @@ impl Runner<'_> {
         Ok(())
     }
 
-    /// Checks the rules that span rollups, where the bundle has to do with any.
+    /// Checks the rules that span rollups, where the bundle has to do with any. What depends on no place has nothing to do with
+    /// them: where they were kept before it they are kept after it.
     fn check_slot(&self) -> Result<(), Stop> {
-        if !self.crosses && self.run.legs.iter().all(|leg| leg.messages.is_empty()) {
+        let alone = !self.crosses && self.run.legs.iter().all(|leg| leg.messages.is_empty());
+        if alone || self.is_placeless() {
             return Ok(());
         }
         let logs = LaneLogs(&*self.lanes);
@@ -458,10 +463,10 @@ impl Runner<'_> {
         self.view.policy.protocols.check_slot(&slot).map_err(Stop::Bundle)
     }
 
-    fn start_leg(&mut self, chain: ChainId, relay: bool) -> Result<LegRun, Stop> {
+    fn start_leg(&mut self, chain: ChainId, relay: bool, txs: usize) -> Result<LegRun, Stop> {
         let lane = self.lane(chain)?;
         let (block, number) = (lane.index(), lane.block().context().number);
-        Ok(LegRun { chain, block, number, relay, txs: Vec::new(), messages: Vec::new() })
+        Ok(LegRun { chain, block, number, relay, txs: Vec::with_capacity(txs), messages: Vec::new() })
     }
 
     fn end_leg(&mut self, mut leg: LegRun) {
@@ -492,9 +497,10 @@ impl Runner<'_> {
             let own = own.and_then(|index| native.get(index)).map_or(I256::ZERO, |(_, change)| *change);
             let gain = value::gain(block, proposer, own, fees, rollup.fee_share_bps)?;
             total = total.checked_add(value::weigh(gain, rollup.price)?).ok_or(BuildError::Overflow)?;
-            let mut balances: Vec<BalanceChange> =
-                native.into_iter().map(|(account, change)| BalanceChange { account, asset: Asset::Native, change }).collect();
-            balances.extend(token_changes(outcomes(&self.run.legs, chain).flat_map(|outcome| outcome.logs.iter())));
+            let tokens = token_changes(outcomes(&self.run.legs, chain).flat_map(|outcome| outcome.logs.iter()));
+            let mut balances = Vec::with_capacity(native.len() + tokens.len());
+            balances.extend(native.into_iter().map(|(account, change)| BalanceChange { account, asset: Asset::Native, change }));
+            balances.extend(tokens);
             self.run.gains.insert(chain, gain);
             self.run.gas.insert(chain, gas);
             self.run.balances.insert(chain, balances);
@@ -505,7 +511,7 @@ impl Runner<'_> {
 }
 
 fn outcomes(legs: &[LegRun], chain: ChainId) -> impl Iterator<Item = &TxOutcome> {
-    legs.iter().filter(move |leg| leg.chain == chain).flat_map(|leg| &leg.txs).filter_map(|tx| tx.outcome.as_ref())
+    legs.iter().filter(move |leg| leg.chain == chain).flat_map(|leg| &leg.txs).filter_map(|tx| tx.outcome.as_deref())
 }
 
 /// Whether a reading call succeeds and answers with anything but zeros.
@@ -537,7 +543,7 @@ fn execute(block: &mut PendingBlock, tx: &BlockTx, mode: RevertMode, stand_ins: 
     let must_succeed = mode == RevertMode::Fail;
     let absent = TxRun { hash: tx.hash(), outcome: None, position: None, must_succeed };
     let outcome = match block.execute_with(tx, stand_ins)? {
-        Ok(executed) => executed.outcome.clone(),
+        Ok(executed) => Arc::clone(&executed.outcome),
         Err(reason) if mode == RevertMode::Drop => {
             return Ok(Tried { run: absent, reason: None, roomless: reason.is_room() });
         }

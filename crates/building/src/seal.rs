@@ -3,39 +3,27 @@
 
 mod compare;
 mod measure;
+mod promised;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use alloy_consensus::TxEip1559;
 use alloy_primitives::{B256, I256, Signature};
 use lockstep_messaging::Evidence;
 use lockstep_primitives::{BlockList, ChainId, ListBlock, Place, Reason, Rejection};
 use lockstep_simulation::{BlockTx, DecodedBlock, LaneBlock, LaneError, SlotRollup, execute_decoded, execute_list};
 use rayon::prelude::*;
 
-use crate::{BuildError, Draft, RequirementRun, RollupView, SlotView, check_order, relay};
+use crate::{BuildError, Draft, RelayDraft, RequirementRun, RollupView, SlotView, check_order, parallel::for_each_index, relay};
 
 use compare::{At, Comparison};
 use measure::Meter;
 
 pub use measure::{Measured, execute_measured};
+pub use promised::SealedBlock;
 
 /// Evidence by message id.
 pub type EvidenceMap = BTreeMap<B256, Evidence>;
-
-/// What is promised of one block of a sealed list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SealedBlock {
-    /// Block number.
-    pub number: u64,
-    /// Gas used by the whole block.
-    pub gas_used: u64,
-    /// Root of the receipts of the whole block.
-    pub receipts_root: B256,
-    /// Digest of what the slot's blocks up to this one change in the state.
-    pub state: B256,
-    /// Positions in the list that must not revert.
-    pub must_succeed: Vec<u32>,
-}
 
 /// A requirement and where in the list it is measured, as (block, position), both ends inclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +119,9 @@ pub fn seal_all(
 /// Seals one rollup's list of a draft: puts evidence into its relays, signs them, executes the result on a fresh EVM, and holds
 /// it against the draft. What no relay can have changed has to be the same to the last bit.
 ///
+/// Relays are signed in parallel: a signature takes as long as a swap does to execute. Equal digests have to get equal
+/// signatures (RFC 6979), else sealing the same draft twice would yield two lists.
+///
 /// # Errors
 /// When evidence is absent, or the sealed list does not do what the draft promised.
 pub fn seal(
@@ -138,7 +129,7 @@ pub fn seal(
     draft: &Draft,
     chain: ChainId,
     evidence: &EvidenceMap,
-    sign: &dyn Fn(B256) -> Signature,
+    sign: &(dyn Fn(B256) -> Signature + Sync),
 ) -> Result<SealedList, SealError> {
     let rollup = view.rollups.get(&chain).ok_or(BuildError::UnknownRollup(chain))?;
     let drafted = &draft.lanes.get(&chain).ok_or(BuildError::UnknownRollup(chain))?.blocks;
@@ -155,19 +146,13 @@ pub fn seal(
         }
         executed => executed.map_err(|cause| BuildError::Lane { chain, cause })?,
     };
-    let states = comparison.blocks(&executed)?;
+    comparison.blocks(&executed)?;
     comparison.runs(&executed)?;
     in_order(rollup, &executed, &comparison)?;
     let requirements = kept(spans, meter.finish(), &comparison)?;
-    let blocks = executed.iter().zip(states).enumerate().map(|(index, (block, state))| {
-        let summary = block.summary();
-        SealedBlock {
-            number: block.block.context().number,
-            gas_used: summary.gas_used,
-            receipts_root: summary.receipts_root,
-            state,
-            must_succeed: must_succeed(draft, chain, index, block.forced),
-        }
+    let blocks = executed.into_iter().enumerate().map(|(index, block)| {
+        let must_succeed = must_succeed(draft, chain, index, block.forced);
+        SealedBlock::new(block, must_succeed)
     });
     let (legs, list) = (places(draft, chain, drafted, &list), encoded(chain, &list));
     Ok(SealedList { list, blocks: blocks.collect(), requirements, legs })
@@ -188,36 +173,50 @@ pub fn verify(rollup: &Arc<SlotRollup>, list: &BlockList) -> Result<Vec<LaneBloc
 
 type SignedRelays = BTreeMap<At, BlockTx>;
 
+/// Signs the rollup's relays, each apart from the others: their nonces were fixed when they were drafted.
 fn sign_relays(
     view: &SlotView,
     draft: &Draft,
     evidence: &EvidenceMap,
-    sign: &dyn Fn(B256) -> Signature,
+    sign: &(dyn Fn(B256) -> Signature + Sync),
     comparison: &Comparison<'_>,
 ) -> Result<SignedRelays, SealError> {
+    let relays = draft.relays(comparison.chain());
+    let written = for_each_index(relays.len(), &(), |(), index| {
+        let tx = with_evidence(view, draft, relays[index], evidence, comparison)?;
+        Ok::<_, SealError>(BlockTx::Signed(relay::sign(tx, view.proposer, sign)))
+    });
+    // In the order of the list, so that which error comes first does not depend on the threads.
+    relays.iter().zip(written).map(|(relay, signed)| Ok(((relay.block, relay.position), signed?))).collect()
+}
+
+/// A relay's transaction, with its evidence instead of what stood in for it.
+fn with_evidence(
+    view: &SlotView,
+    draft: &Draft,
+    relay: &RelayDraft,
+    evidence: &EvidenceMap,
+    comparison: &Comparison<'_>,
+) -> Result<TxEip1559, SealError> {
     let chain = comparison.chain();
-    let mut signed = SignedRelays::new();
-    for relay in draft.relays(chain) {
-        let reject = |reason| SealError::Evidence(Rejection::new(Place::leg(chain, relay.leg), reason));
-        let message = &relay.message;
-        let mut tx = relay.tx.clone();
-        if relay.request.is_some() {
-            let evidence = evidence.get(&message.id);
-            let evidence = evidence.ok_or_else(|| reject(Reason::NoEvidence(format!("message {} has none", message.id))))?;
-            let block = draft.lanes.get(&chain).and_then(|lane| lane.blocks.get(relay.block));
-            let absent = || comparison.corrupt(relay.block, Some(relay.position), "a relay's block is not there".to_owned());
-            let block = block.ok_or_else(absent)?;
-            let to = relay::destination(block.block.context(), view.proposer);
-            let protocol = view.policy.protocols.of(message).map_err(reject)?;
-            let calls = protocol.deliver(message, evidence, &to).map_err(reject)?;
-            let call = calls.get(relay.call).ok_or_else(|| SealError::Differs("the delivery has fewer calls".into()))?;
-            tx.input = call.data.clone();
-            tx.access_list = call.access_list.clone();
-        }
-        let signed_tx = relay::sign(tx, view.proposer, sign);
-        signed.insert((relay.block, relay.position), BlockTx::Signed(signed_tx));
+    let mut tx = relay.tx.clone();
+    if relay.request.is_none() {
+        return Ok(tx);
     }
-    Ok(signed)
+    let reject = |reason| SealError::Evidence(Rejection::new(Place::leg(chain, relay.leg), reason));
+    let message = &relay.message;
+    let evidence = evidence.get(&message.id);
+    let evidence = evidence.ok_or_else(|| reject(Reason::NoEvidence(format!("message {} has none", message.id))))?;
+    let block = draft.lanes.get(&chain).and_then(|lane| lane.blocks.get(relay.block));
+    let absent = || comparison.corrupt(relay.block, Some(relay.position), "a relay's block is not there".to_owned());
+    let block = block.ok_or_else(absent)?;
+    let to = relay::destination(block.block.context(), view.proposer);
+    let protocol = view.policy.protocols.of(message).map_err(reject)?;
+    let calls = protocol.deliver(message, evidence, &to).map_err(reject)?;
+    let call = calls.into_iter().nth(relay.call);
+    let call = call.ok_or_else(|| SealError::Differs("the delivery has fewer calls".into()))?;
+    (tx.input, tx.access_list) = (call.data, call.access_list);
+    Ok(tx)
 }
 
 /// The list with the signed relays in it, decoded as it was drafted: what users signed was decoded when it came in.

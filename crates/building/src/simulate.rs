@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, sync::Arc};
 use lockstep_primitives::{Bundle, Place, Reason, Rejection, RollupSet};
 
 use crate::{
-    Attempt, BuildError, BundleRun, Candidate, Lanes, SlotView, open_lanes, parallel::for_each_index, reuse::Variant,
+    Attempt, BuildError, BundleRun, Candidate, Lanes, SlotView, open_lanes,
+    order::Density,
+    parallel::for_each_index,
+    reuse::{Variant, marks, roll_back},
     run::run_remembering,
 };
 
@@ -18,6 +21,7 @@ pub struct Simulated {
     pub attempt: Arc<Attempt>,
     /// What it depended on, where it can be taken over.
     pub(crate) variant: Option<Arc<Variant>>,
+    pub(crate) density: Density,
 }
 
 /// Simulates one bundle in the slot's first blocks that its bounds allow.
@@ -57,15 +61,9 @@ pub(crate) fn simulate_on(view: &SlotView, lanes: &mut Lanes, candidate: &Candid
     let (attempt, variant) = match unknown_rollup(view, bundle) {
         Some(rejection) => (Arc::new(blocked(rejection)), None),
         None if single_block(view, bundle) => {
-            let rollups = bundle.rollups();
-            let marks: Vec<_> =
-                rollups.iter().filter_map(|chain| Some((*chain, lanes.get(chain)?.block().checkpoint()))).collect();
+            let marks = marks(lanes, bundle);
             let done = run_remembering(view, lanes, bundle, &BTreeSet::new())?;
-            for (chain, mark) in marks {
-                if let Some(lane) = lanes.get_mut(&chain) {
-                    lane.block_mut().rollback(mark);
-                }
-            }
+            roll_back(lanes, &marks);
             done
         }
         None => {
@@ -74,7 +72,14 @@ pub(crate) fn simulate_on(view: &SlotView, lanes: &mut Lanes, candidate: &Candid
             in_some_block(view, &mut own, bundle)?
         }
     };
-    Ok(Simulated { candidate: candidate.clone(), attempt, variant: variant.map(Arc::new) })
+    Ok(Simulated::new(candidate.clone(), attempt, variant.map(Arc::new)))
+}
+
+impl Simulated {
+    pub(crate) fn new(candidate: Candidate, attempt: Arc<Attempt>, variant: Option<Arc<Variant>>) -> Self {
+        let density = Density::of(&attempt);
+        Self { candidate, attempt, variant, density }
+    }
 }
 
 fn blocked(rejection: Rejection) -> Attempt {
@@ -83,14 +88,14 @@ fn blocked(rejection: Rejection) -> Attempt {
 
 fn unknown_rollup(view: &SlotView, bundle: &Bundle) -> Option<Rejection> {
     bundle
-        .rollups()
+        .chains()
         .into_iter()
         .find(|chain| !view.rollups.contains_key(chain))
         .map(|chain| Rejection::new(Place::rollup(chain), Reason::NoBlockInSlot))
 }
 
 fn single_block(view: &SlotView, bundle: &Bundle) -> bool {
-    bundle.rollups().iter().filter_map(|chain| view.rollups.get(chain)).all(|rollup| rollup.slot.blocks.len() == 1)
+    bundle.legs.iter().filter_map(|leg| view.rollups.get(&leg.chain())).all(|rollup| rollup.slot.blocks.len() == 1)
 }
 
 fn lanes_for(view: &SlotView, bundle: &Bundle) -> Result<Result<Lanes, Rejection>, BuildError> {

@@ -76,6 +76,12 @@ impl Protocols {
         Self(protocols)
     }
 
+    /// Whether a log tells of a message that was delivered by a protocol whose messages depend on their place, so that the rules
+    /// of the slot have a say in it.
+    pub fn delivers_in_place(&self, chain: ChainId, log: &Log) -> bool {
+        self.0.iter().any(|protocol| !protocol.is_placeless() && protocol.delivered(chain, log).is_some())
+    }
+
     /// The messages among logs of rollup `chain`, in log order. A log that looks like a message but is malformed keeps its
     /// index and carries its reason.
     pub fn recognise<'a>(&self, chain: ChainId, logs: impl IntoIterator<Item = Emitted<'a>>) -> Vec<Result<Message, Reason>> {

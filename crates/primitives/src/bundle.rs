@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use alloy_primitives::{Address, B256, U256};
+use smallvec::SmallVec;
 
 use crate::{ChainId, RollupSet, SignedTx};
 
@@ -173,6 +174,14 @@ impl Bundle {
     /// The rollups that the bundle touches.
     pub fn rollups(&self) -> RollupSet {
         self.legs.iter().map(Leg::chain).collect()
+    }
+
+    /// The same, rising, as a list: nearly always there are one or two.
+    pub fn chains(&self) -> SmallVec<[ChainId; 4]> {
+        let mut chains: SmallVec<[ChainId; 4]> = self.legs.iter().map(Leg::chain).collect();
+        chains.sort_unstable();
+        chains.dedup();
+        chains
     }
 
     /// Whether the bundle spans more than one rollup.

@@ -36,13 +36,30 @@ pub struct Executed {
     /// The transaction.
     pub tx: BlockTx,
     /// What it did.
-    pub outcome: TxOutcome,
-    /// Its receipt.
-    pub receipt: Receipt,
+    pub outcome: Arc<TxOutcome>,
+    /// Gas used by the block up to and including it.
+    pub cumulative_gas_used: u64,
+    /// How many logs the block has before it.
+    pub first_log: u64,
+    /// Of a deposit: its sender's nonce before it.
+    pub deposit_nonce: Option<u64>,
     /// What it may take of the block, by its gas limit.
     room: Room,
     /// What more it may come to take once it is sealed.
     reserve: Room,
+}
+
+impl Executed {
+    /// Its receipt.
+    pub fn receipt(&self) -> Receipt {
+        Receipt {
+            tx_type: self.tx.tx_type(),
+            success: self.outcome.succeeded(),
+            cumulative_gas_used: self.cumulative_gas_used,
+            logs: self.outcome.logs.clone(),
+            deposit_nonce: self.deposit_nonce,
+        }
+    }
 }
 
 /// A stretch of a block: what some transactions in a row did, what that depends on, and what it changed. Where all of that is
@@ -136,6 +153,27 @@ impl PendingBlock {
         Ok(block)
     }
 
+    /// A copy with nothing left to undo, for a block that is done with: the undo log is about as large as the state itself.
+    pub(crate) fn settled(&self) -> Self {
+        Self {
+            context: Arc::clone(&self.context),
+            state: self.state.settled(),
+            executed: self.executed.clone(),
+            used: self.used,
+            reserved: self.reserved,
+            terms: self.terms.clone(),
+            // No point of its undo log is where users' transactions began.
+            opening: usize::MAX,
+            trace: None,
+            spare: Trace::default(),
+        }
+    }
+
+    /// Makes room for so many more transactions, so that those before them need not be moved while they come in.
+    pub(crate) fn expect_transactions(&mut self, transactions: usize) {
+        self.executed.reserve(transactions);
+    }
+
     /// Begins to take down what is read and written.
     pub fn begin_trace(&mut self) {
         let mut trace = std::mem::take(&mut self.spare);
@@ -151,6 +189,7 @@ impl PendingBlock {
         let trace = self.trace.take().unwrap_or_default();
         let (footprint, tried) = (trace.finish(&self.state), trace.tried());
         self.spare = trace;
+        let footprint = footprint?;
         Ok(Stretch {
             executed: self.executed.get(since.executed..).unwrap_or_default().to_vec(),
             footprint,
@@ -194,9 +233,8 @@ impl PendingBlock {
         let mut cumulative = self.used.gas;
         for executed in &stretch.executed {
             cumulative = cumulative.saturating_add(executed.outcome.gas_used);
-            let mut executed = executed.clone();
-            executed.receipt.cumulative_gas_used = cumulative;
-            self.executed.push(executed);
+            let first_log = self.log_count();
+            self.executed.push(Executed { cumulative_gas_used: cumulative, first_log, ..executed.clone() });
         }
         (self.used, self.reserved) = (used, reserved);
         Ok(Ok(()))
@@ -262,6 +300,11 @@ impl PendingBlock {
         &self.executed
     }
 
+    /// How many logs it has so far.
+    pub fn log_count(&self) -> u64 {
+        self.executed.last().map_or(0, |last| last.first_log + last.outcome.logs.len() as u64)
+    }
+
     /// Gas that is left for further transactions.
     pub fn gas_left(&self) -> u64 {
         self.context.gas_limit.saturating_sub(self.used.gas).saturating_sub(self.reserved.gas)
@@ -294,6 +337,9 @@ impl PendingBlock {
         self.used = checkpoint.used;
         self.reserved = checkpoint.reserved;
         self.terms.take_if(|(_, since)| *since > checkpoint.executed);
+        if let Some(trace) = &mut self.trace {
+            trace.undo();
+        }
     }
 
     /// How native balances have changed since `checkpoint`, in wei, by address; accounts whose balance is the same are left out.
@@ -301,10 +347,10 @@ impl PendingBlock {
     /// # Errors
     /// When the state cannot be read.
     pub fn balance_changes(&self, checkpoint: Checkpoint) -> Result<Vec<(Address, I256)>, SimulationError> {
-        let written = match &self.trace {
-            Some(trace) if trace.began_at() == checkpoint.mark => trace.written(),
-            _ => self.state.written_since(checkpoint.mark)?,
-        };
+        if let Some(trace) = self.trace.as_ref().filter(|trace| trace.began_at() == checkpoint.mark) {
+            return Ok(trace.balance_changes(&self.state));
+        }
+        let written = self.state.written_since(checkpoint.mark)?;
         let mut changes = Vec::with_capacity(written.len());
         for (address, before) in written {
             let after = self.state.account(address)?.map_or(U256::ZERO, |account| account.balance);
@@ -353,8 +399,8 @@ impl PendingBlock {
             Ok(raw) => raw,
             Err(Failure::Invalid { reason, state, seen }) => {
                 if let Some(trace) = &mut self.trace {
-                    trace.note(tx.sender(), true, &state, &seen);
-                    trace.refuse(tx.sender(), self.state.account(tx.sender())?.unwrap_or_default());
+                    let before = self.state.account(tx.sender())?.unwrap_or_default();
+                    trace.refuse(tx.sender(), before, &state, &seen);
                 }
                 return Ok(Err(reason));
             }
@@ -422,7 +468,7 @@ impl PendingBlock {
             match self.state.credit(account, amount) {
                 Ok(before) => {
                     if let Some(trace) = &mut self.trace {
-                        trace.credit(account, before);
+                        trace.credit(account, before, amount);
                     }
                 }
                 // Whoever asks again finds the block as it was.
@@ -438,15 +484,16 @@ impl PendingBlock {
         // What was asked for and not used is there for the next one.
         self.used = self.used.and(Room { gas: gas_used, ..room });
         self.reserved = self.reserved.and(reserve);
-        let outcome = TxOutcome { status, gas_used, logs, output, created, fees };
-        let receipt = Receipt {
-            tx_type: tx.tx_type(),
-            success: outcome.succeeded(),
+        let outcome = Arc::new(TxOutcome { status, gas_used, logs, output, created, fees });
+        self.executed.push(Executed {
+            tx: tx.clone(),
+            outcome,
             cumulative_gas_used: self.used.gas,
-            logs: outcome.logs.clone(),
+            first_log: self.log_count(),
             deposit_nonce,
-        };
-        self.executed.push(Executed { tx: tx.clone(), outcome, receipt, room, reserve });
+            room,
+            reserve,
+        });
         self.executed.last().map(Ok).ok_or_else(|| SimulationError::Broken("nothing was executed".into()))
     }
 
@@ -523,7 +570,7 @@ impl PendingBlock {
 
     /// Sums up the block without ending it.
     pub fn summary(&self, requests: Vec<Bytes>) -> BlockSummary {
-        let (receipts_root, logs_bloom) = root_and_bloom(self.executed.iter().map(|executed| &executed.receipt));
+        let (receipts_root, logs_bloom) = root_and_bloom(self.executed.iter().map(Executed::receipt));
         BlockSummary { gas_used: self.used.gas, blob_gas_used: self.blob_gas_used(), receipts_root, logs_bloom, requests }
     }
 

@@ -202,6 +202,15 @@ impl Lane {
         self.closed.push(LaneBlock { block: self.open, forced: self.forced, requests });
         Ok(self.closed)
     }
+
+    /// The blocks as [`Lane::finish`] would close them, while the lane stays as it is. Nothing is left to undo in them.
+    ///
+    /// # Errors
+    /// As [`Lane::finish`].
+    pub fn finished(&self) -> Result<Vec<LaneBlock>, LaneError> {
+        let (rollup, closed) = (Arc::clone(&self.rollup), self.closed.clone());
+        Self { rollup, closed, open: self.open.settled(), forced: self.forced }.finish()
+    }
 }
 
 /// What the next block needs to know of one that is not sealed yet: everything but its hash.
@@ -286,6 +295,7 @@ pub fn execute_decoded(
         if index > 0 {
             lane.advance()?;
         }
+        lane.open.expect_transactions(listed.transactions.len());
         for (position, tx) in listed.transactions.iter().enumerate() {
             let invalid = |reason| LaneError::Invalid { block: index, index: position, reason };
             if tx.is_deposit() {

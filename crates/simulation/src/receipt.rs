@@ -1,7 +1,7 @@
 //! Receipts and their trie root.
 
 use alloy_consensus::{Eip658Value, Receipt as ConsensusReceipt, RlpEncodableReceipt};
-use alloy_primitives::{B256, Bloom, Log, logs_bloom};
+use alloy_primitives::{Address, B256, Bloom, Log, keccak256, logs_bloom, map::HashMap};
 use op_alloy::consensus::{DEPOSIT_TX_TYPE_ID, OpDepositReceipt};
 
 use crate::Logs;
@@ -55,12 +55,39 @@ impl Receipt {
 
 /// The root of the trie over a block's receipts.
 pub fn receipts_root(receipts: &[Receipt]) -> B256 {
-    root_and_bloom(receipts.iter()).0
+    root_and_bloom(receipts.iter().cloned()).0
+}
+
+/// What was hashed for bloom filters. The logs of a block name the same few contracts and events again and again. It holds no
+/// more than the block's own logs name.
+#[derive(Default)]
+struct Hashes {
+    addresses: HashMap<Address, B256>,
+    topics: HashMap<B256, B256>,
+}
+
+impl Hashes {
+    /// The bloom filter over logs.
+    fn bloom(&mut self, logs: &[Log]) -> Bloom {
+        let mut bloom = Bloom::ZERO;
+        for log in logs {
+            bloom.m3_2048_hashed(self.addresses.entry(log.address).or_insert_with(|| keccak256(log.address)));
+            for topic in log.topics() {
+                bloom.m3_2048_hashed(self.topics.entry(*topic).or_insert_with(|| keccak256(topic)));
+            }
+        }
+        bloom
+    }
 }
 
 /// The root of the trie over a block's receipts, and the union of their bloom filters.
-pub(crate) fn root_and_bloom<'a>(receipts: impl Iterator<Item = &'a Receipt>) -> (B256, Bloom) {
-    let with_blooms: Vec<(&Receipt, Bloom)> = receipts.map(|receipt| (receipt, receipt.bloom())).collect();
+pub(crate) fn root_and_bloom(receipts: impl Iterator<Item = Receipt>) -> (B256, Bloom) {
+    let mut hashes = Hashes::default();
+    let bloomed = |receipt: Receipt| {
+        let bloom = hashes.bloom(&receipt.logs);
+        (receipt, bloom)
+    };
+    let with_blooms: Vec<(Receipt, Bloom)> = receipts.map(bloomed).collect();
     let mut union = Bloom::ZERO;
     for (_, bloom) in &with_blooms {
         union.accrue_bloom(bloom);
@@ -68,4 +95,36 @@ pub(crate) fn root_and_bloom<'a>(receipts: impl Iterator<Item = &'a Receipt>) ->
     let root =
         alloy_trie::root::ordered_trie_root_with_encoder(&with_blooms, |(receipt, bloom), out| receipt.encode_with(bloom, out));
     (root, union)
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy_primitives::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn the_bloom_of_a_block_is_that_of_all_its_logs_whatever_was_hashed_before() {
+        let [contract, other] = [1, 2].map(Address::repeat_byte);
+        // One topic is the word of an address that logs, too.
+        let log = |address: Address, number: u8| {
+            let topics = vec![B256::repeat_byte(number), contract.into_word()];
+            Log::new_unchecked(address, topics, Bytes::new())
+        };
+        let logs = [vec![log(contract, 7), log(contract, 7)], Vec::new(), vec![log(other, 8), log(contract, 9)]];
+        let receipts: Vec<Receipt> = (1..)
+            .zip(&logs)
+            .map(|(gas, logs)| Receipt {
+                tx_type: 2,
+                success: true,
+                cumulative_gas_used: gas,
+                logs: logs.clone().into(),
+                deposit_nonce: None,
+            })
+            .collect();
+        let (root, union) = root_and_bloom(receipts.iter().cloned());
+        assert_eq!(union, logs_bloom(logs.iter().flatten()));
+        let encode = |receipt: &Receipt, out: &mut Vec<u8>| receipt.encode_2718(out);
+        assert_eq!(root, alloy_trie::root::ordered_trie_root_with_encoder(&receipts, encode));
+    }
 }

@@ -1,11 +1,9 @@
 //! What a stretch of a block read and wrote.
 
-use std::collections::hash_map::Entry;
-
-use alloy_primitives::{Address, B256, U256, map::HashMap};
+use alloy_primitives::{Address, B256, I256, U256};
 use revm::state::{AccountInfo, EvmState};
 
-use crate::{Account, Code, Overlay, StateView, machine::Seen, room::Room};
+use crate::{Account, Code, Overlay, StateError, StateView, machine::Seen, room::Room};
 
 /// A part of the state that results can depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -122,10 +120,14 @@ impl Footprint {
     }
 }
 
+/// What is taken down of an account.
 #[derive(Clone, Copy, Debug)]
 struct AccountNote {
+    address: Address,
     /// As it was when the trace began.
     before: Account,
+    /// As it was written last.
+    after: Account,
     /// Whether the EVM looked at it: an account that only fees went to was not looked at.
     read: bool,
     nonce: bool,
@@ -135,18 +137,23 @@ struct AccountNote {
 
 #[derive(Clone, Copy, Debug)]
 struct SlotNote {
+    key: (Address, U256),
     before: U256,
-    written: bool,
+    after: U256,
 }
 
-/// Takes down what transactions read and write.
+/// Takes down what transactions read and write. A bundle touches few accounts, so they are kept in order rather than hashed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Trace {
-    accounts: HashMap<Address, AccountNote>,
-    slots: HashMap<(Address, U256), SlotNote>,
+    /// By address.
+    accounts: Vec<AccountNote>,
+    /// By account and slot.
+    slots: Vec<SlotNote>,
     environment: bool,
     incomplete: bool,
     at_opening: bool,
+    /// Whether anything that was written has been undone since.
+    undone: bool,
     /// Where in the undo log of the state it began.
     mark: usize,
     /// What all transactions may have taken, those that were refused or undone included.
@@ -159,24 +166,29 @@ impl Trace {
         self.accounts.clear();
         self.slots.clear();
         (self.mark, self.at_opening) = (mark, at_opening);
-        (self.environment, self.incomplete, self.tried) = (false, false, Room::default());
+        (self.environment, self.incomplete, self.undone, self.tried) = (false, false, false, Room::default());
     }
 
     pub(crate) const fn began_at(&self) -> usize {
         self.mark
     }
 
-    /// The accounts that were written, by address, each with the balance that it had before.
-    #[expect(clippy::iter_over_hash_type, reason = "everything is sorted afterwards")]
-    pub(crate) fn written(&self) -> Vec<(Address, U256)> {
-        let mut written = Vec::with_capacity(self.accounts.len());
-        for (address, note) in &self.accounts {
-            if note.written {
-                written.push((*address, note.before.balance));
+    /// Takes down that something that was written has been undone.
+    pub(crate) const fn undo(&mut self) {
+        self.undone = true;
+    }
+
+    /// How native balances changed, by address, in the state at its end.
+    pub(crate) fn balance_changes(&self, state: &Overlay) -> Vec<(Address, I256)> {
+        let mut changes = Vec::with_capacity(self.accounts.len());
+        for note in &self.accounts {
+            let (before, after) =
+                (note.before.balance, self.after(note, state).map_or(note.before.balance, |after| after.balance));
+            if before != after {
+                changes.push((note.address, I256::from_raw(after.wrapping_sub(before))));
             }
         }
-        written.sort_unstable_by_key(|(address, _)| *address);
-        written
+        changes
     }
 
     /// Takes down that a transaction was tried that may take this much.
@@ -190,17 +202,37 @@ impl Trace {
     }
 
     /// Takes down a transaction, before its changes are taken over. `nonces`: whether it may have looked at any nonce.
-    #[expect(clippy::iter_over_hash_type, reason = "notes are kept apart, so their order shows nowhere")]
     pub(crate) fn note(&mut self, sender: Address, nonces: bool, state: &EvmState, seen: &Seen) {
+        self.take_down(sender, nonces, state, seen, true);
+    }
+
+    /// Takes down what a transaction looked at that changes nothing: it was refused, or only reads.
+    fn look_on(&mut self, sender: Address, state: &EvmState, seen: &Seen) {
+        self.take_down(sender, true, state, seen, false);
+    }
+
+    #[expect(clippy::iter_over_hash_type, reason = "notes are kept in order, so the order of the accounts shows nowhere")]
+    fn take_down(&mut self, sender: Address, nonces: bool, state: &EvmState, seen: &Seen, takes_effect: bool) {
         self.environment |= seen.environment;
+        let (accounts, slots) = (self.accounts.len(), self.slots.len());
         for (address, account) in state {
             let before = account_of(&account.original_info);
-            let note = self.accounts.entry(*address).or_insert_with(|| AccountNote::of(before));
+            let known =
+                self.accounts.get(..accounts).and_then(|notes| notes.binary_search_by_key(address, |note| note.address).ok());
+            let index = known.unwrap_or_else(|| {
+                self.accounts.push(AccountNote::of(*address, before));
+                self.accounts.len() - 1
+            });
+            let note = &mut self.accounts[index];
             note.read = true;
             let payer = *address == sender || account.info.balance < before.balance;
             note.balance |= payer || seen.balances.contains(address);
             note.nonce |= *address == sender || nonces || seen.nonces || account.info.nonce != before.nonce;
-            note.written |= account.is_touched();
+            let touched = takes_effect && account.is_touched();
+            if touched {
+                note.after = if account.is_selfdestructed() { Account::default() } else { account_of(&account.info) };
+                note.written = true;
+            }
             if account.is_touched() && (account.is_created() || account.is_selfdestructed()) {
                 self.incomplete = true;
                 (note.nonce, note.balance) = (true, true);
@@ -209,54 +241,86 @@ impl Trace {
                 continue;
             }
             for (slot, value) in &account.storage {
-                let written = account.is_touched() && value.is_changed();
-                match self.slots.entry((*address, *slot)) {
-                    Entry::Occupied(mut note) => note.get_mut().written |= written,
-                    Entry::Vacant(note) => {
-                        note.insert(SlotNote { before: value.original_value(), written });
-                    }
+                let key = (*address, *slot);
+                let known = self.slots.get(..slots).and_then(|notes| notes.binary_search_by_key(&key, |note| note.key).ok());
+                let index = known.unwrap_or_else(|| {
+                    let before = value.original_value();
+                    self.slots.push(SlotNote { key, before, after: before });
+                    self.slots.len() - 1
+                });
+                if touched && value.is_changed() {
+                    self.slots[index].after = value.present_value();
                 }
             }
         }
+        if self.accounts.len() > accounts {
+            self.accounts.sort_unstable_by_key(|note| note.address);
+        }
+        if self.slots.len() > slots {
+            self.slots.sort_unstable_by_key(|note| note.key);
+        }
+    }
+
+    /// The note of an account, which is as given where there is none yet.
+    fn of(&mut self, address: Address, before: Account) -> &mut AccountNote {
+        let index = self.accounts.binary_search_by_key(&address, |note| note.address).unwrap_or_else(|index| {
+            self.accounts.insert(index, AccountNote::of(address, before));
+            index
+        });
+        &mut self.accounts[index]
     }
 
     /// Takes down that an account, as it is before that, is credited with something that nobody asked it about.
-    pub(crate) fn credit(&mut self, address: Address, before: Account) {
-        self.accounts.entry(address).or_insert_with(|| AccountNote::of(before)).written = true;
+    pub(crate) fn credit(&mut self, address: Address, before: Account, amount: U256) {
+        let note = self.of(address, before);
+        let credited = Account { balance: before.balance.saturating_add(amount), ..before };
+        (note.after, note.written) = (credited, true);
     }
 
     /// Takes down that a balance was looked at.
     pub(crate) fn look(&mut self, address: Address, before: Account) {
-        let note = self.accounts.entry(address).or_insert_with(|| AccountNote::of(before));
+        let note = self.of(address, before);
         (note.read, note.balance) = (true, true);
     }
 
     /// Takes down what a read touched. Nobody watched what it looked at, so it is taken to have looked at everything.
     pub(crate) fn overlook(&mut self, state: &EvmState) {
         let balances = state.keys().copied().collect();
-        self.note(Address::ZERO, true, state, &Seen { balances, nonces: true, environment: true });
+        self.look_on(Address::ZERO, state, &Seen { balances, nonces: true, environment: true });
     }
 
     /// Takes down that a transaction was refused for what its sender is.
-    pub(crate) fn refuse(&mut self, sender: Address, before: Account) {
-        let note = self.accounts.entry(sender).or_insert_with(|| AccountNote::of(before));
+    pub(crate) fn refuse(&mut self, sender: Address, before: Account, state: &EvmState, seen: &Seen) {
+        self.look_on(sender, state, seen);
+        let note = self.of(sender, before);
         (note.read, note.nonce, note.balance) = (true, true, true);
     }
 
+    /// What became of an account; `None` when it was not written. What was undone shows in the state only.
+    fn after(&self, note: &AccountNote, state: &Overlay) -> Option<Account> {
+        match (note.written, self.undone) {
+            (false, _) => None,
+            (true, false) => Some(note.after),
+            (true, true) => state.written_account(note.address).map(Option::unwrap_or_default),
+        }
+    }
+
     /// What it comes to, in the state at its end.
-    #[expect(clippy::iter_over_hash_type, reason = "everything is sorted afterwards")]
-    pub(crate) fn finish(&self, state: &Overlay) -> Footprint {
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub(crate) fn finish(&self, state: &Overlay) -> Result<Footprint, StateError> {
         let mut footprint = Footprint {
             environment: self.environment,
             complete: !self.incomplete,
             at_opening: self.at_opening,
-            accounts_read: Vec::with_capacity(self.accounts.len()),
-            accounts_written: Vec::with_capacity(self.accounts.len()),
+            accounts_read: Vec::with_capacity(self.accounts.iter().filter(|note| note.read).count()),
+            accounts_written: Vec::with_capacity(self.accounts.iter().filter(|note| note.written).count()),
             slots_read: Vec::with_capacity(self.slots.len()),
-            slots_written: Vec::new(),
+            slots_written: Vec::with_capacity(self.slots.iter().filter(|note| note.after != note.before).count()),
         };
-        for (address, note) in &self.accounts {
-            let (address, before) = (*address, note.before);
+        for note in &self.accounts {
+            let (address, before) = (note.address, note.before);
             let exists = !before.is_empty();
             // Who is only credited with fees was not looked at.
             if note.read {
@@ -268,8 +332,7 @@ impl Trace {
                     balance: note.balance.then_some(before.balance),
                 });
             }
-            if let Some(after) = state.written_account(address).filter(|_| note.written) {
-                let after = after.unwrap_or_default();
+            if let Some(after) = self.after(note, state) {
                 let code = (after.code_hash != before.code_hash).then(|| (after.code_hash, state.new_code(after.code_hash)));
                 let balance = match after.balance.checked_sub(before.balance) {
                     Some(rise) if rise.is_zero() => None,
@@ -282,26 +345,22 @@ impl Trace {
                 }
             }
         }
-        for ((address, slot), note) in &self.slots {
-            footprint.slots_read.push((*address, *slot, note.before));
-            if note.written {
-                let after = state.storage(*address, *slot).unwrap_or(note.before);
-                if after != note.before {
+        for SlotNote { key: (address, slot), before, after } in &self.slots {
+            footprint.slots_read.push((*address, *slot, *before));
+            if before != after {
+                let after = if self.undone { state.storage(*address, *slot)? } else { *after };
+                if after != *before {
                     footprint.slots_written.push((*address, *slot, after));
                 }
             }
         }
-        footprint.accounts_read.sort_unstable_by_key(|read| read.address);
-        footprint.accounts_written.sort_unstable_by_key(|written| written.address);
-        footprint.slots_read.sort_unstable();
-        footprint.slots_written.sort_unstable();
-        footprint
+        Ok(footprint)
     }
 }
 
 impl AccountNote {
-    const fn of(before: Account) -> Self {
-        Self { before, read: false, nonce: false, balance: false, written: false }
+    const fn of(address: Address, before: Account) -> Self {
+        Self { address, before, after: before, read: false, nonce: false, balance: false, written: false }
     }
 }
 

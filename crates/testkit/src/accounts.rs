@@ -5,10 +5,7 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use alloy::{
-    eips::eip2930::AccessList,
-    signers::{SignerSync, local::PrivateKeySigner},
-};
+use alloy::{eips::eip2930::AccessList, signers::local::PrivateKeySigner};
 use alloy_consensus::{SignableTransaction, TxEip1559, TxEnvelope};
 use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U256, keccak256};
 use lockstep_building::{Draft, EvidenceMap};
@@ -80,7 +77,7 @@ pub fn gwei(amount: u64) -> U256 {
 /// # Panics
 /// Never: a key in memory can always sign.
 pub fn sign_digest(key: &PrivateKeySigner, digest: B256) -> Signature {
-    key.sign_hash_sync(&digest).expect("a key in memory signs")
+    alloy_consensus::crypto::secp256k1::sign_message(key.to_bytes(), digest).expect("a key in memory signs")
 }
 
 /// Signs a transaction.

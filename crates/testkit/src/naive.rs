@@ -263,7 +263,7 @@ impl Slot<'_> {
     ) -> Result<Option<TxOutcome>, Reason> {
         let mut copy = self.lanes[&chain].clone();
         let outcome = match copy.block_mut().execute_with(tx, stand_ins).expect("the engine works") {
-            Ok(executed) => executed.outcome.clone(),
+            Ok(executed) => executed.outcome.as_ref().clone(),
             Err(_) if mode == RevertMode::Drop => return Ok(None),
             Err(invalid) => return Err(invalid),
         };

@@ -86,7 +86,7 @@ impl Deployer {
             input,
         };
         let executed = self.block.execute(&BlockTx::Signed(sign(key, tx))).expect("the engine works");
-        let outcome = executed.expect("a setup transaction is valid").outcome.clone();
+        let outcome = executed.expect("a setup transaction is valid").outcome.as_ref().clone();
         assert!(outcome.succeeded(), "a setup transaction failed: {:?} {}", outcome.status, outcome.output);
         outcome
     }

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Ordering,
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -14,9 +14,9 @@ use lockstep_simulation::{PartUse, StatePart};
 
 use super::{binding::Key, rooms::Rooms};
 use crate::{
-    Attempt, BuildError, Candidate, Lanes, Simulated, SlotView,
+    BuildError, Candidate, Lanes, Simulated, SlotView,
     order::by_density,
-    reuse::{Around, Variant},
+    reuse::{Taken, Variant},
     search::Gain,
 };
 
@@ -141,9 +141,9 @@ impl Entry {
     }
 
     /// Takes over a result that holds on these blocks. `None` when there is none.
-    pub(super) fn recall(&self, lanes: &mut Lanes, around: &Around<'_>) -> Result<Option<Attempt>, BuildError> {
+    pub(super) fn recall(&self, lanes: &mut Lanes, delivered: &BTreeSet<B256>) -> Result<Option<Taken>, BuildError> {
         for variant in self.simulated.variant.iter().chain(self.variants.iter().rev()) {
-            if let Some(attempt) = variant.recall(lanes, self.candidate(), around)? {
+            if let Some(attempt) = variant.recall(lanes, self.candidate(), delivered)? {
                 return Ok(Some(attempt));
             }
         }

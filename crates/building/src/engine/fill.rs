@@ -7,13 +7,12 @@ use std::{
 
 use alloy_primitives::{B256, I256};
 use lockstep_primitives::{ChainId, Place, Reason, Rejection};
-use lockstep_simulation::Checkpoint;
 
 use super::entry::{Entries, Entry};
 use crate::{
-    Attempt, BuildError, Lanes, Placed, SlotView,
+    BuildError, BundleRun, Lanes, SlotView,
     greedy::closes_untrusted_cycle,
-    reuse::{self, Around, Variant},
+    reuse::{self, Marks, Taken, Variant},
     run::run_remembering,
 };
 
@@ -22,9 +21,15 @@ use crate::{
 struct Step {
     /// Where in the order, in the first pass; `None` in the passes over what had been refused.
     position: Option<usize>,
-    marks: Vec<(ChainId, Checkpoint)>,
+    marks: Marks,
     entry: usize,
-    placed: Placed,
+    taken: Taken,
+}
+
+impl Step {
+    fn run(&self) -> &BundleRun {
+        &self.taken.attempt.run
+    }
 }
 
 /// Open blocks that are filled with entries in an order: each goes in if it is valid and has room where it is its turn. What
@@ -69,8 +74,8 @@ impl Fill {
     }
 
     /// What is in the blocks, in the order in which it was placed.
-    pub(super) fn placed(&self) -> impl Iterator<Item = (usize, &Placed)> {
-        self.steps.iter().map(|step| (step.entry, &step.placed))
+    pub(super) fn placed(&self) -> impl ExactSizeIterator<Item = (usize, &Taken)> {
+        self.steps.iter().map(|step| (step.entry, &step.taken))
     }
 
     pub(super) fn refusal(&self, entry: usize) -> Option<&Rejection> {
@@ -82,7 +87,7 @@ impl Fill {
         self.go_back(from);
         self.refused.resize(entries.capacity(), None);
         self.tried.resize(entries.capacity(), None);
-        let mut rooms = self.rooms();
+        let mut rooms: Vec<(ChainId, u64)> = self.rooms().collect();
         for (position, index) in order.iter().enumerate().skip(from) {
             let Some(entry) = entries.get(*index) else { continue };
             if let Some(rejection) = certainly_roomless(entry, &rooms) {
@@ -90,7 +95,8 @@ impl Fill {
                 continue;
             }
             if self.place(view, *index, entry, Some(position))? {
-                rooms = self.rooms();
+                rooms.clear();
+                rooms.extend(self.rooms());
             }
         }
         self.retry(view, entries, order)
@@ -139,8 +145,8 @@ impl Fill {
         placed
     }
 
-    fn rooms(&self) -> Vec<(ChainId, u64)> {
-        self.lanes.iter().map(|(chain, lane)| (*chain, lane.block().gas_left())).collect()
+    fn rooms(&self) -> impl Iterator<Item = (ChainId, u64)> {
+        self.lanes.iter().map(|(chain, lane)| (*chain, lane.block().gas_left()))
     }
 
     /// Undoes everything from a position of the order on, and all later passes.
@@ -152,11 +158,11 @@ impl Fill {
         let undone = self.steps.split_off(first.unwrap_or(self.steps.len()));
         for step in undone.iter().rev() {
             reuse::roll_back(&mut self.lanes, &step.marks);
-            self.value = self.value.saturating_sub(step.placed.run.value);
-            for message in &step.placed.run.delivered {
+            self.value = self.value.saturating_sub(step.run().value);
+            for message in &step.run().delivered {
                 self.delivered.remove(message);
             }
-            for edge in &step.placed.run.edges {
+            for edge in &step.run().edges {
                 if let Counted::Occupied(mut count) = self.edges.entry(*edge) {
                     *count.get_mut() -= 1;
                     if *count.get() == 0 {
@@ -170,23 +176,21 @@ impl Fill {
     /// Places an entry, or notes why not and leaves no trace of it.
     fn place(&mut self, view: &SlotView, index: usize, entry: &Entry, position: Option<usize>) -> Result<bool, BuildError> {
         let bundle = &entry.candidate().bundle;
-        let marks: Vec<(ChainId, Checkpoint)> =
-            entry.rollups().iter().filter_map(|chain| Some((*chain, self.lanes.get(chain)?.block().checkpoint()))).collect();
-        let attempt = match self.recall(view, index, entry)? {
-            Some(attempt) => attempt,
+        let marks = reuse::marks(&self.lanes, bundle);
+        let taken = match self.recall(index, entry)? {
+            Some(taken) => taken,
             None => {
                 let (attempt, variant) = run_remembering(view, &mut self.lanes, bundle, &self.delivered)?;
                 self.tried[index] = variant.filter(|variant| variant.recallable).map(Arc::new);
-                Arc::unwrap_or_clone(attempt)
+                Taken::as_told(attempt)
             }
         };
-        let floor = if attempt.run.relays.is_empty() { I256::ZERO } else { view.policy.min_relay_value };
-        let rejection = match attempt.blocked {
+        let run = &taken.attempt.run;
+        let floor = if run.relays.is_empty() { I256::ZERO } else { view.policy.min_relay_value };
+        let rejection = match taken.attempt.blocked.clone() {
             Some(rejection) => Some(rejection),
-            None if attempt.run.value < floor => {
-                Some(Rejection::new(Place::BUNDLE, Reason::Unprofitable { value: attempt.run.value }))
-            }
-            None if !attempt.run.edges.is_empty() && self.closes_cycle(view, &attempt.run.edges) => {
+            None if run.value < floor => Some(Rejection::new(Place::BUNDLE, Reason::Unprofitable { value: run.value })),
+            None if !run.edges.is_empty() && self.closes_cycle(view, &run.edges) => {
                 Some(Rejection::new(Place::BUNDLE, Reason::MutualMessages))
             }
             None => None,
@@ -197,13 +201,12 @@ impl Fill {
             return Ok(false);
         }
         self.note(index, None, position);
-        self.delivered.extend(attempt.run.delivered.iter().copied());
-        for edge in &attempt.run.edges {
+        self.delivered.extend(run.delivered.iter().copied());
+        for edge in &run.edges {
             *self.edges.entry(*edge).or_default() += 1;
         }
-        self.value = self.value.checked_add(attempt.run.value).ok_or(BuildError::Overflow)?;
-        let placed = Placed { hash: entry.candidate().hash, bundle: Arc::clone(bundle), run: attempt.run };
-        self.steps.push(Step { position, marks, entry: index, placed });
+        self.value = self.value.checked_add(run.value).ok_or(BuildError::Overflow)?;
+        self.steps.push(Step { position, marks, entry: index, taken });
         Ok(true)
     }
 
@@ -216,14 +219,13 @@ impl Fill {
     }
 
     /// What is remembered of an entry and holds here.
-    fn recall(&mut self, view: &SlotView, index: usize, entry: &Entry) -> Result<Option<Attempt>, BuildError> {
-        let on = Around { view, delivered: &self.delivered };
+    fn recall(&mut self, index: usize, entry: &Entry) -> Result<Option<Taken>, BuildError> {
         if let Some(variant) = &self.tried[index]
-            && let Some(attempt) = variant.recall(&mut self.lanes, entry.candidate(), &on)?
+            && let Some(taken) = variant.recall(&mut self.lanes, entry.candidate(), &self.delivered)?
         {
-            return Ok(Some(attempt));
+            return Ok(Some(taken));
         }
-        entry.recall(&mut self.lanes, &on)
+        entry.recall(&mut self.lanes, &self.delivered)
     }
 
     fn closes_cycle(&self, view: &SlotView, new: &BTreeSet<(ChainId, ChainId)>) -> bool {

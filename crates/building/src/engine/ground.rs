@@ -4,13 +4,12 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use alloy_primitives::{B256, I256};
 use lockstep_primitives::ChainId;
-use lockstep_simulation::Checkpoint;
 
 use super::{entry::Entry, rooms::Rooms};
 use crate::{
     Attempt, BuildError, Lanes, SlotView,
     greedy::closes_untrusted_cycle,
-    reuse::{self, Around, Variant},
+    reuse::{self, Marks, Variant},
     run::run_remembering,
     search::{Gain, Ground},
 };
@@ -27,9 +26,8 @@ pub(super) struct GroupGround<'a> {
 }
 
 struct Step {
-    marks: Vec<(ChainId, Checkpoint)>,
-    delivered: BTreeSet<B256>,
-    edges: BTreeSet<(ChainId, ChainId)>,
+    marks: Marks,
+    attempt: Arc<Attempt>,
 }
 
 /// How many results of a member are kept during a search.
@@ -48,20 +46,19 @@ impl<'a> GroupGround<'a> {
     }
 
     fn closes_cycle(&self, new: &BTreeSet<(ChainId, ChainId)>) -> bool {
-        let edges = || self.placed.iter().flat_map(|step| step.edges.iter()).chain(new).copied().collect();
+        let edges = || self.placed.iter().flat_map(|step| step.attempt.run.edges.iter()).chain(new).copied().collect();
         !new.is_empty() && closes_untrusted_cycle(self.view, &edges())
     }
 
-    fn attempt(&mut self, item: usize) -> Result<Attempt, BuildError> {
+    fn attempt(&mut self, item: usize) -> Result<Arc<Attempt>, BuildError> {
         let entry = self.members[item];
-        let delivered: BTreeSet<B256> = self.placed.iter().flat_map(|step| step.delivered.iter().copied()).collect();
-        let around = Around { view: self.view, delivered: &delivered };
-        if let Some(attempt) = entry.recall(self.lanes, &around)? {
-            return Ok(attempt);
+        let delivered: BTreeSet<B256> = self.placed.iter().flat_map(|step| step.attempt.run.delivered.iter().copied()).collect();
+        if let Some(taken) = entry.recall(self.lanes, &delivered)? {
+            return Ok(taken.attempt);
         }
         for variant in self.found[item].iter().rev() {
-            if let Some(attempt) = variant.recall(self.lanes, entry.candidate(), &around)? {
-                return Ok(attempt);
+            if let Some(taken) = variant.recall(self.lanes, entry.candidate(), &delivered)? {
+                return Ok(taken.attempt);
             }
         }
         let (attempt, variant) = run_remembering(self.view, self.lanes, &entry.candidate().bundle, &delivered)?;
@@ -72,7 +69,7 @@ impl<'a> GroupGround<'a> {
             }
             found.push(Arc::new(variant));
         }
-        Ok(Arc::unwrap_or_clone(attempt))
+        Ok(attempt)
     }
 }
 
@@ -87,8 +84,7 @@ impl Ground for GroupGround<'_> {
     fn place(&mut self, item: usize) -> Result<Option<Gain>, BuildError> {
         let entry = self.members[item];
         let before = self.rooms.used(self.lanes, entry.rollups());
-        let marks: Vec<(ChainId, Checkpoint)> =
-            entry.rollups().iter().filter_map(|chain| Some((*chain, self.lanes.get(chain)?.block().checkpoint()))).collect();
+        let marks = reuse::marks(self.lanes, &entry.candidate().bundle);
         let attempt = self.attempt(item)?;
         if attempt.blocked.is_some() {
             return Ok(None);
@@ -103,7 +99,7 @@ impl Ground for GroupGround<'_> {
             return Err(BuildError::Overflow);
         };
         let usage = self.rooms.used_since(self.lanes, entry.rollups(), &before);
-        self.placed.push(Step { marks, delivered: attempt.run.delivered, edges: attempt.run.edges });
+        self.placed.push(Step { marks, attempt });
         Ok(Some(Gain { value, usage }))
     }
 

@@ -99,7 +99,7 @@ fn gas_that_is_remembered_wrongly_is_caught() {
     let draft = stores(&world);
     for chain in [ETH, OP] {
         let wrong = remembered(&world, &draft, chain, |at, memory| {
-            memory.executed[0].outcome.gas_used += u64::from(at == (0, 1));
+            Arc::make_mut(&mut memory.executed[0].outcome).gas_used += u64::from(at == (0, 1));
         });
         assert_corrupt(&world, &wrong, chain, (0, Some(forced(&draft, chain, 0) + 1)), "gas");
     }
@@ -112,7 +112,8 @@ fn a_log_that_nobody_emitted_is_caught() {
     for chain in [ETH, OP] {
         let wrong = remembered(&world, &draft, chain, |at, memory| {
             if at == (0, 2) {
-                memory.executed[0].outcome.logs = vec![Log::new_unchecked(PROBE, Vec::new(), Bytes::new())].into();
+                Arc::make_mut(&mut memory.executed[0].outcome).logs =
+                    vec![Log::new_unchecked(PROBE, Vec::new(), Bytes::new())].into();
             }
         });
         assert_corrupt(&world, &wrong, chain, (0, Some(forced(&draft, chain, 0) + 2)), "logs");
@@ -153,7 +154,7 @@ fn what_a_bundle_is_told_of_its_transactions_is_held_against_what_they_do() {
         let place = |bundle: usize| draft.placed[bundle].run.legs[leg].txs[0].position.expect("it is in the block");
 
         let mut cheaper = draft.clone();
-        let outcome = cheaper.placed[1].run.legs[leg].txs[0].outcome.as_mut().expect("it ran");
+        let outcome = Arc::make_mut(cheaper.placed[1].run.legs[leg].txs[0].outcome.as_mut().expect("it ran"));
         outcome.gas_used -= 1;
         assert_corrupt(&world, &cheaper, chain, (0, Some(place(1))), "does something else");
 
@@ -197,7 +198,7 @@ fn what_stands_before_an_attested_relay_is_verified_to_the_last_unit_of_gas() {
     let put_together = |more_gas: u64| {
         let mut lanes = open_lanes(&world.view, &world.rollups()).expect("the blocks open");
         let mut memory = memory_of(&mut lanes[&OP].clone(), &BlockTx::Signed(Arc::clone(&pays)));
-        memory.executed[0].outcome.gas_used += more_gas;
+        Arc::make_mut(&mut memory.executed[0].outcome).gas_used += more_gas;
         let lane = lanes.get_mut(&OP).expect("it is open");
         lane.block_mut().append(&memory).expect("the engine works").expect("there is room");
         let attempt = run_bundle(&world.view, &mut lanes, &crosses, &BTreeSet::new()).expect("the engine works");
@@ -241,7 +242,7 @@ proptest! {
             if at != (block, index) {
                 return;
             }
-            let outcome = &mut memory.executed[0].outcome;
+            let outcome = Arc::make_mut(&mut memory.executed[0].outcome);
             match how {
                 0 => outcome.gas_used += 1,
                 1 => outcome.logs = outcome.logs.iter().cloned().chain([Log::empty()]).collect(),
@@ -312,7 +313,7 @@ fn requirements_are_measured_while_the_list_is_executed() {
     let (blocks, measured) = execute_measured(slot, &sealed.list, &sealed.requirements).expect("it executes");
     let increases: Vec<Result<I256, String>> = drafted.iter().map(|run| Ok(run.increase)).collect();
     assert_eq!(measured, increases);
-    let states: Vec<_> = sealed.blocks.iter().map(|block| block.state).collect();
+    let states: Vec<_> = sealed.blocks.iter().map(|block| block.state().expect("a state in memory can be read")).collect();
     assert_eq!(blocks.iter().map(digest).collect::<Vec<_>>(), states);
 
     // A span over two blocks is one, too; what is not in the list or ends before it begins is not measured.

@@ -76,7 +76,7 @@ fn deposit(block: &EmbeddedBlock, index: usize, tx: &EmbeddedTx, deposit: &Depos
         "gasPrice": "0x0",
         "isSystemTx": body.is_system_transaction,
         "input": body.input,
-        "nonce": U64::from(tx.executed.receipt.deposit_nonce.unwrap_or_default()),
+        "nonce": U64::from(tx.executed.deposit_nonce.unwrap_or_default()),
         "depositReceiptVersion": U64::from(DEPOSIT_RECEIPT_VERSION),
         "v": "0x0",
         "r": "0x0",
@@ -90,7 +90,7 @@ fn deposit(block: &EmbeddedBlock, index: usize, tx: &EmbeddedTx, deposit: &Depos
 /// When it cannot be written as JSON, which does not happen.
 pub(crate) fn receipt(block: &EmbeddedBlock, index: usize, tx: &EmbeddedTx) -> RpcResult<Value> {
     let executed = &tx.executed;
-    let receipt = &executed.receipt;
+    let receipt = executed.receipt();
     let Sent { to, nonce, price } = Sent::of(block, tx);
     let from = executed.tx.sender();
     let logs = executed.outcome.logs.iter().zip(tx.first_log..);
@@ -159,7 +159,7 @@ impl Sent {
                 price: signed.envelope().effective_gas_price(block.header.base_fee_per_gas),
             },
             BlockTx::Deposit(deposit) => {
-                Self { to: deposit.tx().to.into_to(), nonce: tx.executed.receipt.deposit_nonce.unwrap_or_default(), price: 0 }
+                Self { to: deposit.tx().to.into_to(), nonce: tx.executed.deposit_nonce.unwrap_or_default(), price: 0 }
             }
         }
     }

@@ -261,7 +261,7 @@ fn a_deposit_creates_what_it_mints_whether_it_succeeds_or_not() {
         let deposit = BlockTx::Deposit(Arc::new(Deposit::new(tx)));
         let executed = block.execute(&deposit).expect("the engine works").expect("a deposit is always valid");
         assert_eq!(executed.outcome.succeeded(), succeeds);
-        assert_eq!((executed.receipt.tx_type, executed.receipt.deposit_nonce), (0x7e, Some(0)));
+        assert_eq!((executed.receipt().tx_type, executed.deposit_nonce), (0x7e, Some(0)));
         let after = after(&before, &block);
         assert_eq!(supply(&after), supply(&before) + gwei(5));
         assert_eq!(balance(&after, from), gwei(if succeeds { 3 } else { 5 }));

@@ -70,7 +70,7 @@ fn ask_at(block: &mut PendingBlock, contract: Address, input: &[u8], stand_ins: 
     let tx = BlockTx::Signed(asking(block, contract, input));
     let executed = block.execute_with(&tx, stand_ins).expect("the engine works").expect("the transaction is valid");
     assert!(executed.outcome.succeeded(), "{:?}", executed.outcome.status);
-    executed.outcome.clone()
+    executed.outcome.as_ref().clone()
 }
 
 /// Asks with stand-ins and returns the answer.

@@ -154,7 +154,7 @@ pub(crate) fn delegate(
 /// Executes a transaction that is valid.
 pub(crate) fn run(block: &mut PendingBlock, tx: &Arc<SignedTx>) -> TxOutcome {
     let executed = block.execute(&BlockTx::Signed(Arc::clone(tx))).expect("the engine works");
-    executed.expect("the transaction is valid").outcome.clone()
+    executed.expect("the transaction is valid").outcome.as_ref().clone()
 }
 
 /// Everything that two equal blocks have in common.
@@ -181,7 +181,7 @@ pub(crate) fn print(block: &PendingBlock) -> Print {
         gas_used: block.gas_used(),
         gas_left: block.gas_left(),
         footprint: block.footprint(),
-        executed: executed.map(|entry| (entry.tx.hash(), entry.outcome.clone(), entry.receipt.clone())).collect(),
+        executed: executed.map(|entry| (entry.tx.hash(), entry.outcome.as_ref().clone(), entry.receipt())).collect(),
         summary: block.summary(Vec::new()),
     }
 }

@@ -130,7 +130,7 @@ fn tell(block: &EmbeddedBlock) -> Value {
 
 fn receipts(block: &EmbeddedBlock) -> Value {
     let told = block.txs.iter().map(|tx| {
-        let receipt = &tx.executed.receipt;
+        let receipt = tx.executed.receipt();
         let logs = receipt.logs.iter().map(|log| {
             // A lie, too: places are counted.
             json!({ "address": log.address, "topics": log.topics(), "data": log.data.data, "logIndex": "0x63" })
