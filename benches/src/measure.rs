@@ -4,7 +4,10 @@
 //! alternates from pair to pair (ABBA), and the ratio is the median of the pairs' own ratios: whatever slows both runs of a
 //! pair does not show in it. A run is repeated until it takes long enough to be told from noise.
 
-use std::time::{Duration, Instant};
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
 
 use crate::{Failed, Progress};
 
@@ -154,6 +157,21 @@ pub fn time(times: u32, run: &mut impl FnMut() -> Result<(), Failed>) -> Result<
         run()?;
     }
     Ok(started.elapsed().as_secs_f64() / f64::from(times))
+}
+
+/// The same of work that yields something which is kept: what it takes to free it is not timed.
+///
+/// # Errors
+/// Those of the work.
+pub fn time_kept<T>(times: u32, run: &mut impl FnMut() -> Result<T, Failed>) -> Result<f64, Failed> {
+    let mut kept = Vec::with_capacity(times as usize);
+    let started = Instant::now();
+    for _ in 0..times {
+        kept.push(run()?);
+    }
+    let seconds = started.elapsed().as_secs_f64() / f64::from(times);
+    drop(black_box(kept));
+    Ok(seconds)
 }
 
 /// What a piece of work gives, and the seconds that it takes.

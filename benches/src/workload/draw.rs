@@ -130,6 +130,12 @@ impl<'a> Draws<'a> {
                 let steps = vec![self.tx(user, rollup, 0, here), self.tx(user, other, 0, there)];
                 self.push(steps);
             }
+            Kind::TransferPair => {
+                let other = self.other(rollup);
+                let (here, there) = (self.transfer(user), self.transfer(user));
+                let steps = vec![self.tx(user, rollup, 0, here), self.tx(user, other, 0, there)];
+                self.push(steps);
+            }
             Kind::Cctp => {
                 let other = self.other(rollup);
                 let steps = self.journey(user, &[rollup, other])?;

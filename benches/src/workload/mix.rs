@@ -17,6 +17,8 @@ pub enum Kind {
     FourRollups,
     /// A swap on a hot pool of one rollup and one on another rollup, both or neither.
     SwapPair,
+    /// A transfer on one rollup and one on another, both or neither.
+    TransferPair,
     /// A call that reverts.
     Spam,
     /// A few bundles of one sender, whose nonces follow each other.
@@ -27,7 +29,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Transfer,
         Self::Erc20,
         Self::HotSwap,
@@ -35,6 +37,7 @@ impl Kind {
         Self::Cctp,
         Self::FourRollups,
         Self::SwapPair,
+        Self::TransferPair,
         Self::Spam,
         Self::NonceChain,
         Self::Replacement,
@@ -50,6 +53,7 @@ impl Kind {
             Self::Cctp => "CCTP pairs",
             Self::FourRollups => "four-rollup chains",
             Self::SwapPair => "cross-rollup pairs of swaps",
+            Self::TransferPair => "cross-rollup pairs of transfers",
             Self::Spam => "reverting spam",
             Self::NonceChain => "nonce chains",
             Self::Replacement => "replacement storms",
@@ -59,7 +63,7 @@ impl Kind {
     /// How many rollups such a bundle needs.
     pub const fn rollups(self) -> usize {
         match self {
-            Self::Cctp | Self::SwapPair => 2,
+            Self::Cctp | Self::SwapPair | Self::TransferPair => 2,
             Self::FourRollups => 4,
             Self::Transfer | Self::Erc20 | Self::HotSwap | Self::ColdSwap | Self::Spam | Self::NonceChain | Self::Replacement => {
                 1
@@ -113,7 +117,12 @@ impl Mix {
 
     /// Bundles of which none changes what another is worth.
     pub fn independent() -> Self {
-        Self::new("independent", &[(Kind::Transfer, 500), (Kind::Erc20, 400), (Kind::Cctp, 100)])
+        Self::new("independent", &[(Kind::Transfer, 500), (Kind::Erc20, 400), (Kind::TransferPair, 100)])
+    }
+
+    /// The same with messages: every burn and mint moves counters that all of them move, so each is executed where it stands.
+    pub fn crossing() -> Self {
+        Self::new("crossing", &[(Kind::Transfer, 500), (Kind::Erc20, 400), (Kind::Cctp, 100)])
     }
 
     /// A little of everything.

@@ -392,7 +392,8 @@ impl Engine {
         if kept.greedy.changed == Some(0) {
             let mut lanes = self.opened.clone();
             lanes.retain(|chain, _| rollups.contains(chain));
-            prepare(&self.view, &mut self.entries, &mut self.groups, &lanes, &kept.greedy.order);
+            let likely = prepare(&self.view, &mut self.entries, &mut self.groups, &lanes, &kept.greedy.order);
+            kept.greedy.fill.expect(likely);
         }
         kept.greedy.bring_up(&self.view, &self.entries)?;
         if let Some(found) = &mut kept.found {

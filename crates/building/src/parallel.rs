@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-/// How many items a thread takes at a time.
+/// How many of many small items a thread takes at a time.
 const TAKEN: usize = 4;
 
 /// Does `work` for every item, in parallel, and yields the results in their order, as [`for_each_index`] does.
@@ -16,7 +16,8 @@ where
     T: Send,
 {
     let items: Vec<Mutex<Option<I>>> = items.into_iter().map(|item| Mutex::new(Some(item))).collect();
-    let taken = for_each_index(items.len(), state, |state, index| {
+    // An item may be much work: whoever takes one takes no other with it.
+    let taken = spread(items.len(), 1, state, |state, index| {
         let item = items[index].lock().unwrap_or_else(PoisonError::into_inner).take();
         item.map(|item| work(state, item))
     });
@@ -30,30 +31,47 @@ where
     S: Clone + Send + Sync,
     T: Send,
 {
-    let threads = rayon::current_num_threads().min(count.div_ceil(TAKEN));
+    spread(count, TAKEN, state, work)
+}
+
+fn spread<S, T>(count: usize, at_a_time: usize, state: &S, work: impl Fn(&mut S, usize) -> T + Sync) -> Vec<T>
+where
+    S: Clone + Send + Sync,
+    T: Send,
+{
+    let threads = rayon::current_num_threads().min(count.div_ceil(at_a_time));
     if threads <= 1 {
         let mut state = state.clone();
         return (0..count).map(|index| work(&mut state, index)).collect();
     }
     let next = AtomicUsize::new(0);
-    let done: Mutex<Vec<(usize, T)>> = Mutex::new(Vec::with_capacity(count));
+    let done: Mutex<Vec<std::vec::IntoIter<(usize, T)>>> = Mutex::new(Vec::with_capacity(threads));
     rayon::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|_| {
                 let mut state = state.clone();
-                let mut own = Vec::new();
+                let mut own = Vec::with_capacity(count.div_ceil(threads));
                 loop {
-                    let first = next.fetch_add(TAKEN, Ordering::Relaxed);
+                    let first = next.fetch_add(at_a_time, Ordering::Relaxed);
                     if first >= count {
                         break;
                     }
-                    own.extend((first..count.min(first + TAKEN)).map(|index| (index, work(&mut state, index))));
+                    own.extend((first..count.min(first + at_a_time)).map(|index| (index, work(&mut state, index))));
                 }
-                done.lock().unwrap_or_else(PoisonError::into_inner).append(&mut own);
+                done.lock().unwrap_or_else(PoisonError::into_inner).push(own.into_iter());
             });
         }
     });
     let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    done.sort_unstable_by_key(|(index, _)| *index);
-    done.into_iter().map(|(_, result)| result).collect()
+    // What a thread did is in the order of the indices, so the threads' results need only be merged.
+    let mut merged = Vec::with_capacity(count);
+    let is_next = |own: &std::vec::IntoIter<(usize, T)>, merged: &Vec<T>| {
+        own.as_slice().first().is_some_and(|(index, _)| *index == merged.len())
+    };
+    while let Some(own) = done.iter_mut().find(|own| is_next(own, &merged)) {
+        while is_next(own, &merged) {
+            merged.extend(own.next().map(|(_, result)| result));
+        }
+    }
+    merged
 }

@@ -170,8 +170,9 @@ impl PendingBlock {
     }
 
     /// Makes room for so many more transactions, so that those before them need not be moved while they come in.
-    pub(crate) fn expect_transactions(&mut self, transactions: usize) {
+    pub fn expect_transactions(&mut self, transactions: usize) {
         self.executed.reserve(transactions);
+        self.state.expect_writes(transactions);
     }
 
     /// Begins to take down what is read and written.

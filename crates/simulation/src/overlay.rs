@@ -60,6 +60,9 @@ impl StateChanges {
     }
 }
 
+/// Writes of a transaction that room is made for in advance: its sender, whom it pays, and whoever gets fees.
+const UNDO_PER_TX: usize = 6;
+
 type Slots = HashMap<U256, U256>;
 
 /// The inverse of one write.
@@ -115,6 +118,12 @@ impl Overlay {
             code: self.code.clone(),
             undo: Vec::new(),
         }
+    }
+
+    /// Makes room for what so many transactions write at the least.
+    pub(crate) fn expect_writes(&mut self, transactions: usize) {
+        self.accounts.reserve(transactions);
+        self.undo.reserve(transactions.saturating_mul(UNDO_PER_TX));
     }
 
     /// A point to return to.

@@ -82,6 +82,13 @@ impl Fill {
         self.refused.get(entry).and_then(Option::as_ref)
     }
 
+    /// Makes room for so many entries, so that those before them need not be moved while they come in.
+    pub(super) fn expect(&mut self, entries: usize) {
+        self.steps.reserve(entries);
+        let each = entries / self.lanes.len().max(1);
+        self.lanes.values_mut().for_each(|lane| lane.block_mut().expect_transactions(each));
+    }
+
     /// Fills anew from a position of the order on. What stands before it stays as it is.
     pub(super) fn fill(&mut self, view: &SlotView, entries: &Entries, order: &[usize], from: usize) -> Result<(), BuildError> {
         self.go_back(from);

@@ -9,7 +9,7 @@ use std::{
     hash::Hash,
 };
 
-use alloy_primitives::map::HashMap;
+use alloy_primitives::map::{HashMap, HashSet};
 use lockstep_simulation::PartUse;
 
 /// Members by how they use a key.
@@ -176,6 +176,29 @@ impl<K: Copy + Ord + Hash> Groups<K> {
         let mut all: Vec<&[usize]> = self.groups.values().map(Vec::as_slice).collect();
         all.sort_unstable_by_key(|members| members.first().copied());
         all
+    }
+
+    /// Divides some members into what conflicts over keys of one kind connect, members rising.
+    pub(super) fn connected(&self, members: &[usize], of_kind: impl Fn(&K) -> bool) -> Vec<Vec<usize>> {
+        let mut open: BTreeSet<usize> = members.iter().copied().collect();
+        let mut seen: HashSet<K> = HashSet::default();
+        let mut parts = Vec::new();
+        while let Some(first) = open.pop_first() {
+            let mut part = vec![first];
+            let mut reached = 0;
+            while let Some(member) = part.get(reached).copied() {
+                reached += 1;
+                for key in self.uses.get(member).and_then(Option::as_ref).into_iter().flat_map(BTreeMap::keys) {
+                    let Some(users) = self.keys.get(key).filter(|users| of_kind(key) && users.binds()) else { continue };
+                    if seen.insert(*key) {
+                        part.extend(users.all().filter(|other| open.remove(other)));
+                    }
+                }
+            }
+            part.sort_unstable();
+            parts.push(part);
+        }
+        parts
     }
 
     fn join(&mut self, member: usize, key: K, kind: PartUse) {

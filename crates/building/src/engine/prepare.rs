@@ -15,11 +15,21 @@ use crate::{Lanes, SlotView, parallel::for_each, search::Ground};
 /// How much of the room is run ahead for, in percent: what is expected to fit may not, and then others do.
 const AHEAD_PERCENT: u128 = 104;
 
-/// Runs ahead of filling `order` into these blocks, which stay as they are.
-pub(super) fn prepare(view: &SlotView, entries: &mut Entries, groups: &mut Groups<Key>, opened: &Lanes, order: &[usize]) {
+/// Likely bundles of a group that are run ahead as one.
+const MAX_TOGETHER: usize = 32;
+
+/// Runs ahead of filling `order` into these blocks, which stay as they are. How many entries will likely be in them.
+pub(super) fn prepare(
+    view: &SlotView,
+    entries: &mut Entries,
+    groups: &mut Groups<Key>,
+    opened: &Lanes,
+    order: &[usize],
+) -> usize {
     let rooms = Rooms::new(opened, &opened.keys().copied().collect());
     let likely = likely(entries, &rooms, order);
     let mut chains: Vec<Vec<usize>> = Vec::new();
+    let mut large: Vec<Vec<usize>> = Vec::new();
     // What has to do with messages moves counters that all of its kind share: it is run one after the other.
     let mut crossing: Vec<usize> = Vec::new();
     for members in groups.all() {
@@ -31,10 +41,24 @@ pub(super) fn prepare(view: &SlotView, entries: &mut Entries, groups: &mut Group
             }
             several => {
                 let chain: Vec<usize> = several.iter().copied().filter(|index| likely.contains(index)).collect();
-                if chain.len() > 1 {
-                    chains.push(chain);
+                match chain.len() {
+                    0 | 1 => {}
+                    2..=MAX_TOGETHER => chains.push(chain),
+                    _ => large.push(chain),
                 }
             }
+        }
+    }
+    // A few bundles that span rollups tie much together that has nothing else in common. Each rollup's part is run apart, those
+    // bundles in all of theirs: what one does on a rollup seldom depends on what came before it on another.
+    for chain in &large {
+        for of in opened.keys() {
+            let on: Vec<usize> = chain
+                .iter()
+                .copied()
+                .filter(|index| entries.get(*index).is_some_and(|entry| entry.rollups().contains(of)))
+                .collect();
+            chains.extend(groups.connected(&on, |(chain, _)| chain == of).into_iter().filter(|part| part.len() > 1));
         }
     }
     // The longest work begins first.
@@ -59,6 +83,7 @@ pub(super) fn prepare(view: &SlotView, entries: &mut Entries, groups: &mut Group
             }
         }
     }
+    likely.len()
 }
 
 /// What will fit if everything takes what it takes alone.
