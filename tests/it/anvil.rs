@@ -200,6 +200,7 @@ impl Rig {
                 circle: None,
                 strategies: Vec::new(),
                 messages: FollowConfig::default(),
+                search: Default::default(),
                 min_relay_value: I256::ZERO,
                 pool: Limits::default(),
                 record: None,

@@ -135,6 +135,20 @@ async fn a_recorded_slot_is_built_again_to_the_last_bit_and_a_changed_balance_is
     assert!(replayed.transactions >= placed.len(), "{replayed:?}");
     assert!(recorded(folder.path()).contains(&recording), "it is found among the recordings of its folder");
 
+    let decisions = recording.join("decisions.json");
+    let told = fs::read(&decisions).expect("the decisions are read");
+    let mut lie: Value = serde_json::from_slice(&told).expect("the decisions are JSON");
+    let mut values = lie["values"].as_array_mut().expect("values are recorded").iter_mut().map(|entry| &mut entry["value"]);
+    let value = values.find(|value| **value != json!("0")).expect("a set was bid on");
+    let bid_on = value.as_str().expect("an amount is a string").to_owned();
+    *value = json!(format!("{bid_on}0"));
+    fs::write(&decisions, lie.to_string()).expect("the lie is written");
+    let differences = replay(&recording, None, None).expect("the slot is replayed").differences;
+    let named = format!("built {bid_on}, recorded {bid_on}0");
+    assert_eq!(differences.len(), 1, "{differences:?}");
+    assert!(differences[0].starts_with("value that was bid on for ") && differences[0].ends_with(&named), "{differences:?}");
+    fs::write(&decisions, told).expect("the truth is written again");
+
     let state = recording.join(burn.chain.to_string());
     let mut changed = prestate(&state);
     let accounts = changed.as_object_mut().expect("a prestate is an object");

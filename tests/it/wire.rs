@@ -249,6 +249,12 @@ fn a_slot_is_one_line_of_this_shape() {
     let report: SlotReport = serde_json::from_str(&line).expect("a report");
     assert_eq!((report.slot, report.start, report.end), (4, 1_700_000_001_000, 1_700_000_002_000));
     assert_eq!(serde_json::to_string(&report).expect("it is JSON"), line);
+    // A builder that built for the slot tells when, and nothing of what did not happen.
+    let timing = r#"{"buildBeganAtUs":550,"firstBidAtUs":700,"lastBidAtUs":701,"bidsSent":3,"bidsRefused":1}"#;
+    let line = line.replace(r#""value":"-12"}"#, &format!(r#""value":"-12","timing":{timing}}}"#));
+    let report: SlotReport = serde_json::from_str(&line).expect("a report");
+    assert_eq!(report.timing.and_then(|timing| timing.last_bundle_at_us), None);
+    assert_eq!(serde_json::to_string(&report).expect("it is JSON"), line);
 }
 
 /// A number as EIP-712 encodes it.

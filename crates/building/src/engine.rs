@@ -236,7 +236,15 @@ impl Engine {
         self.binding.note(&all);
         self.sets.clear();
         self.built.clear();
+        // As taking them all in at once does: what is found out of conflicts depends on when it is asked.
+        self.binding.settle(&self.view, &self.entries, &mut self.groups, &self.opened);
         Ok(failed)
+    }
+
+    /// The bundles that it knows, in the order in which it holds them: an engine that is opened on the same view and takes them in
+    /// in this order answers as this one does after [`Engine::rebase`].
+    pub fn order(&self) -> Vec<B256> {
+        self.entries.iter().map(|(_, entry)| entry.candidate().hash).collect()
     }
 
     /// How many bundles it knows.

@@ -3,6 +3,7 @@
 mod messages;
 mod remote;
 mod rules;
+mod search;
 mod strategies;
 
 use std::{
@@ -30,6 +31,7 @@ pub use self::{
     },
     remote::{DeliveryConfig, DeliveryKind, LimitsConfig, NodeUrls},
     rules::{ForkConfig, RulesConfig},
+    search::{MAX_ALTERNATIVES, MAX_EXACT_ITEMS, MAX_ROUND_WORK, SearchConfig},
     strategies::{ArbitrageConfig, OrphanRelayConfig, PoolConfig, StrategiesConfig},
 };
 
@@ -110,6 +112,9 @@ pub struct BuilderConfig {
     /// How messages on the chains are followed.
     #[serde(default)]
     pub messages: FollowConfig,
+    /// How much is searched for better proposals.
+    #[serde(default)]
+    pub search: SearchConfig,
     /// The least value of a bundle with relays, in the numeraire's smallest unit, as a decimal string.
     #[serde(default = "default_min_relay_value")]
     pub min_relay_value: String,
@@ -382,6 +387,7 @@ impl Config {
                 circle.check().map_err(|(field, problem)| wrong(field, problem))?;
             }
             builder.messages.check(&self.rollups).map_err(|(field, problem)| wrong(field, problem))?;
+            builder.search.check().map_err(|(field, problem)| wrong(field, problem))?;
         }
         if self.builder.is_none() && !self.strategies.is_empty() {
             return Err(wrong("strategies", "need a builder, and the section [builder] is absent"));
@@ -452,6 +458,7 @@ fn builder_setup(builder: &BuilderConfig, strategies: &StrategiesConfig) -> Resu
         trusted: builder.trusted.iter().copied().collect(),
         circle: builder.circle.clone(),
         messages: builder.messages.clone(),
+        search: builder.search.limits(),
         min_relay_value: signed_amount(&builder.min_relay_value).map_err(|problem| wrong("builder.min_relay_value", problem))?,
         pool,
         record: builder.record_dir.clone().map(|folder| SlotRecords { folder, slots: builder.record_slots }),

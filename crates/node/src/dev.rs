@@ -8,6 +8,7 @@ mod genesis;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use alloy_primitives::{ChainId, I256, U256};
+use lockstep_building::SearchLimits;
 use lockstep_messaging::{
     BridgeDeployment, CctpV1Deployment, CctpV2Deployment, InteropDeployment, MailboxDeployment, RollupDeployments,
 };
@@ -275,6 +276,7 @@ impl Dev {
                 trusted: rollups.iter().map(|rollup| rollup.chain).collect::<RollupSet>(),
                 circle: None,
                 messages: FollowConfig::default(),
+                search: SearchLimits::default(),
                 min_relay_value: I256::ZERO,
                 pool: lockstep_pool::Limits::default(),
                 record: options.record,

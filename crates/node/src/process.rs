@@ -9,7 +9,7 @@ use std::{
 
 use alloy_primitives::{Address, I256};
 use jsonrpsee::RpcModule;
-use lockstep_building::Policy;
+use lockstep_building::{Policy, SearchLimits};
 use lockstep_messaging::{AggLayer, BridgeDeployment, Deployments, RollupDeployments};
 use lockstep_primitives::{ChainId, OrderingPolicy, Price, Registration, RollupSet};
 use lockstep_provider::{
@@ -145,6 +145,8 @@ pub struct BuilderSetup {
     pub circle: Option<CircleConfig>,
     /// How messages on the chains are followed.
     pub messages: FollowConfig,
+    /// How much is searched for better proposals.
+    pub search: SearchLimits,
     /// The least value of a bundle with relays, in the numeraire's smallest unit.
     pub min_relay_value: I256,
     /// Bounds of its pool.
@@ -282,6 +284,7 @@ impl Process {
                     policy: policy.clone(),
                     prices: setup.rollups.iter().map(|rollup| (rollup.chain, rollup.price)).collect(),
                     bid_bps: builder.bid_bps,
+                    search: builder.search,
                     recorder: builder.record.clone().map(|records| Arc::new(Recorder::new(records, deployments(&setup)))),
                     strategies: Strategies::new(builder.strategies.clone()),
                 };

@@ -3,6 +3,7 @@
 pub(crate) mod decisions;
 mod facts;
 pub mod slot;
+pub(crate) mod steps;
 
 use std::{path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 

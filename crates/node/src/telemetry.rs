@@ -49,7 +49,18 @@ fn describe() {
     describe_counter!("lockstep_store_errors_total", "Writes that the store refused, by code");
     describe_histogram!("lockstep_simulation_seconds", "Time to simulate all pending bundles of a slot");
     describe_counter!("lockstep_simulations_late_total", "Bundles whose state did not come in time for their slot");
-    describe_histogram!("lockstep_build_seconds", "Time to simulate and build all proposals of a slot");
+    describe_counter!("lockstep_simulations_refused_total", "Bundles left out of a slot for amounts beyond all reason");
+    describe_histogram!("lockstep_build_seconds", "Time to simulate and build the first proposals of a slot");
+    describe_counter!("lockstep_build_rounds_total", "Rounds in which proposals were improved");
+    describe_histogram!(
+        "lockstep_build_gap_bps",
+        "By how much the largest set's proposal may fall short of the best, in basis points of the known bound"
+    );
+    describe_counter!("lockstep_engines_total", "Slots by what their engine began as: kept from the slot before, or new");
+    describe_histogram!(
+        "lockstep_last_bundle_to_bid_seconds",
+        "From the admission of the last bundle that the bids of a slot count on to the last bid"
+    );
     describe_histogram!("lockstep_prepare_seconds", "Time from sending a prepare to its vote");
     describe_counter!("lockstep_bids_total", "Own bids, by result");
     describe_counter!("lockstep_market_bids_total", "Bids that the market took");

@@ -68,6 +68,7 @@ pub struct Pool {
     payees: BTreeMap<(ChainId, Address), BTreeSet<B256>>,
     senders: BTreeMap<Address, usize>,
     transactions: usize,
+    revision: u64,
 }
 
 impl Pool {
@@ -83,6 +84,7 @@ impl Pool {
             payees: BTreeMap::new(),
             senders: BTreeMap::new(),
             transactions: 0,
+            revision: 0,
         }
     }
 
@@ -99,6 +101,11 @@ impl Pool {
     /// How many of what is pending came in as public transactions.
     pub const fn transactions(&self) -> usize {
         self.transactions
+    }
+
+    /// Rises with every change: whoever saw the same number before has nothing to look at.
+    pub const fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// Whether nothing is pending.
@@ -152,6 +159,7 @@ impl Pool {
         }
         self.index(&bundle, hash, true);
         self.transactions += usize::from(kind == Kind::Transaction);
+        self.revision += 1;
         self.entries.insert(hash, Entry { hash, bundle, kind, sequence, received_s: now_s, frozen: false });
         Ok(inserted)
     }
@@ -178,6 +186,7 @@ impl Pool {
     /// Takes a bundle out.
     pub fn remove(&mut self, hash: B256) -> Option<Entry> {
         let entry = self.entries.remove(&hash)?;
+        self.revision += 1;
         self.transactions -= usize::from(entry.kind == Kind::Transaction);
         if let (Some(signer), Some(replacement)) = (entry.bundle.signer, &entry.bundle.replacement) {
             // The nonce is remembered, so that a late request with a lower one does not bring an old bundle back.
@@ -228,8 +237,9 @@ impl Pool {
     /// Marks bundles as handed out, or as free again.
     pub fn set_frozen(&mut self, hashes: impl IntoIterator<Item = B256>, frozen: bool) {
         for hash in hashes {
-            if let Some(entry) = self.entries.get_mut(&hash) {
+            if let Some(entry) = self.entries.get_mut(&hash).filter(|entry| entry.frozen != frozen) {
                 entry.frozen = frozen;
+                self.revision += 1;
             }
         }
     }

@@ -233,6 +233,7 @@ mod tests {
             bids: vec![BidView { bidder, rollups: Vec::new(), amount: Default::default(), exclusive: None }],
             allocation: Vec::new(),
             value: SignedDecimal(Default::default()),
+            timing: None,
         }
     }
 

@@ -2,15 +2,18 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use alloy_primitives::{B256, ChainId, U64};
+use alloy_primitives::{B256, ChainId, I256, U64};
 use lockstep_building::{BuildError, Draft, LaneDraft};
 use lockstep_delivery::{Decision, Verdict};
-use lockstep_primitives::{BlockList, ListBlock};
+use lockstep_primitives::{BlockList, ListBlock, RollupSet};
 use lockstep_rpc::wire::{BidWire, GrantWire, ListBlockWire, ListWire, SignedDecimal};
 use lockstep_simulation::{LaneError, SimulationError, StateError};
 use serde::{Deserialize, Serialize};
 
-use super::slot::{SlotFileError, read};
+use super::{
+    slot::{SlotFileError, read, wrong},
+    steps::once_each,
+};
 
 /// The file of what the builder made of a slot.
 pub(crate) const DECISIONS_FILE: &str = "decisions.json";
@@ -21,6 +24,9 @@ pub(crate) const DECISIONS_FILE: &str = "decisions.json";
 pub(crate) struct DecisionsFile {
     /// The drafts, in the order in which they were built.
     pub(crate) drafts: Vec<DraftFile>,
+    /// What the sets that were bid on were worth; absent in slots that were built at once, where drafts say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) values: Option<Vec<ValueFile>>,
     /// The bids that the market took.
     pub(crate) bids: Vec<BidWire>,
     /// Who proposes where; `None` when the market did not say so in time.
@@ -36,6 +42,42 @@ impl DecisionsFile {
     /// When it is absent or malformed.
     pub(crate) fn read(folder: &Path) -> Result<Self, SlotFileError> {
         read(folder, DECISIONS_FILE)
+    }
+
+    /// In what sets that were bid on are worth something else now, in words.
+    ///
+    /// # Errors
+    /// When no values were recorded, or one of a set that nobody proposed for.
+    pub(crate) fn value_differences(&self, again: &BTreeMap<RollupSet, I256>) -> Result<Vec<String>, SlotFileError> {
+        let Some(values) = &self.values else {
+            return Err(wrong("decisions.values", "a slot that was built step by step has the values that were bid on"));
+        };
+        let mut differences = Vec::new();
+        for (index, ValueFile { rollups, value }) in values.iter().enumerate() {
+            let place = format!("decisions.values[{index}].rollups");
+            let set = once_each(rollups).map_err(|chain| wrong(&place, format!("rollup {chain} is there twice")))?;
+            let name = set_name(&set);
+            let now = again.get(&set).ok_or_else(|| wrong(place, format!("no step proposes for the set {name}")))?;
+            if *now != value.0 {
+                differences.push(format!("value that was bid on for {name}: built {now}, recorded {}", value.0));
+            }
+        }
+        Ok(differences)
+    }
+}
+
+/// What a set of rollups was worth when it was bid on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ValueFile {
+    rollups: Vec<U64>,
+    /// To the proposer, in the numeraire's smallest unit.
+    value: SignedDecimal,
+}
+
+impl ValueFile {
+    pub(crate) fn new(rollups: &RollupSet, value: I256) -> Self {
+        Self { rollups: rollups.iter().map(|chain| U64::from(*chain)).collect(), value: SignedDecimal(value) }
     }
 }
 
@@ -156,6 +198,11 @@ fn names(rollups: &[U64]) -> String {
     rollups.iter().map(ToString::to_string).collect::<Vec<_>>().join("+")
 }
 
+/// The rollups of a set, as differences and errors name it.
+pub(super) fn set_name(rollups: &RollupSet) -> String {
+    rollups.iter().map(ToString::to_string).collect::<Vec<_>>().join("+")
+}
+
 fn hashes(hashes: &[B256]) -> String {
     format!("[{}]", hashes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
 }
@@ -236,5 +283,25 @@ mod tests {
         let expected =
             ["proposal for 7: value: built 3, recorded 1", "proposal for 7: rollup 7: block 5: gas used: built 4, recorded 2"];
         assert_eq!(draft(1, 2).differences(&draft(3, 4)), expected);
+    }
+
+    #[test]
+    fn a_value_that_differs_is_named_with_its_set_and_one_that_nobody_asked_for_is_refused() {
+        let value = |value: i64| I256::try_from(value).unwrap();
+        let (one, both): (RollupSet, RollupSet) = ([7].into(), [7, 8].into());
+        let values = vec![ValueFile::new(&one, value(-1)), ValueFile::new(&both, value(2))];
+        let file = DecisionsFile { drafts: Vec::new(), values: Some(values), bids: Vec::new(), allocation: None, decision: None };
+        let text = serde_json::to_string(&file).unwrap();
+        assert_eq!(serde_json::from_str::<DecisionsFile>(&text).unwrap(), file);
+
+        let again = BTreeMap::from([(one.clone(), value(-1)), (both.clone(), value(2)), ([8].into(), value(9))]);
+        assert_eq!(file.value_differences(&again).unwrap(), Vec::<String>::new());
+        let other = BTreeMap::from([(one.clone(), value(-1)), (both, value(3))]);
+        assert_eq!(file.value_differences(&other).unwrap(), ["value that was bid on for 7+8: built 3, recorded 2"]);
+
+        let refused = file.value_differences(&BTreeMap::from([(one, value(-1))])).unwrap_err();
+        assert_eq!(refused.to_string(), "decisions.values[1].rollups: no step proposes for the set 7+8");
+        let without = DecisionsFile { values: None, ..file };
+        assert_eq!(without.value_differences(&again).unwrap_err().code(), "invalid_field");
     }
 }

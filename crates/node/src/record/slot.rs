@@ -1,7 +1,8 @@
 //! A slot as files: what the builder saw, what it built of it, and what became of that.
 //!
 //! `slot.json` and one folder a rollup (`<chain>/prestate.json`, `<chain>/block_hashes.json`) are everything that building
-//! reads, `decisions.json` is what it gave. Building is pure, so the first give the second again, to the last bit.
+//! reads, `decisions.json` is what it gave. Building is pure, so the first give the second again, to the last bit: asked the
+//! same in the same order, an engine answers the same. Before version 4 slots were built at once, without an engine.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +14,7 @@ use std::{
 use alloy_primitives::{Address, B256, Bytes, ChainId, I256, U64};
 use lockstep_building::{BuildError, Candidate, Policy, RollupView, SlotView};
 use lockstep_messaging::Deployments;
-use lockstep_primitives::{OrderingPolicy, Price, SignedTx};
+use lockstep_primitives::{OrderingPolicy, Price, RollupSet, SignedTx};
 use lockstep_provider::{Prestate, RecordedError};
 use lockstep_rpc::wire::{ArrivalWire, BundleParams, Decimal};
 use lockstep_simulation::{BlockPlan, BlockTx, DataLimits, ForkSchedule, MemoryState, NextBlock, ParentBlock, Rules, SlotRollup};
@@ -25,12 +26,16 @@ use super::{
     decisions::{DECISIONS_FILE, DecisionsFile},
     facts::FactsFile,
     rules_name,
+    steps::{EngineFile, Steps, Wrong},
 };
 
 /// The file of what the builder saw.
 pub const SLOT_FILE: &str = "slot.json";
-/// The form of the files; another one is refused.
-const VERSION: u32 = 3;
+/// The form of the files.
+const VERSION: u32 = 4;
+/// The form of slots that were built at once: the bundles are all that was simulated, in that order. It is read still; others
+/// are refused.
+const BUILT_AT_ONCE: u32 = 3;
 
 /// Why a recorded slot cannot be built again.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +49,10 @@ pub enum SlotFileError {
         cause: String,
     },
     /// It was recorded in another form.
-    #[error("it was recorded in version {0}, this program reads {VERSION}: replay it with the program that recorded it")]
+    #[error(
+        "it was recorded in version {0}, this program reads {BUILT_AT_ONCE} and {VERSION}: replay it with the program that \
+         recorded it"
+    )]
     Version(u32),
     /// A field makes no sense.
     #[error("{place}: {cause}")]
@@ -65,6 +73,14 @@ pub enum SlotFileError {
     /// Building failed.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// The engine failed at what it was asked.
+    #[error("engine.steps[{index}]: {cause}")]
+    Step {
+        /// Which of the steps.
+        index: usize,
+        /// Why.
+        cause: BuildError,
+    },
 }
 
 impl SlotFileError {
@@ -75,16 +91,16 @@ impl SlotFileError {
             Self::Version(_) => "other_version",
             Self::Field { .. } => "invalid_field",
             Self::State { cause, .. } => cause.code(),
-            Self::Build(_) => "engine_failed",
+            Self::Build(_) | Self::Step { .. } => "engine_failed",
         }
     }
 }
 
-fn wrong(place: impl Into<String>, cause: impl std::fmt::Display) -> SlotFileError {
+pub(crate) fn wrong(place: impl Into<String>, cause: impl std::fmt::Display) -> SlotFileError {
     SlotFileError::Field { place: place.into(), cause: cause.to_string() }
 }
 
-/// Everything that building reads, but for the states.
+/// Everything that building reads, but for the states, and what is asked of the engine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct SlotFile {
@@ -93,8 +109,12 @@ pub(crate) struct SlotFile {
     proposer: Address,
     policy: PolicyFile,
     rollups: Vec<RollupFile>,
+    /// All bundles that the engine was ever given in the slot.
     bundles: Vec<CandidateFile>,
     facts: FactsFile,
+    /// What was asked of the engine; absent in slots that were built at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    engine: Option<EngineFile>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -172,14 +192,16 @@ struct CandidateFile {
 }
 
 impl SlotFile {
-    /// What the builder saw: the slot, the candidates in the order in which they were simulated, where the message protocols are,
-    /// and what was known of messages.
+    /// What the builder saw: the slot, every candidate that its engine was ever given, where the message protocols are, and what
+    /// was known of messages; and what was asked of the engine.
     ///
     /// # Errors
-    /// When what was known cannot be written down.
-    pub(crate) fn new<'a>(
+    /// When what was known cannot be written down, or what was asked could not be asked again: a candidate is there twice or is
+    /// not there, a rollup is not in the slot, or it is too much.
+    pub(crate) fn new(
         view: &SlotView,
-        candidates: impl Iterator<Item = &'a Candidate>,
+        candidates: &[Candidate],
+        steps: &Steps,
         deployments: &Deployments,
         received_ms: impl Fn(B256) -> Option<u64>,
     ) -> Result<Self, SlotFileError> {
@@ -191,7 +213,10 @@ impl SlotFile {
             min_relay_value: view.policy.min_relay_value.to_string(),
             protocols: deployments.0.iter().map(|(chain, rollup)| (U64::from(*chain), rollup.into())).collect(),
         };
+        let known = once_each(candidates.iter().map(|candidate| candidate.hash))?;
+        let engine = EngineFile::new(steps, &known, &view.rollups.keys().copied().collect()).map_err(of_engine)?;
         let bundles = candidates
+            .iter()
             .map(|candidate| CandidateFile {
                 hash: candidate.hash,
                 sequence: candidate.sequence,
@@ -208,6 +233,7 @@ impl SlotFile {
             rollups: view.rollups.values().map(RollupFile::new).collect(),
             bundles,
             facts: FactsFile::new(&view.facts).map_err(|(place, cause)| wrong(format!("facts.{place}"), cause))?,
+            engine: Some(engine),
         })
     }
 
@@ -221,10 +247,26 @@ impl SlotFile {
             version: u32,
         }
         let Version { version } = read(folder, SLOT_FILE)?;
-        if version != VERSION {
+        if version != VERSION && version != BUILT_AT_ONCE {
             return Err(SlotFileError::Version(version));
         }
-        read(folder, SLOT_FILE)
+        let file: Self = read(folder, SLOT_FILE)?;
+        match (version, file.engine.is_some()) {
+            (VERSION, false) => Err(wrong("engine", "it is not said what was asked of the engine")),
+            (BUILT_AT_ONCE, true) => Err(wrong("engine", format!("a slot of version {BUILT_AT_ONCE} had no engine"))),
+            _ => Ok(file),
+        }
+    }
+
+    /// What is to be asked of an engine with the slot's candidates; `None` when the slot was built at once.
+    ///
+    /// # Errors
+    /// When a bundle is there twice, or a step names a bundle or a rollup that the slot does not have, or there are too many.
+    pub(crate) fn steps(&self) -> Result<Option<Steps>, SlotFileError> {
+        let Some(engine) = &self.engine else { return Ok(None) };
+        let known = once_each(self.bundles.iter().map(|bundle| bundle.hash))?;
+        let rollups: RollupSet = self.rollups.iter().map(|rollup| rollup.chain_id.to::<ChainId>()).collect();
+        engine.steps(&known, &rollups).map(Some).map_err(of_engine)
     }
 
     /// The slot's number.
@@ -270,6 +312,21 @@ impl SlotFile {
         let view = SlotView { slot: self.slot, rollups, proposer: self.proposer, policy, facts: Arc::new(facts) };
         Ok((view, candidates))
     }
+}
+
+/// The hashes of bundles, of which none may be there twice: steps name them by it.
+fn once_each(hashes: impl Iterator<Item = B256>) -> Result<BTreeSet<B256>, SlotFileError> {
+    let mut known = BTreeSet::new();
+    for (index, hash) in hashes.enumerate() {
+        if !known.insert(hash) {
+            return Err(wrong(format!("bundles[{index}]"), format!("bundle {hash} is there twice")));
+        }
+    }
+    Ok(known)
+}
+
+fn of_engine((place, cause): Wrong) -> SlotFileError {
+    wrong(format!("engine.{place}"), cause)
 }
 
 impl CandidateFile {
@@ -450,9 +507,12 @@ fn failed(file: &str, error: &dyn std::error::Error) -> SlotFileError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lockstep_building::SearchLimits;
     use lockstep_messaging::{Facts, MailboxDeployment, RollupDeployments};
-    use lockstep_primitives::{LandedRef, Reason};
+    use lockstep_primitives::{Bundle, LandedRef, Reason};
     use lockstep_simulation::{EthereumFork, OpFork, known_forks};
+
+    use crate::record::steps::Step;
 
     fn view(facts: Facts) -> SlotView {
         SlotView {
@@ -469,34 +529,100 @@ mod tests {
         Deployments(BTreeMap::from([(901, RollupDeployments { mailbox: Some(mailbox), ..RollupDeployments::default() })]))
     }
 
+    fn candidate(sequence: u64) -> Candidate {
+        let bundle = Bundle { min_timestamp: Some(sequence + 1), ..Bundle::default() };
+        Candidate { hash: bundle.hash(), bundle: Arc::new(bundle), sequence }
+    }
+
+    fn steps(steps: Vec<Step>) -> Steps {
+        Steps { limits: SearchLimits::default(), begun_with: Vec::new(), steps }
+    }
+
+    fn file(facts: Facts, candidates: &[Candidate], steps: &Steps) -> Result<SlotFile, SlotFileError> {
+        SlotFile::new(&view(facts), candidates, steps, &deployments(), |_| None)
+    }
+
+    /// What is read of the file when this was done to it.
+    fn read_after(file: &SlotFile, name: &str, change: impl FnOnce(&mut serde_json::Value)) -> Result<SlotFile, SlotFileError> {
+        let folder = std::env::temp_dir().join(format!("lockstep-slot-file-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let mut changed = serde_json::to_value(file).unwrap();
+        change(&mut changed);
+        fs::write(folder.join(SLOT_FILE), changed.to_string()).unwrap();
+        let read = SlotFile::read(&folder);
+        fs::remove_dir_all(&folder).unwrap();
+        read
+    }
+
     #[test]
-    fn a_slot_is_read_with_the_facts_that_it_was_written_with_and_one_of_another_version_is_refused() {
+    fn a_slot_is_read_with_the_facts_and_the_steps_that_it_was_written_with() {
         let at = LandedRef { chain: 901, tx: B256::repeat_byte(3), message: 0 };
         let facts = Facts { landed: BTreeMap::from([(at, Err(Reason::EvidencePending("soon".to_owned())))]), ..Facts::default() };
-        let file = SlotFile::new(&view(facts.clone()), std::iter::empty(), &deployments(), |_| None).unwrap();
-        let folder = std::env::temp_dir().join(format!("lockstep-slot-file-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        let (name, bytes) = json(SLOT_FILE, &file).unwrap();
-        fs::write(folder.join(&name), &bytes).unwrap();
-        let read = SlotFile::read(&folder).unwrap();
-        let mut older: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
-        older["version"] = serde_json::json!(VERSION - 1);
-        fs::write(folder.join(name), older.to_string()).unwrap();
-        let refused = SlotFile::read(&folder).unwrap_err();
-        fs::remove_dir_all(&folder).unwrap();
+        let candidates = [candidate(4), candidate(7)];
+        let asked = steps(vec![Step::Insert(vec![candidates[1].hash, candidates[0].hash]), Step::Remove(candidates[0].hash)]);
+        let file = file(facts.clone(), &candidates, &asked).unwrap();
+        let read = read_after(&file, "same", |_| {}).unwrap();
 
         assert_eq!(read, file);
-        let (again, candidates) = read.view(&folder).unwrap();
-        assert_eq!((again.slot, *again.facts == facts, candidates.len()), (7, true, 0));
+        assert_eq!(read.steps().unwrap(), Some(asked));
+        let (again, bundles) = read.view(Path::new("/nowhere")).unwrap();
+        assert_eq!((again.slot, *again.facts == facts), (7, true));
         assert_eq!(again.policy.min_relay_value, I256::MINUS_ONE);
-        assert_eq!(refused.code(), "other_version");
+        let told: Vec<_> = bundles.iter().map(|candidate| (candidate.hash, candidate.sequence)).collect();
+        assert_eq!(told, [(candidates[0].hash, 4), (candidates[1].hash, 7)]);
+    }
+
+    #[test]
+    fn a_slot_that_was_built_at_once_is_read_without_steps_and_other_versions_are_refused() {
+        let file = file(Facts::default(), &[candidate(0)], &steps(Vec::new())).unwrap();
+        let version = |file: &mut serde_json::Value, version: u32| file["version"] = serde_json::json!(version);
+        let without = |file: &mut serde_json::Value| drop(file.as_object_mut().unwrap().remove("engine"));
+
+        let at_once = read_after(&file, "at-once", |file| {
+            version(file, BUILT_AT_ONCE);
+            without(file);
+        });
+        assert_eq!(at_once.unwrap().steps().unwrap(), None);
+
+        let with_engine = read_after(&file, "with-engine", |file| version(file, BUILT_AT_ONCE)).unwrap_err();
+        assert_eq!(with_engine.to_string(), "engine: a slot of version 3 had no engine");
+        let without_engine = read_after(&file, "without-engine", without).unwrap_err();
+        assert_eq!(without_engine.to_string(), "engine: it is not said what was asked of the engine");
+        for (name, other) in [("older", BUILT_AT_ONCE - 1), ("newer", VERSION + 1)] {
+            assert_eq!(read_after(&file, name, |file| version(file, other)).unwrap_err().code(), "other_version");
+        }
+    }
+
+    #[test]
+    fn steps_that_cannot_be_asked_again_are_neither_written_nor_read() {
+        let (first, second) = (candidate(0), candidate(1));
+        let insert = steps(vec![Step::Insert(vec![first.hash])]);
+        let foreign = file(Facts::default(), std::slice::from_ref(&second), &insert).unwrap_err();
+        let expected = format!("engine.steps[0].insert[0]: bundle {} is not among the slot's bundles", first.hash);
+        assert_eq!((foreign.code(), foreign.to_string()), ("invalid_field", expected.clone()));
+        let twice = file(Facts::default(), &[first.clone(), first.clone()], &insert).unwrap_err();
+        assert_eq!(twice.to_string(), format!("bundles[1]: bundle {} is there twice", first.hash));
+
+        let file = file(Facts::default(), &[first, second], &insert).unwrap();
+        let lost = read_after(&file, "lost", |file| drop(file["bundles"].as_array_mut().unwrap().remove(0)));
+        assert_eq!(lost.unwrap().steps().unwrap_err().to_string(), expected);
+        let doubled = read_after(&file, "doubled", |file| {
+            let bundles = file["bundles"].as_array_mut().unwrap();
+            bundles[1] = bundles[0].clone();
+        });
+        assert_eq!(doubled.unwrap().steps().unwrap_err().to_string(), twice.to_string());
+        let elsewhere = read_after(&file, "elsewhere", |file| {
+            file["engine"]["steps"][0] = serde_json::json!({ "propose": ["0x385"] });
+        });
+        let error = elsewhere.unwrap().steps().unwrap_err().to_string();
+        assert_eq!(error, "engine.steps[0].propose: rollup 901 of the set 901 is not among the slot's rollups");
     }
 
     #[test]
     fn a_slot_whose_facts_cannot_be_written_is_not_recorded_without_them() {
         let at = LandedRef { chain: 901, tx: B256::repeat_byte(3), message: 0 };
         let facts = Facts { landed: BTreeMap::from([(at, Err(Reason::RollupNotWon))]), ..Facts::default() };
-        let error = SlotFile::new(&view(facts), std::iter::empty(), &deployments(), |_| None).unwrap_err();
+        let error = file(facts, &[], &steps(Vec::new())).unwrap_err();
         assert!(error.to_string().starts_with("facts.landed: "), "{error}");
     }
 

@@ -2,25 +2,32 @@
 
 mod confirm;
 mod deliver;
+mod engine;
+mod holes;
 mod record;
 mod report;
+mod search;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use alloy_primitives::{Address, B256, I256, U64, U256};
 use jsonrpsee::http_client::HttpClient;
-use lockstep_building::{Candidate, Draft, Simulated, SlotView, build, proposals};
+use lockstep_building::{Candidate, Engine, SearchLimits, Simulated, SlotView, Standing};
+use lockstep_delivery::Decision;
 use lockstep_primitives::{
     Allocation, Bid, Bundle, BundleState, ChainId, Price, Reason, RollupSet, SlotNumber, Validity, recover,
 };
 use lockstep_provider::EvidenceSource;
 use lockstep_rpc::{
     api::MarketApiClient,
-    wire::{BidWire, LegStatus, MarketSlot, SlotReport},
+    wire::{BidWire, LegStatus, MarketSlot, SlotReport, SlotTiming},
 };
 use lockstep_simulation::TracedView;
 use parking_lot::Mutex;
@@ -28,17 +35,19 @@ use tokio::sync::broadcast;
 
 use super::Timings;
 use crate::{
-    clock::{now_ms, sleep_until},
+    clock::{now_ms, now_us, sleep_until},
     intake::Intake,
     keys::Key,
     messages::Messages,
+    record::steps::Steps,
     reorg::located,
     strategies::Strategies,
 };
 
 use confirm::Watched;
+use engine::{PutAway, SlotEngine};
 use record::Outcome;
-use view::{DeliveryTerms, SIMULATE_PERCENT, simulate_in_time};
+use view::DeliveryTerms;
 
 pub(crate) use record::Recorder;
 pub(crate) use view::blocking_with_state;
@@ -47,9 +56,6 @@ pub(crate) use view::blocking_with_state;
 const MAX_REPORTS: usize = 256;
 /// How often the allocation is asked for once bidding has ended.
 const POLL_MS: u64 = 15;
-/// How much of the time from the end of simulating until bidding closes strategies have to answer, in percent; the rest is for
-/// simulating what they answer, for building and bidding.
-const STRATEGY_PERCENT: u64 = 40;
 /// How many bundles are looked for on their chains at a time.
 const LOOKS_AT_ONCE: usize = 64;
 
@@ -66,6 +72,8 @@ pub(crate) struct BuilderSettings {
     pub(crate) prices: BTreeMap<ChainId, Price>,
     /// Which part of a proposal's value is bid, in basis points.
     pub(crate) bid_bps: u64,
+    /// How much is searched for better proposals.
+    pub(crate) search: SearchLimits,
     /// Where slots are recorded, if they are.
     pub(crate) recorder: Option<Arc<Recorder>>,
     /// What makes bundles of its own.
@@ -87,17 +95,53 @@ pub(crate) struct BuilderRole {
     fee_shares: Mutex<BTreeMap<ChainId, u64>>,
     /// The rollups that allowed claims of exits of the same slot in the last slot's sale.
     same_slot_claims: Mutex<RollupSet>,
+    /// The engine, between two slots.
+    kept: Mutex<Option<Box<Engine>>>,
 }
 
 /// What was built for a slot.
 struct Built {
     market: MarketSlot,
     view: Arc<SlotView>,
+    engine: SlotEngine,
+    /// What every bundle does alone that the engine holds when bids are made.
     simulated: Arc<Vec<Simulated>>,
-    drafts: Arc<Vec<Draft>>,
+    /// What every useful set of rollups is worth then.
+    standings: Vec<(RollupSet, Standing)>,
     deliveries: BTreeMap<ChainId, DeliveryTerms>,
     /// What was read of each rollup's state, when the slot is recorded.
     traces: BTreeMap<ChainId, Arc<TracedView>>,
+    /// What the engine was asked; known once it is put away.
+    steps: Steps,
+    /// Every candidate that it was given, in the order in which they came first; known then, too.
+    candidates: Vec<Candidate>,
+    /// When work on the slot began, in Unix microseconds.
+    began_us: u64,
+}
+
+/// What became of a slot's bids.
+#[derive(Debug, Default)]
+struct Bids {
+    /// Those that the market took.
+    taken: Vec<BidWire>,
+    sent: u64,
+    refused: u64,
+    /// When the first and the last one were sent, in Unix microseconds.
+    times: Option<(u64, u64)>,
+}
+
+impl Bids {
+    /// When what of a slot's bidding happened.
+    fn timing(&self, built: &Built, last_bundle_us: Option<u64>) -> SlotTiming {
+        SlotTiming {
+            last_bundle_at_us: last_bundle_us,
+            build_began_at_us: built.began_us,
+            first_bid_at_us: self.times.map(|(first, _)| first),
+            last_bid_at_us: self.times.map(|(_, last)| last),
+            bids_sent: self.sent,
+            bids_refused: self.refused,
+        }
+    }
 }
 
 impl BuilderRole {
@@ -121,6 +165,7 @@ impl BuilderRole {
             last_reports: Mutex::default(),
             fee_shares: Mutex::default(),
             same_slot_claims: Mutex::default(),
+            kept: Mutex::default(),
         }
     }
 
@@ -193,115 +238,97 @@ impl BuilderRole {
     async fn slot(self: &Arc<Self>, slot: SlotNumber) {
         self.intake.expire(slot).await;
         metrics::gauge!("lockstep_pool_bundles").set(self.intake.pool().read().len() as f64);
-        let built = match self.build(slot).await {
+        let mut built = match self.build(slot).await {
             Ok(built) => built,
             Err(error) => {
                 metrics::counter!("lockstep_slots_missed_total").increment(1);
                 tracing::warn!(slot, %error, "nothing was built for the slot");
-                self.watch_foreign(slot);
+                self.watch_foreign(slot, None);
                 return;
             }
         };
-        let bids = self.bid(&built).await;
+        let mut bids = self.bid(&built).await;
+        let timing = Some(bids.timing(&built, self.last_bundle_us(&built)));
+        if let Some(SlotTiming { last_bundle_at_us: Some(bundle), last_bid_at_us: Some(bid), .. }) = timing {
+            metrics::histogram!("lockstep_last_bundle_to_bid_seconds").record(bid.saturating_sub(bundle) as f64 / 1e6);
+        }
+        self.draft_for_record(&built).await;
+        let taken = std::mem::take(&mut bids.taken);
         let won = self.won(slot).await;
         let Some((allocation, rollups)) = won else {
-            self.record_slot(&built, Outcome { bids, allocation: None, decision: None });
-            self.watch_foreign(slot);
+            self.put_away(&mut built, taken, None, None);
+            self.watch_foreign(slot, timing);
             return;
         };
         if rollups.is_empty() {
-            self.record_slot(&built, Outcome { bids, allocation: Some(&allocation), decision: None });
-            self.finish_slot(built.market, allocation, None);
+            self.put_away(&mut built, taken, Some(&allocation), None);
+            self.finish_slot(built.market, allocation, None, timing);
             return;
         }
         let delivered = self.deliver(&built, &allocation, &rollups).await;
         let decision = delivered.as_ref().ok().map(|delivered| &delivered.decision);
-        self.record_slot(&built, Outcome { bids, allocation: Some(&allocation), decision });
+        self.put_away(&mut built, taken, Some(&allocation), decision);
         match delivered {
             Ok(delivered) => {
                 let parents = built.view.rollups.iter().map(|(chain, rollup)| (*chain, rollup.slot.parent.hash)).collect();
-                self.finish_slot(built.market, allocation, Some(Watched { delivered, parents }));
+                self.finish_slot(built.market, allocation, Some(Watched { delivered, parents }), timing);
             }
             Err(error) => {
                 tracing::warn!(slot, %error, "nothing was delivered");
                 self.thaw(built.simulated.iter().map(|entry| entry.candidate.hash), slot, "nothing was delivered");
-                self.finish_slot(built.market, allocation, None);
+                self.finish_slot(built.market, allocation, None, timing);
             }
         }
     }
 
-    async fn build(&self, slot: SlotNumber) -> Result<Built, String> {
-        let market = self.market.get_market_slot(Some(slot)).await.map_err(|error| format!("market: {error}"))?;
-        *self.fee_shares.lock() = market.on_sale.iter().map(|sale| (sale.chain_id.to(), sale.fee_share_bps)).collect();
-        let (mut view, deliveries) = self.slot_view(slot, &market).await?;
-        let traces = if self.settings.recorder.is_some() { record::trace(&mut view) } else { BTreeMap::new() };
-        let candidates = self.candidates();
-        view.facts = self.facts(&view, &market, &candidates).await;
-        let mut view = Arc::new(view);
-        let (simulated, drafts) = loop {
-            match self.build_on(&view, &candidates, market.close_ms).await {
-                Ok(built) => break built,
-                // A reorg, or a node that fails: the other rollups are built for all the same.
-                Err(error) => {
-                    let mut rest = self.without_failed(&view, error).await?;
-                    // What a chain that went another way had sent is not there any more.
-                    rest.facts = self.facts(&rest, &market, &candidates).await;
-                    view = Arc::new(rest);
-                }
+    /// When the bundle was admitted that came last of those that the engine holds, in Unix microseconds. What only the public
+    /// flow brought does not count: nobody sent it here.
+    fn last_bundle_us(&self, built: &Built) -> Option<u64> {
+        let newest = built.engine.newest_first().ok()?;
+        newest.into_iter().find_map(|hash| {
+            let (.., status) = self.intake.tracker().own(hash)?;
+            status.history.first().map(|event| event.at_ms.saturating_mul(1_000))
+        })
+    }
+
+    /// Has drafted, for the record, what was bid on. Nothing else needs a draft of what was not won.
+    async fn draft_for_record(&self, built: &Built) {
+        if self.settings.recorder.is_none() {
+            return;
+        }
+        for (rollups, _) in &built.standings {
+            if let Err(error) = built.engine.draft(&self.intake, rollups).await {
+                tracing::warn!(slot = built.view.slot, ?rollups, %error, "no draft for the record");
             }
+        }
+    }
+
+    /// Keeps the engine for the next slot, and writes the slot down where slots are recorded.
+    fn put_away(
+        self: &Arc<Self>,
+        built: &mut Built,
+        bids: Vec<BidWire>,
+        allocation: Option<&Allocation>,
+        decision: Option<&Decision>,
+    ) {
+        let Some(PutAway { engine, steps, drafts, candidates }) = built.engine.put_away() else {
+            tracing::error!(slot = built.view.slot, "the slot's engine is lost: the next slot begins with a new one");
+            return;
         };
-        Ok(Built { market, view, simulated, drafts: Arc::new(drafts), deliveries, traces })
+        *self.kept.lock() = engine;
+        (built.steps, built.candidates) = (steps, candidates);
+        let values = built.standings.iter().map(|(rollups, standing)| (rollups.clone(), standing.value)).collect();
+        self.record_slot(built, Outcome { values, drafts, bids, allocation, decision });
     }
 
-    async fn build_on(
-        &self,
-        view: &Arc<SlotView>,
-        candidates: &[Candidate],
-        close_ms: u64,
-    ) -> Result<(Arc<Vec<Simulated>>, Vec<Draft>), String> {
-        let started = std::time::Instant::now();
-        let until_ms = part_of_rest(close_ms, SIMULATE_PERCENT);
-        let simulated = Arc::new(simulate_in_time(&self.intake, view, candidates, until_ms).await?);
-        metrics::histogram!("lockstep_simulation_seconds").record(started.elapsed().as_secs_f64());
-        self.judge(&simulated, view.slot).await;
-        let simulated = self.with_strategies(view, simulated, close_ms).await;
-        let drafts = {
-            let simulated = Arc::clone(&simulated);
-            blocking_with_state(&self.intake, Arc::clone(view), move |view| proposals(view, &simulated)).await?
-        };
-        metrics::histogram!("lockstep_build_seconds").record(started.elapsed().as_secs_f64());
-        Ok((simulated, drafts))
-    }
-
-    /// What was simulated, and after it what the strategies make of that. It is never less for their failures.
-    async fn with_strategies(&self, view: &Arc<SlotView>, simulated: Arc<Vec<Simulated>>, close_ms: u64) -> Arc<Vec<Simulated>> {
-        if self.settings.strategies.is_empty() {
-            return simulated;
+    /// Notes what each simulation says, and ends bundles that can never be valid. Chains are looked at until `until_ms`: what they
+    /// have not said by then is not decided in this slot.
+    async fn judge(&self, simulated: &[Simulated], slot: SlotNumber, until_ms: u64) {
+        let patience = Duration::from_millis(until_ms.saturating_sub(now_ms()));
+        let landed = tokio::time::timeout(patience, self.landed_elsewhere(simulated)).await.ok();
+        if landed.is_none() {
+            tracing::warn!(slot, "whether blocked bundles landed was not told in time");
         }
-        let started = std::time::Instant::now();
-        let until_ms = part_of_rest(close_ms, STRATEGY_PERCENT);
-        let own = self.settings.strategies.candidates(&self.intake, view, &simulated, until_ms).await;
-        metrics::histogram!("lockstep_strategies_seconds").record(started.elapsed().as_secs_f64());
-        if own.is_empty() {
-            return simulated;
-        }
-        match simulate_in_time(&self.intake, view, &own, part_of_rest(close_ms, STRATEGY_PERCENT)).await {
-            Ok(own) => {
-                self.judge(&own, view.slot).await;
-                let mut all = Arc::unwrap_or_clone(simulated);
-                all.extend(own);
-                Arc::new(all)
-            }
-            Err(error) => {
-                tracing::warn!(slot = view.slot, %error, "bundles of strategies cannot be simulated: they are left out");
-                simulated
-            }
-        }
-    }
-
-    /// Notes what each simulation says, and ends bundles that can never be valid.
-    async fn judge(&self, simulated: &[Simulated], slot: SlotNumber) {
-        let landed = self.landed_elsewhere(simulated).await;
         let mut ended = Vec::new();
         for entry in simulated {
             let hash = entry.candidate.hash;
@@ -310,7 +337,10 @@ impl BuilderRole {
                 self.messages.heed(why);
             }
             match &entry.attempt.blocked {
-                Some(_) if landed.contains(&hash) => ended.push((hash, BundleState::Landed, None)),
+                Some(_) if landed.is_none() && self.is_to_be_looked_for(entry) => {}
+                Some(_) if landed.as_ref().is_some_and(|landed| landed.contains(&hash)) => {
+                    ended.push((hash, BundleState::Landed, None));
+                }
                 // What kept it from landing before is more worth knowing than that its time is over.
                 Some(why) if matches!(why.reason, Reason::PastBlock { .. } | Reason::PastTimestamp { .. }) => {
                     ended.push((hash, BundleState::Expired, Some(why.clone())));
@@ -333,12 +363,7 @@ impl BuilderRole {
 
     /// Which of the blocked bundles are on their chains already, by somebody else's list.
     async fn landed_elsewhere(&self, simulated: &[Simulated]) -> BTreeSet<B256> {
-        let blocked = simulated.iter().filter(|entry| {
-            let blocked = entry.attempt.blocked.as_ref();
-            // Of what only the public flow brought nobody asks whether it landed, and there is too much of it to look.
-            blocked.is_some_and(|why| may_have_landed(&why.reason)) && !self.intake.is_by_flow(entry.candidate.hash)
-        });
-        let blocked: Vec<&Simulated> = blocked.collect();
+        let blocked: Vec<&Simulated> = simulated.iter().filter(|entry| self.is_to_be_looked_for(entry)).collect();
         let mut landed = BTreeSet::new();
         for some in blocked.chunks(LOOKS_AT_ONCE) {
             let mut looks = Vec::with_capacity(some.len());
@@ -349,6 +374,13 @@ impl BuilderRole {
             landed.extend(some.iter().zip(found).filter(|(_, found)| *found).map(|(entry, _)| entry.candidate.hash));
         }
         landed
+    }
+
+    /// Whether a bundle is blocked by what it would be blocked by if it had landed.
+    fn is_to_be_looked_for(&self, entry: &Simulated) -> bool {
+        let blocked = entry.attempt.blocked.as_ref();
+        // Of what only the public flow brought nobody asks whether it landed, and there is too much of it to look.
+        blocked.is_some_and(|why| may_have_landed(&why.reason)) && !self.intake.is_by_flow(entry.candidate.hash)
     }
 
     /// Whether every transaction of a bundle without relays is on its chain. Notes where they are when they are.
@@ -370,38 +402,42 @@ impl BuilderRole {
         true
     }
 
-    /// Bids for every set of rollups that is worth its reserve, each at most what its own proposal is worth. Returns the bids
-    /// that the market took.
-    async fn bid(&self, built: &Built) -> Vec<BidWire> {
-        let mut taken = Vec::new();
-        for draft in built.drafts.iter() {
-            let Some(amount) = self.amount(built, draft) else { continue };
-            let bid = Bid { slot: draft.slot, rollups: draft.rollups.clone(), amount, exclusive: None, nonce: now_ms() };
+    /// Bids for every set of rollups that is worth its reserve, each at most what its own proposal is worth.
+    async fn bid(&self, built: &Built) -> Bids {
+        let slot = built.view.slot;
+        let mut bids = Bids::default();
+        for (rollups, standing) in &built.standings {
+            let Some(amount) = self.amount(built, rollups, standing) else { continue };
+            let bid = Bid { slot, rollups: rollups.clone(), amount, exclusive: None, nonce: now_ms() };
             let wire = BidWire::new(&bid, self.settings.key.sign_bytes(bid.digest()));
+            let now = now_us();
+            bids.times = Some((bids.times.map_or(now, |(first, _)| first), now));
+            bids.sent += 1;
             match self.market.submit_bid(wire.clone()).await {
                 Ok(_) => {
                     metrics::counter!("lockstep_bids_total", "result" => "taken").increment(1);
-                    taken.push(wire);
+                    bids.taken.push(wire);
                 }
                 Err(error) => {
+                    bids.refused += 1;
                     metrics::counter!("lockstep_bids_total", "result" => "refused").increment(1);
-                    tracing::warn!(slot = draft.slot, rollups = ?draft.rollups, %error, "a bid was refused");
+                    tracing::warn!(slot, ?rollups, %error, "a bid was refused");
                 }
             }
         }
-        taken
+        bids
     }
 
-    fn amount(&self, built: &Built, draft: &Draft) -> Option<U256> {
-        if draft.placed.is_empty() || draft.value < I256::ZERO {
+    fn amount(&self, built: &Built, rollups: &RollupSet, standing: &Standing) -> Option<U256> {
+        if standing.bundles == 0 || standing.value < I256::ZERO {
             return None;
         }
-        let value = draft.value.into_raw();
+        let value = standing.value.into_raw();
         let reserve = built
             .market
             .on_sale
             .iter()
-            .filter(|sale| draft.rollups.contains(&sale.chain_id.to()))
+            .filter(|sale| rollups.contains(&sale.chain_id.to()))
             .try_fold(U256::ZERO, |sum, sale| sum.checked_add(sale.reserve.0))?;
         let wanted = value.checked_mul(U256::from(self.settings.bid_bps))? / U256::from(10_000);
         (value >= reserve).then(|| wanted.max(reserve))
@@ -428,24 +464,6 @@ impl BuilderRole {
         }
         None
     }
-
-    /// The draft for what was won: one that is there already, or one built for the union of several packages.
-    ///
-    /// It is of these bundles: everything that was simulated, or what of it is still there.
-    async fn draft_for(&self, built: &Built, simulated: &Arc<Vec<Simulated>>, rollups: &RollupSet) -> Result<Draft, String> {
-        let everything = Arc::ptr_eq(simulated, &built.simulated);
-        if let Some(draft) = built.drafts.iter().find(|draft| everything && draft.rollups == *rollups) {
-            return Ok(draft.clone());
-        }
-        let (simulated, rollups) = (Arc::clone(simulated), rollups.clone());
-        blocking_with_state(&self.intake, Arc::clone(&built.view), move |view| build(view, &simulated, &rollups)).await
-    }
-}
-
-/// When that part of the time until `close_ms` will have passed, in Unix milliseconds.
-fn part_of_rest(close_ms: u64, percent: u64) -> u64 {
-    let now = now_ms();
-    now + close_ms.saturating_sub(now) * percent / 100
 }
 
 /// Whether a bundle that this blocks may be on its chains. Where a transaction got further than its nonce, or the bundle has no

@@ -5,7 +5,7 @@ use lockstep_pool::{Kind, Pool};
 use lockstep_primitives::{Bundle, RevertMode, dialect_bundle_hash};
 use lockstep_testkit::{Call, GWEI, bundle, user};
 
-use crate::support::{ETH, NOW, OP, PAYEE, address, hold, hold_as, pay, pay_to, pending, pool, signed_by, single};
+use crate::support::{ETH, NOW, OP, PAYEE, address, hold, hold_as, insert, pay, pay_to, pending, pool, signed_by, single};
 
 fn dialect(bundle: &Bundle) -> B256 {
     dialect_bundle_hash(bundle.txs().map(|tx| tx.tx.hash()))
@@ -34,6 +34,28 @@ fn bundles_of_the_same_transactions_share_a_dialect_hash() {
     pool.remove(one);
     pool.remove(three);
     assert!(pool.by_dialect_hash(shared).is_empty() && pool.by_dialect_hash(B256::ZERO).is_empty());
+}
+
+#[test]
+fn the_revision_rises_with_every_change_and_with_nothing_else() {
+    let mut pool = pool();
+    let mut seen = pool.revision();
+    let mut rose = |pool: &Pool| std::mem::replace(&mut seen, pool.revision()) < pool.revision();
+    let bundle = single(ETH, 0, 0);
+    let hash = hold(&mut pool, &bundle);
+    assert!(rose(&pool), "it came in");
+    assert!(insert(&mut pool, &bundle, Kind::Bundle).unwrap().known);
+    assert!(!rose(&pool), "it was there");
+    pool.set_frozen([hash], true);
+    assert!(rose(&pool), "it was handed out");
+    pool.set_frozen([hash], true);
+    assert!(!rose(&pool), "it was handed out before");
+    pool.set_frozen([hash], false);
+    assert!(rose(&pool), "it is free again");
+    pool.remove(hash);
+    assert!(rose(&pool), "it is gone");
+    pool.remove(hash);
+    assert!(!rose(&pool), "it was gone");
 }
 
 #[test]

@@ -21,7 +21,7 @@ pub use market::{AllocationWire, BidReceipt, BidView, BidWire, GrantWire, Market
 pub use message::{DeliveryStatus, MessageList, MessageOrigin, MessageStatus, MessagesParams};
 pub use status::{
     BalanceChangeWire, BundleStatus, Event, Explanation, LandedTx, LegStatus, MessageWire, Obstacle, ReportBlock, ReportBundle,
-    ReportRollup, SimulatedLeg, SimulatedTx, SimulationResult, SlotReport, SlotRollupStatus, SlotStatus,
+    ReportRollup, SimulatedLeg, SimulatedTx, SimulationResult, SlotReport, SlotRollupStatus, SlotStatus, SlotTiming,
 };
 
 use alloy_primitives::{I256, U64, U256};

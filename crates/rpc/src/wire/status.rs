@@ -240,6 +240,30 @@ pub struct SlotReport {
     pub allocation: Vec<GrantWire>,
     /// What the committed lists are worth to the builder, in the numeraire's smallest unit.
     pub value: SignedDecimal,
+    /// When the builder did what for it; absent when it built nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timing: Option<SlotTiming>,
+}
+
+/// When a builder did what for a slot, in Unix microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SlotTiming {
+    /// When the last of the bundles that the bids count on was admitted, to the millisecond; absent without any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_bundle_at_us: Option<u64>,
+    /// When work on the slot began.
+    pub build_began_at_us: u64,
+    /// When the first bid was sent; absent when none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_bid_at_us: Option<u64>,
+    /// When the last bid was sent; absent when none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_bid_at_us: Option<u64>,
+    /// Bids that were sent to the market.
+    pub bids_sent: u64,
+    /// Those of them that it did not take.
+    pub bids_refused: u64,
 }
 
 /// A rollup's blocks of a slot.

@@ -9,7 +9,7 @@ use alloy_primitives::{B256, I256};
 use lockstep_building::{Placed, SealedList};
 use lockstep_delivery::Verdict;
 use lockstep_primitives::{Allocation, BundleState, ChainId, Place, Reason, Rejection, SlotNumber};
-use lockstep_rpc::wire::{LandedTx, MarketSlot};
+use lockstep_rpc::wire::{LandedTx, MarketSlot, SlotTiming};
 
 use super::{BuilderRole, deliver::Delivered};
 use crate::{
@@ -43,18 +43,24 @@ enum Look {
 }
 
 impl BuilderRole {
-    /// Watches a slot that this builder has no part in, for the report.
-    pub(super) fn watch_foreign(self: &Arc<Self>, slot: SlotNumber) {
+    /// Watches a slot that this builder has no part in, for the report. `timing`: when it worked on it, if it did.
+    pub(super) fn watch_foreign(self: &Arc<Self>, slot: SlotNumber, timing: Option<SlotTiming>) {
         let role = Arc::clone(self);
         tokio::spawn(async move {
             sleep_until(role.timings().clock.end_ms(slot)).await;
             let considered = role.considered(slot);
-            role.tell(role.slot_report(slot, None, considered, I256::ZERO).await);
+            role.tell(role.slot_report(slot, None, considered, I256::ZERO, timing).await);
         });
     }
 
     /// Watches what was delivered, in the background, and reports the slot when it is over.
-    pub(super) fn finish_slot(self: &Arc<Self>, market: MarketSlot, allocation: Allocation, watched: Option<Watched>) {
+    pub(super) fn finish_slot(
+        self: &Arc<Self>,
+        market: MarketSlot,
+        allocation: Allocation,
+        watched: Option<Watched>,
+        timing: Option<SlotTiming>,
+    ) {
         let role = Arc::clone(self);
         tokio::spawn(async move {
             let watching = watched.map(|watched| {
@@ -69,7 +75,7 @@ impl BuilderRole {
             };
             metrics::gauge!("lockstep_value").set(value.to_string().parse::<f64>().unwrap_or_default());
             let considered = role.considered(market.slot);
-            let report = role.slot_report(market.slot, Some(&allocation), considered, value).await;
+            let report = role.slot_report(market.slot, Some(&allocation), considered, value, timing).await;
             role.tell(report);
         });
     }

@@ -20,7 +20,7 @@ use lockstep_rpc::{
     wire::{DecisionWire, MarketSlot, PrepareWire, Sale, SignedPrepare},
 };
 
-use super::{BuilderRole, Built, blocking_with_state, view::DeliveryTerms};
+use super::{BuilderRole, Built, blocking_with_state, engine::SlotEngine, view::DeliveryTerms};
 use crate::{
     clock::{now_ms, sleep_until},
     roles::client,
@@ -44,6 +44,7 @@ pub(super) struct Delivered {
 
 struct Work<'a> {
     view: Arc<SlotView>,
+    engine: &'a SlotEngine,
     market: &'a MarketSlot,
     deliveries: &'a BTreeMap<ChainId, DeliveryTerms>,
     rollups: &'a RollupSet,
@@ -97,6 +98,7 @@ impl BuilderRole {
         let plan = CoordinatorPlan { key, proposer: self.address(), t_decide_ms: built.market.decide_ms, stages, trusted };
         let mut work = Work {
             view: Arc::clone(&built.view),
+            engine: &built.engine,
             market: &built.market,
             deliveries: &built.deliveries,
             rollups,
@@ -128,19 +130,18 @@ impl BuilderRole {
         built: &Built,
         rollups: &RollupSet,
     ) -> Result<(Arc<Draft>, BTreeMap<ChainId, Arc<Draft>>), String> {
-        let mut simulated = Arc::clone(&built.simulated);
         for _ in 0..MAX_DRAFTS {
-            let draft = Arc::new(self.draft_for(built, &simulated, rollups).await?);
+            let draft = built.engine.draft(&self.intake, rollups).await?;
             let mut without = BTreeMap::new();
             for chain in rollups {
-                without.insert(*chain, Arc::new(self.draft_for(built, &simulated, &RollupSet::from([*chain])).await?));
+                without.insert(*chain, built.engine.draft(&self.intake, &RollupSet::from([*chain])).await?);
             }
-            let gone = self.freeze(&simulated, &draft, &without);
+            let gone = self.freeze(&built.simulated, &draft, &without);
             if gone.is_empty() {
                 return Ok((draft, without));
             }
             tracing::info!(gone = gone.len(), "bundles were taken back since the lists were built: they are built without them");
-            simulated = Arc::new(simulated.iter().filter(|entry| !gone.contains(&entry.candidate.hash)).cloned().collect());
+            built.engine.remove(gone.into_iter().collect()).await?;
         }
         Err("bundles are taken back faster than lists are built without them".to_owned())
     }
@@ -244,6 +245,9 @@ impl BuilderRole {
                 Err(Unsealed { reason, corrupt }) => {
                     events.push_back(CoordinatorEvent::SealFailed { chain, reason });
                     withdrawn |= corrupt;
+                    if corrupt {
+                        work.engine.distrust();
+                    }
                 }
             }
         }

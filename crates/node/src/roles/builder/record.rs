@@ -8,11 +8,11 @@ use std::{
     time::SystemTime,
 };
 
-use alloy_primitives::B256;
-use lockstep_building::{BuildError, SlotView};
+use alloy_primitives::{B256, I256};
+use lockstep_building::{BuildError, Draft, SlotView};
 use lockstep_delivery::Decision;
 use lockstep_messaging::Deployments;
-use lockstep_primitives::{Allocation, ChainId};
+use lockstep_primitives::{Allocation, ChainId, RollupSet};
 use lockstep_provider::{Prestate, write_folder};
 use lockstep_rpc::wire::{AllocationWire, BidWire};
 use lockstep_simulation::TracedView;
@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use super::{BuilderRole, Built, blocking_with_state};
 use crate::record::{
     SlotRecords,
-    decisions::{DecisionFile, DecisionsFile, DraftFile, unreadable},
+    decisions::{DecisionFile, DecisionsFile, DraftFile, ValueFile, unreadable},
     slot::{Recording, SlotFile},
 };
 
@@ -90,6 +90,10 @@ pub(super) fn trace(view: &mut SlotView) -> BTreeMap<ChainId, Arc<TracedView>> {
 /// What became of what was built.
 #[derive(Debug)]
 pub(super) struct Outcome<'a> {
+    /// What each set of rollups that was bid on was worth by the last [`Step::Propose`](crate::record::steps::Step) of it.
+    pub(super) values: BTreeMap<RollupSet, I256>,
+    /// A draft for each [`Step::Draft`](crate::record::steps::Step), in the order of the steps.
+    pub(super) drafts: Vec<Arc<Draft>>,
     /// The bids that the market took.
     pub(super) bids: Vec<BidWire>,
     /// Who proposes where.
@@ -99,33 +103,41 @@ pub(super) struct Outcome<'a> {
 }
 
 impl BuilderRole {
-    /// Writes the slot down, in the background: nothing waits for it.
+    /// Writes the slot down, in the background: nothing waits for it. A slot whose engine was asked more than
+    /// [`MAX_STEPS`](crate::record::steps::MAX_STEPS) times is not recorded, which is counted and told.
+    ///
+    /// To be called when nothing is asked of the slot's engine any more.
     pub(super) fn record_slot(self: &Arc<Self>, built: &Built, outcome: Outcome<'_>) {
         let Some(recorder) = &self.settings.recorder else { return };
         let (role, recorder) = (Arc::clone(self), Arc::clone(recorder));
-        let (view, simulated, drafts) = (Arc::clone(&built.view), Arc::clone(&built.simulated), Arc::clone(&built.drafts));
-        let traces = built.traces.clone();
+        let (view, traces) = (Arc::clone(&built.view), built.traces.clone());
+        let Outcome { values, drafts, bids, allocation, decision } = outcome;
+        let asked = built.steps.drafts();
+        if asked != drafts.len() {
+            let error = format!("the engine was asked for {asked} drafts, and {} are there", drafts.len());
+            return not_recorded(view.slot, &error);
+        }
         let received_ms = |hash: B256| {
             let (.., status) = self.intake.tracker().own(hash)?;
             status.history.first().map(|event| event.at_ms)
         };
-        let slot = SlotFile::new(&view, simulated.iter().map(|entry| &entry.candidate), &recorder.deployments, received_ms);
-        let slot = match slot {
+        let slot = match SlotFile::new(&view, &built.candidates, &built.steps, &recorder.deployments, received_ms) {
             Ok(slot) => slot,
             Err(error) => return not_recorded(view.slot, &error),
         };
-        let bids = outcome.bids;
-        let allocation = outcome.allocation.map(|allocation| AllocationWire::new(allocation, Default::default()).grants);
-        let decision = outcome.decision.map(DecisionFile::from);
+        let values = Some(values.iter().map(|(rollups, value)| ValueFile::new(rollups, *value)).collect());
+        let allocation = allocation.map(|allocation| AllocationWire::new(allocation, Default::default()).grants);
+        let decision = decision.map(DecisionFile::from);
         tokio::spawn(async move {
             let number = view.slot;
+            // Nothing is asked of the engine on this view any more: what was read of the states by now is all that the steps read.
             let read = blocking_with_state(&role.intake, view, move |view| {
-                let drafts = drafts.iter().map(DraftFile::new).collect::<Result<Vec<_>, _>>()?;
+                let drafts = drafts.iter().map(|draft| DraftFile::new(draft)).collect::<Result<Vec<_>, _>>()?;
                 Ok((drafts, states(view, &traces)?))
             });
             let written = match read.await {
                 Ok((drafts, states)) => {
-                    let decisions = DecisionsFile { drafts, bids, allocation, decision };
+                    let decisions = DecisionsFile { drafts, values, bids, allocation, decision };
                     let recording = Recording { slot, states, decisions };
                     let write = tokio::task::spawn_blocking(move || recorder.write(&recording)).await;
                     write.unwrap_or_else(|error| Err(error.to_string()))

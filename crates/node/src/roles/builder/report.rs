@@ -4,7 +4,7 @@ use alloy_primitives::{B256, I256, U64};
 use lockstep_primitives::{Allocation, BundleState, SlotNumber};
 use lockstep_rpc::{
     api::MarketApiClient,
-    wire::{AllocationWire, ReportBlock, ReportBundle, ReportRollup, SignedDecimal, SlotReport},
+    wire::{AllocationWire, ReportBlock, ReportBundle, ReportRollup, SignedDecimal, SlotReport, SlotTiming},
 };
 
 use super::BuilderRole;
@@ -21,6 +21,7 @@ impl BuilderRole {
         allocation: Option<&Allocation>,
         considered: Vec<B256>,
         value: I256,
+        timing: Option<SlotTiming>,
     ) -> SlotReport {
         let clock = self.timings().clock;
         let (start, end) = (clock.start_ms(slot), clock.end_ms(slot));
@@ -51,7 +52,7 @@ impl BuilderRole {
         let allocation =
             allocation.map(|allocation| AllocationWire::new(allocation, Default::default()).grants).unwrap_or_default();
         let bundles = considered.into_iter().filter_map(|hash| self.reported(hash)).collect();
-        SlotReport { slot, start, end, rollups, bundles, bids, allocation, value: SignedDecimal(value) }
+        SlotReport { slot, start, end, rollups, bundles, bids, allocation, value: SignedDecimal(value), timing }
     }
 
     fn reported(&self, hash: B256) -> Option<ReportBundle> {

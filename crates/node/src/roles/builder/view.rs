@@ -1,15 +1,12 @@
 //! A slot as the builder sees it, and work on states that may have to be fetched.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use alloy_primitives::{B256, Bytes};
 use jsonrpsee::core::ClientError;
-use lockstep_building::{BuildError, Candidate, RollupView, Simulated, SlotView, simulate_each};
+use lockstep_building::{BuildError, Candidate, RollupView, SlotView};
 use lockstep_messaging::Facts;
+use lockstep_pool::Entry;
 use lockstep_primitives::{Bundle, ChainId, Guarantee, MAX_ARRIVALS, MAX_INCLUSION, Price, RollupSet, SignedTx, SlotNumber};
 use lockstep_rpc::{
     api::SequencerApiClient,
@@ -25,11 +22,9 @@ use crate::{
 };
 
 /// How often work is run again after fetching what it missed.
-const MAX_ROUNDS: usize = 256;
+pub(super) const MAX_ROUNDS: usize = 256;
 /// Which part of the time until bidding ends rollups have to answer in, in percent: the rest is for building those that did.
 const ANSWER_PERCENT: u64 = 75;
-/// How much of the time from then on until bidding closes simulating may take, in percent; the rest is for building and bidding.
-pub(super) const SIMULATE_PERCENT: u64 = 60;
 /// How long is waited before a sequencer that is not ready is asked again.
 const RETRY_MS: u64 = 20;
 
@@ -148,14 +143,13 @@ impl BuilderRole {
         self.messages.facts(view, &bundles, &same_slot_claims).await
     }
 
-    /// The pending bundles that are free to be built.
-    pub(super) fn candidates(&self) -> Vec<Candidate> {
+    /// The pending bundles that are free to be built, in the order of admission, and the pool's revision by which they are that.
+    pub(super) fn candidates(&self) -> (u64, Vec<Candidate>) {
         let pool = self.intake.pool().read();
-        pool.pending()
-            .into_iter()
-            .filter(|entry| !entry.frozen)
-            .map(|entry| Candidate { hash: entry.hash, bundle: Arc::clone(&entry.bundle), sequence: entry.sequence })
-            .collect()
+        let free = pool.pending().into_iter().filter(|entry| !entry.frozen);
+        let candidate =
+            |entry: &Entry| Candidate { hash: entry.hash, bundle: Arc::clone(&entry.bundle), sequence: entry.sequence };
+        (pool.revision(), free.map(candidate).collect())
     }
 }
 
@@ -235,54 +229,8 @@ where
     Err(format!("the states were not complete after {MAX_ROUNDS} rounds of fetching"))
 }
 
-/// Simulates the candidates, in their order. What one misses is fetched, and it alone is run again, until `until_ms`: one that
-/// still misses something then is left out of the slot, so that nobody's long chain of reads costs others theirs.
-pub(super) async fn simulate_in_time(
-    intake: &Intake,
-    view: &Arc<SlotView>,
-    candidates: &[Candidate],
-    until_ms: u64,
-) -> Result<Vec<Simulated>, String> {
-    let mut done: BTreeMap<usize, Simulated> = BTreeMap::new();
-    let mut open: Vec<usize> = (0..candidates.len()).collect();
-    for round in 0..MAX_ROUNDS {
-        let now: Arc<Vec<Candidate>> = Arc::new(open.iter().map(|index| candidates[*index].clone()).collect());
-        let on = Arc::clone(view);
-        let each = tokio::task::spawn_blocking(move || simulate_each(&on, &now)).await.map_err(|error| error.to_string())?;
-        let mut missing = BTreeSet::new();
-        match each {
-            Ok(each) => {
-                let mut rest = Vec::new();
-                for (index, result) in open.into_iter().zip(each) {
-                    match result {
-                        Ok(simulated) => drop(done.insert(index, simulated)),
-                        Err(error) => {
-                            missing.insert(error.missing().ok_or_else(|| error.to_string())?.0);
-                            rest.push(index);
-                        }
-                    }
-                }
-                open = rest;
-            }
-            // The blocks themselves cannot be opened yet: that concerns everybody.
-            Err(error) => drop(missing.insert(error.missing().ok_or_else(|| error.to_string())?.0)),
-        }
-        // One round everybody has, however late it is.
-        if missing.is_empty() || (round > 0 && now_ms() >= until_ms) {
-            break;
-        }
-        for fetched in futures_util::future::join_all(missing.into_iter().map(|chain| fetch(intake, view, chain))).await {
-            fetched?;
-        }
-    }
-    if !open.is_empty() {
-        metrics::counter!("lockstep_simulations_late_total").increment(open.len() as u64);
-        tracing::warn!(slot = view.slot, late = open.len(), "bundles whose state did not come in time wait for the next slot");
-    }
-    Ok(done.into_values().collect())
-}
-
-async fn fetch(intake: &Intake, view: &SlotView, chain: ChainId) -> Result<(), String> {
+/// Fetches what the state of a rollup lacks.
+pub(super) async fn fetch(intake: &Intake, view: &SlotView, chain: ChainId) -> Result<(), String> {
     let (Some(served), Some(rollup)) = (intake.rollups().get(&chain), view.rollups.get(&chain)) else {
         return Err(format!("rollup {chain} is not served"));
     };
