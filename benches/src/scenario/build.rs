@@ -328,7 +328,7 @@ mod tests {
         let options = Options { bundles: Some(40), pairs: 1, ..Options::of("build") };
         let report = run(&options).unwrap();
         let beside_greedy: Vec<&Row> = report.rows.iter().filter(|row| row.name.contains("beside greedy")).collect();
-        assert_eq!(beside_greedy.len(), 4);
+        assert_eq!(beside_greedy.len(), 6);
         assert!(beside_greedy.iter().all(|row| row.holds == Some(true)), "{beside_greedy:?}");
         let ratio = |name: &str| report.rows.iter().find(|row| row.name.contains(name)).unwrap().ratio.unwrap();
         assert!(ratio("beside bare execution of all pending") > 0.0 && ratio("beside bare execution of what is in it") > 0.0);

@@ -24,7 +24,7 @@ use self::{
     entry::{Entries, Entry},
     fill::Fill,
     groups::Groups,
-    prepare::prepare,
+    prepare::{Ahead, prepare},
     solve::Solver,
 };
 use crate::{
@@ -400,8 +400,15 @@ impl Engine {
         if kept.greedy.changed == Some(0) {
             let mut lanes = self.opened.clone();
             lanes.retain(|chain, _| rollups.contains(chain));
-            let likely = prepare(&self.view, &mut self.entries, &mut self.groups, &lanes, &kept.greedy.order);
+            let Ahead { likely, found } = prepare(&self.view, &self.entries, &mut self.groups, &lanes, &kept.greedy.order);
             kept.greedy.fill.expect(likely);
+            kept.greedy.fill.foresee(found);
+            kept.greedy.bring_up(&self.view, &self.entries)?;
+            for (index, found) in kept.greedy.fill.found() {
+                if let Some(entry) = self.entries.get_mut(index) {
+                    entry.remember(Arc::clone(found));
+                }
+            }
         }
         kept.greedy.bring_up(&self.view, &self.entries)?;
         if let Some(found) = &mut kept.found {

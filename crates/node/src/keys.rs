@@ -1,5 +1,7 @@
 //! Keys and what they sign.
 
+use std::sync::Arc;
+
 use alloy::signers::{
     SignerSync,
     local::{PrivateKeySigner, Secp256k1Signer},
@@ -12,7 +14,7 @@ pub struct Key {
     signer: PrivateKeySigner,
     /// The same key in libsecp256k1, which takes a third of the time: sealing signs every relay. Both choose the nonce by
     /// RFC 6979 and the lower s, so that signatures are the same to the last bit.
-    quick: Secp256k1Signer,
+    quick: Arc<Secp256k1Signer>,
 }
 
 impl std::fmt::Debug for Key {
@@ -47,7 +49,7 @@ impl Key {
     }
 
     fn of(signer: PrivateKeySigner) -> Self {
-        let quick = signer.to_secp256k1();
+        let quick = Arc::new(signer.to_secp256k1());
         Self { signer, quick }
     }
 

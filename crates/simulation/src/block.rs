@@ -73,6 +73,7 @@ pub struct Stretch {
     context: Arc<BlockContext>,
     terms: Arc<Terms>,
     tried: Room,
+    takes: [u64; 3],
 }
 
 /// A point of a [`PendingBlock`] to return to.
@@ -191,13 +192,12 @@ impl PendingBlock {
         let (footprint, tried) = (trace.finish(&self.state), trace.tried());
         self.spare = trace;
         let footprint = footprint?;
-        Ok(Stretch {
-            executed: self.executed.get(since.executed..).unwrap_or_default().to_vec(),
-            footprint,
-            context: Arc::clone(&self.context),
-            terms: self.terms()?,
-            tried,
-        })
+        let executed = self.executed.get(since.executed..).unwrap_or_default().to_vec();
+        let takes = executed.iter().fold([0; 3], |[gas, footprint, data]: [u64; 3], executed| {
+            let (used, room) = (executed.outcome.gas_used, executed.room);
+            [gas.saturating_add(used), footprint.saturating_add(room.footprint), data.saturating_add(room.data)]
+        });
+        Ok(Stretch { takes, executed, footprint, context: Arc::clone(&self.context), terms: self.terms()?, tried })
     }
 
     /// Whether a stretch would do here what it did: everything that it depends on is the same.
@@ -600,11 +600,8 @@ impl Stretch {
     }
 
     /// What it takes of a block: gas, DA footprint, data.
-    pub fn takes(&self) -> [u64; 3] {
-        self.executed.iter().fold([0; 3], |[gas, footprint, data], executed| {
-            let (used, room) = (executed.outcome.gas_used, executed.room);
-            [gas.saturating_add(used), footprint.saturating_add(room.footprint), data.saturating_add(room.data)]
-        })
+    pub const fn takes(&self) -> [u64; 3] {
+        self.takes
     }
 
     /// The same stretch as it holds on a block that is as it opened.
@@ -614,7 +611,7 @@ impl Stretch {
     pub fn moved_to(&self, opened: &mut PendingBlock) -> Result<Self, SimulationError> {
         let footprint = Footprint { at_opening: true, ..self.footprint.clone() };
         let (context, terms) = (Arc::clone(&opened.context), opened.terms()?);
-        Ok(Self { executed: self.executed.clone(), footprint, context, terms, tried: self.tried })
+        Ok(Self { executed: self.executed.clone(), footprint, context, terms, tried: self.tried, takes: self.takes })
     }
 
     /// Whether a block's environment is the same as far as the transactions looked at it.

@@ -16,7 +16,7 @@ use super::{binding::Key, rooms::Rooms};
 use crate::{
     BuildError, Candidate, Lanes, Simulated, SlotView,
     order::by_density,
-    reuse::{Taken, Variant},
+    reuse::{LaneStretch, Taken, Variant},
     search::Gain,
 };
 
@@ -52,12 +52,22 @@ impl Entry {
         Ok(Self { simulated, rollups, needs, variants: VecDeque::new(), most, headroom })
     }
 
+    /// What it does alone; `None` when it is blocked alone or costs more than it brings.
+    pub(super) fn worthwhile(&self) -> Option<&[LaneStretch]> {
+        let attempt = &self.simulated.attempt;
+        let worthwhile = attempt.blocked.is_none() && !attempt.run.value.is_negative();
+        self.simulated.variant.as_ref().filter(|_| worthwhile).map(|variant| variant.stretches.as_slice())
+    }
+
+    /// Everything that is known of what it does, the newest first, but what it does alone before that.
+    pub(super) fn known(&self) -> impl Iterator<Item = &Arc<Variant>> {
+        self.simulated.variant.iter().chain(self.variants.iter().rev())
+    }
+
     /// What it is worth and takes alone; `None` when it is blocked alone or costs more than it brings.
     pub(super) fn gain(&self, rooms: &Rooms) -> Option<Gain> {
-        let attempt = &self.simulated.attempt;
-        let variant = self.simulated.variant.as_ref().filter(|_| attempt.blocked.is_none())?;
-        let value = i128::try_from(attempt.run.value).ok().filter(|value| *value >= 0)?;
-        Some(Gain { value, usage: rooms.taken(&variant.stretches) })
+        let usage = rooms.taken(self.worthwhile()?);
+        Some(Gain { value: i128::try_from(self.simulated.attempt.run.value).ok()?, usage })
     }
 
     /// The parts of the states that what it does alone depends on or changes. What the proposer has, and how many relays it sent,
@@ -142,7 +152,7 @@ impl Entry {
 
     /// Takes over a result that holds on these blocks. `None` when there is none.
     pub(super) fn recall(&self, lanes: &mut Lanes, delivered: &BTreeSet<B256>) -> Result<Option<Taken>, BuildError> {
-        for variant in self.simulated.variant.iter().chain(self.variants.iter().rev()) {
+        for variant in self.known() {
             if let Some(attempt) = variant.recall(lanes, self.candidate(), delivered)? {
                 return Ok(Some(attempt));
             }

@@ -82,6 +82,21 @@ impl Fill {
         self.refused.get(entry).and_then(Option::as_ref)
     }
 
+    /// Takes note of what entries will likely do.
+    pub(super) fn foresee(&mut self, found: Vec<(usize, Arc<Variant>)>) {
+        for (index, variant) in found {
+            if self.tried.len() <= index {
+                self.tried.resize(index + 1, None);
+            }
+            self.tried[index] = Some(variant);
+        }
+    }
+
+    /// What entries did where they are in the blocks, if that was more than what is known of them.
+    pub(super) fn found(&self) -> impl Iterator<Item = (usize, &Arc<Variant>)> {
+        self.steps.iter().filter_map(|step| Some((step.entry, self.tried.get(step.entry)?.as_ref()?)))
+    }
+
     /// Makes room for so many entries, so that those before them need not be moved while they come in.
     pub(super) fn expect(&mut self, entries: usize) {
         self.steps.reserve(entries);
@@ -232,7 +247,11 @@ impl Fill {
         {
             return Ok(Some(taken));
         }
-        entry.recall(&mut self.lanes, &self.delivered)
+        let taken = entry.recall(&mut self.lanes, &self.delivered)?;
+        if taken.is_some() {
+            self.tried[index] = None;
+        }
+        Ok(taken)
     }
 
     fn closes_cycle(&self, view: &SlotView, new: &BTreeSet<(ChainId, ChainId)>) -> bool {

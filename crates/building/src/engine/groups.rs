@@ -9,7 +9,7 @@ use std::{
     hash::Hash,
 };
 
-use alloy_primitives::map::{HashMap, HashSet};
+use alloy_primitives::map::HashMap;
 use lockstep_simulation::PartUse;
 
 /// Members by how they use a key.
@@ -178,27 +178,10 @@ impl<K: Copy + Ord + Hash> Groups<K> {
         all
     }
 
-    /// Divides some members into what conflicts over keys of one kind connect, members rising.
-    pub(super) fn connected(&self, members: &[usize], of_kind: impl Fn(&K) -> bool) -> Vec<Vec<usize>> {
-        let mut open: BTreeSet<usize> = members.iter().copied().collect();
-        let mut seen: HashSet<K> = HashSet::default();
-        let mut parts = Vec::new();
-        while let Some(first) = open.pop_first() {
-            let mut part = vec![first];
-            let mut reached = 0;
-            while let Some(member) = part.get(reached).copied() {
-                reached += 1;
-                for key in self.uses.get(member).and_then(Option::as_ref).into_iter().flat_map(BTreeMap::keys) {
-                    let Some(users) = self.keys.get(key).filter(|users| of_kind(key) && users.binds()) else { continue };
-                    if seen.insert(*key) {
-                        part.extend(users.all().filter(|other| open.remove(other)));
-                    }
-                }
-            }
-            part.sort_unstable();
-            parts.push(part);
-        }
-        parts
+    /// The keys over which a member hangs together with others.
+    pub(super) fn binding(&self, member: usize) -> impl Iterator<Item = K> {
+        let keys = self.uses.get(member).and_then(Option::as_ref).into_iter().flat_map(BTreeMap::keys);
+        keys.filter(|key| self.keys.get(key).is_some_and(Users::binds)).copied()
     }
 
     fn join(&mut self, member: usize, key: K, kind: PartUse) {

@@ -1,103 +1,248 @@
-//! Runs ahead of a fill: what the open blocks will most likely hold is run in parallel, group by group in the order of the fill,
-//! so that the fill itself finds most of it done.
+//! Runs ahead of a fill: what the open blocks will most likely hold is run in parallel, so that the fill itself, which goes from
+//! one bundle to the next, finds most of it done.
+//!
+//! A bundle can be run as soon as everything is known that stands before it and that it has to do with, by what both did alone.
+//! Every thread has blocks of its own, on which it first repeats what the others found out. What comes of it depends on the
+//! threads, and so do not the blocks: the fill takes over what holds where it is, and runs the rest itself.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+};
+
+use alloy_primitives::{B256, I256};
 
 use super::{
     binding::Key,
     entry::{Entries, Entry},
-    ground::GroupGround,
     groups::Groups,
     rooms::Rooms,
 };
-use crate::{Lanes, SlotView, parallel::for_each, search::Ground};
+use crate::{
+    Lanes, SlotView,
+    reuse::{self, Variant},
+    run::run_remembering,
+};
 
 /// How much of the room is run ahead for, in percent: what is expected to fit may not, and then others do.
 const AHEAD_PERCENT: u128 = 104;
 
-/// Likely bundles of a group that are run ahead as one.
-const MAX_TOGETHER: usize = 32;
-
-/// Runs ahead of filling `order` into these blocks, which stay as they are. How many entries will likely be in them.
-pub(super) fn prepare(
-    view: &SlotView,
-    entries: &mut Entries,
-    groups: &mut Groups<Key>,
-    opened: &Lanes,
-    order: &[usize],
-) -> usize {
-    let rooms = Rooms::new(opened, &opened.keys().copied().collect());
-    let likely = likely(entries, &rooms, order);
-    let mut chains: Vec<Vec<usize>> = Vec::new();
-    let mut large: Vec<Vec<usize>> = Vec::new();
-    // What has to do with messages moves counters that all of its kind share: it is run one after the other.
-    let mut crossing: Vec<usize> = Vec::new();
-    for members in groups.all() {
-        match members {
-            [single] => {
-                if likely.contains(single) && entries.get(*single).is_some_and(Entry::crosses) {
-                    crossing.push(*single);
-                }
-            }
-            several => {
-                let chain: Vec<usize> = several.iter().copied().filter(|index| likely.contains(index)).collect();
-                match chain.len() {
-                    0 | 1 => {}
-                    2..=MAX_TOGETHER => chains.push(chain),
-                    _ => large.push(chain),
-                }
-            }
-        }
-    }
-    // A few bundles that span rollups tie much together that has nothing else in common. Each rollup's part is run apart, those
-    // bundles in all of theirs: what one does on a rollup seldom depends on what came before it on another.
-    for chain in &large {
-        for of in opened.keys() {
-            let on: Vec<usize> = chain
-                .iter()
-                .copied()
-                .filter(|index| entries.get(*index).is_some_and(|entry| entry.rollups().contains(of)))
-                .collect();
-            chains.extend(groups.connected(&on, |(chain, _)| chain == of).into_iter().filter(|part| part.len() > 1));
-        }
-    }
-    // The longest work begins first.
-    chains.sort_by_key(|chain| std::cmp::Reverse(chain.len()));
-    chains.insert(0, crossing);
-    for chain in &mut chains {
-        chain.sort_by(|a, b| entries.by_density(*a, *b));
-    }
-    let known = &*entries;
-    let found = for_each(chains, opened, |lanes, chain| {
-        let members: Vec<&Entry> = chain.iter().filter_map(|index| known.get(*index)).collect();
-        let count = members.len();
-        let mut ground = GroupGround::new(view, &rooms, lanes, members);
-        // What it fails for the fill meets itself, if it comes that far.
-        let _ = (0..count).try_for_each(|item| ground.place(item).map(|_| ()));
-        (chain, ground.finish())
-    });
-    for (chain, found) in found {
-        for (index, found) in chain.iter().zip(found) {
-            if let Some(entry) = entries.get_mut(*index) {
-                found.into_iter().for_each(|variant| entry.remember(Arc::clone(&variant)));
-            }
-        }
-    }
-    likely.len()
+/// What was found out.
+pub(super) struct Ahead {
+    /// How many entries will likely be in the blocks.
+    pub(super) likely: usize,
+    /// What entries will likely do there.
+    pub(super) found: Vec<(usize, Arc<Variant>)>,
 }
 
-/// What will fit if everything takes what it takes alone.
-fn likely(entries: &Entries, rooms: &Rooms, order: &[usize]) -> BTreeSet<usize> {
+/// Runs ahead of filling `order` into these blocks, which stay as they are.
+pub(super) fn prepare(view: &SlotView, entries: &Entries, groups: &mut Groups<Key>, opened: &Lanes, order: &[usize]) -> Ahead {
+    let likely = likely(entries, &Rooms::new(opened, &opened.keys().copied().collect()), order);
+    let tasks = Tasks::of(entries, groups, &likely);
+    let work = Work { view, entries, tasks: &tasks, state: Mutex::new(State::of(&tasks)), news: Condvar::new() };
+    let threads = rayon::current_num_threads().min(tasks.indices.len());
+    rayon::scope(|scope| {
+        for worker in 0..threads {
+            let work = &work;
+            scope.spawn(move |_| {
+                Worker { work, number: worker, lanes: opened.clone(), delivered: BTreeSet::new(), seen: 0 }.run()
+            });
+        }
+    });
+    let state = work.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let found = tasks.indices.iter().copied().zip(state.found).filter_map(|(index, found)| Some((index, found?))).collect();
+    Ahead { likely: likely.len(), found }
+}
+
+/// What will fit if everything takes what it takes alone, in its order.
+fn likely(entries: &Entries, rooms: &Rooms, order: &[usize]) -> Vec<usize> {
     let mut left: Vec<u128> = rooms.capacities().iter().map(|room| u128::from(*room) * AHEAD_PERCENT / 100).collect();
-    let mut likely = BTreeSet::new();
+    let mut likely = Vec::with_capacity(order.len());
     for index in order {
-        let Some(gain) = entries.get(*index).and_then(|entry| entry.gain(rooms)) else { continue };
-        if gain.usage.iter().all(|(dimension, used)| left.get(*dimension).is_some_and(|left| *left >= u128::from(*used))) {
-            for (dimension, used) in &gain.usage {
-                left[*dimension] -= u128::from(*used);
+        let Some(stretches) = entries.get(*index).and_then(Entry::worthwhile) else { continue };
+        let fits = |(dimension, used): (usize, u64)| left.get(dimension).is_some_and(|left| *left >= u128::from(used));
+        if rooms.each_taken(stretches).all(fits) {
+            for (dimension, used) in rooms.each_taken(stretches) {
+                left[dimension] -= u128::from(used);
             }
-            likely.insert(*index);
+            likely.push(*index);
         }
     }
     likely
+}
+
+/// Bundles that have to do with each other, in the order in which they are tried.
+struct Tasks {
+    /// The entry that each is about.
+    indices: Vec<usize>,
+    /// Those that wait for it.
+    next: Vec<Vec<usize>>,
+    /// For how many each waits.
+    before: Vec<usize>,
+}
+
+impl Tasks {
+    fn of(entries: &Entries, groups: &mut Groups<Key>, likely: &[usize]) -> Self {
+        let mut tasks = Self { indices: Vec::new(), next: Vec::new(), before: Vec::new() };
+        let expected: BTreeSet<usize> = likely.iter().copied().collect();
+        let grouped: BTreeSet<usize> = groups
+            .all()
+            .into_iter()
+            .filter(|members| members.len() > 1)
+            .flat_map(|members| members.iter().copied().filter(|index| expected.contains(index)))
+            .collect();
+        let mut last_of: BTreeMap<Key, usize> = BTreeMap::new();
+        // What has to do with messages moves counters that all of its kind share: it is run one after the other.
+        let mut last_crossing: Option<usize> = None;
+        for index in likely {
+            let crosses = entries.get(*index).is_some_and(Entry::crosses);
+            if !crosses && !grouped.contains(index) {
+                continue;
+            }
+            let task = tasks.indices.len();
+            let mut before: BTreeSet<usize> = groups.binding(*index).filter_map(|key| last_of.insert(key, task)).collect();
+            if crosses {
+                before.extend(last_crossing.replace(task));
+            }
+            tasks.indices.push(*index);
+            tasks.next.push(Vec::new());
+            tasks.before.push(before.len());
+            for earlier in before {
+                tasks.next[earlier].push(task);
+            }
+        }
+        tasks
+    }
+}
+
+/// What all threads work on.
+struct Work<'a> {
+    view: &'a SlotView,
+    entries: &'a Entries,
+    tasks: &'a Tasks,
+    state: Mutex<State>,
+    /// Told when something is ready, or nothing will be any more.
+    news: Condvar,
+}
+
+/// What changed the blocks, and which thread did it.
+type Done = (usize, Arc<Variant>);
+
+struct State {
+    ready: BTreeSet<usize>,
+    before: Vec<usize>,
+    running: usize,
+    found: Vec<Option<Arc<Variant>>>,
+    /// In the order in which it was done.
+    done: Vec<Done>,
+}
+
+impl State {
+    fn of(tasks: &Tasks) -> Self {
+        let ready = (0..tasks.indices.len()).filter(|task| tasks.before[*task] == 0).collect();
+        let found = vec![None; tasks.indices.len()];
+        Self { ready, before: tasks.before.clone(), running: 0, found, done: Vec::new() }
+    }
+}
+
+impl Work<'_> {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next task, and what others have done beyond `seen`; `None` when nothing is left. It waits only while others run what
+    /// may make something ready.
+    fn take(&self, seen: usize) -> Option<(usize, Vec<Done>)> {
+        let mut state = self.state();
+        loop {
+            if let Some(task) = state.ready.pop_first() {
+                state.running += 1;
+                return Some((task, state.done.get(seen..).unwrap_or_default().to_vec()));
+            }
+            if state.running == 0 {
+                return None;
+            }
+            state = self.news.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Hands in what a task came to. `lasts`: whether the blocks are other ones after it.
+    fn hand_in(&self, worker: usize, task: usize, found: Option<Arc<Variant>>, lasts: bool) {
+        let mut state = self.state();
+        state.running -= 1;
+        if lasts {
+            state.done.extend(found.iter().map(|found| (worker, Arc::clone(found))));
+        }
+        state.found[task] = found;
+        for next in self.tasks.next.get(task).into_iter().flatten() {
+            state.before[*next] -= 1;
+            if state.before[*next] == 0 {
+                state.ready.insert(*next);
+            }
+        }
+        drop(state);
+        self.news.notify_all();
+    }
+}
+
+/// A thread, with blocks of its own.
+struct Worker<'a> {
+    work: &'a Work<'a>,
+    number: usize,
+    lanes: Lanes,
+    delivered: BTreeSet<B256>,
+    /// How much of what was done it has looked at.
+    seen: usize,
+}
+
+impl Worker<'_> {
+    fn run(mut self) {
+        while let Some((task, done)) = self.work.take(self.seen) {
+            self.seen += done.len();
+            let own = self.number;
+            for (_, variant) in done.iter().filter(|(by, _)| *by != own) {
+                self.repeat(variant);
+            }
+            let (found, lasts) = self.place(task);
+            self.work.hand_in(self.number, task, found, lasts);
+        }
+    }
+
+    /// Makes another thread's changes. Where that fails what comes next is run on less than there will be, and does not hold.
+    fn repeat(&mut self, variant: &Variant) {
+        for part in &variant.stretches {
+            if let Some(lane) = self.lanes.get_mut(&part.chain) {
+                let _ = lane.block_mut().append(&part.stretch);
+            }
+        }
+        self.delivered.extend(variant.attempt.run.delivered.iter().copied());
+    }
+
+    /// Places an entry as the fill will, and whether it stays in the blocks. What fails here the fill meets itself.
+    fn place(&mut self, task: usize) -> (Option<Arc<Variant>>, bool) {
+        let Work { view, entries, tasks, .. } = self.work;
+        let Some(entry) = tasks.indices.get(task).and_then(|index| entries.get(*index)) else { return (None, false) };
+        let marks = reuse::marks(&self.lanes, &entry.candidate().bundle);
+        let Some(variant) = self.attempt(view, entry) else { return (None, false) };
+        let run = &variant.attempt.run;
+        let floor = if run.relays.is_empty() { I256::ZERO } else { view.policy.min_relay_value };
+        let lasts = variant.attempt.blocked.is_none() && run.value >= floor;
+        if !lasts {
+            reuse::roll_back(&mut self.lanes, &marks);
+        } else {
+            self.delivered.extend(run.delivered.iter().copied());
+        }
+        (Some(variant), lasts)
+    }
+
+    fn attempt(&mut self, view: &SlotView, entry: &Entry) -> Option<Arc<Variant>> {
+        for known in entry.known() {
+            // What has no room is blocked without anything being known of it.
+            if let Some(taken) = known.recall(&mut self.lanes, entry.candidate(), &self.delivered).ok()? {
+                return (taken.attempt.blocked.is_some() == known.attempt.blocked.is_some()).then(|| Arc::clone(known));
+            }
+        }
+        let (_, variant) = run_remembering(view, &mut self.lanes, &entry.candidate().bundle, &self.delivered).ok()?;
+        variant.filter(|variant| variant.recallable).map(Arc::new)
+    }
 }

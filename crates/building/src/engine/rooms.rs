@@ -48,27 +48,25 @@ impl Rooms {
         for (chain, (before, now)) in rollups.iter().zip(before.iter().zip(self.used(lanes, rollups))) {
             let mut taken = now;
             taken.iter_mut().zip(before).for_each(|(now, before)| *now = now.saturating_sub(*before));
-            self.push(&mut usage, *chain, taken);
+            usage.extend(self.limited(*chain, taken));
         }
         usage
     }
 
     /// What a result takes, by dimension, zeros left out.
     pub(super) fn taken(&self, stretches: &[LaneStretch]) -> Vec<(usize, u64)> {
-        let mut usage = Vec::with_capacity(stretches.len());
-        for part in stretches {
-            self.push(&mut usage, part.chain, part.stretch.takes());
-        }
-        usage
+        self.each_taken(stretches).collect()
     }
 
-    fn push(&self, usage: &mut Vec<(usize, u64)>, chain: ChainId, taken: [u64; EACH]) {
-        let Ok(index) = self.chains.binary_search(&chain) else { return };
-        for (dimension, taken) in (index * EACH..).zip(taken) {
-            let limited = self.capacities.get(dimension).is_some_and(|room| *room < u64::MAX);
-            if taken > 0 && limited {
-                usage.push((dimension, taken));
-            }
-        }
+    /// The same, one after the other.
+    pub(super) fn each_taken(&self, stretches: &[LaneStretch]) -> impl Iterator<Item = (usize, u64)> {
+        stretches.iter().flat_map(|part| self.limited(part.chain, part.stretch.takes()))
+    }
+
+    /// What is taken of a rollup's block, by dimension, zeros left out, and what has no limit.
+    fn limited(&self, chain: ChainId, taken: [u64; EACH]) -> impl Iterator<Item = (usize, u64)> {
+        let index = self.chains.binary_search(&chain).ok();
+        let dimensions = index.into_iter().flat_map(move |index| (index * EACH..).zip(taken));
+        dimensions.filter(|(dimension, taken)| *taken > 0 && self.capacities.get(*dimension).is_some_and(|room| *room < u64::MAX))
     }
 }
