@@ -27,6 +27,8 @@ const STRATEGY_PERCENT: u64 = 40;
 /// How much of the time from the first proposals until bidding closes they are improved, in percent; the rest is for what came in
 /// last, and for bidding.
 const SEARCH_PERCENT: u64 = 60;
+/// How often over the time of a look at everything has to be left before bidding closes for a last one to begin.
+const LAST_LOOK: u64 = 2;
 /// How often the pool is looked at meanwhile, in milliseconds.
 const NEWS_EVERY_MS: u64 = 5;
 /// Bundles that are taken in after one look, in the order of admission; the next look takes the others.
@@ -133,9 +135,11 @@ impl BuilderRole {
         metrics::histogram!("lockstep_simulation_seconds").record(started.elapsed().as_secs_f64());
         self.judge(&simulated, view.slot, part_of_rest(close_ms, SIMULATE_PERCENT)).await;
         self.bring_strategies(&engine, &simulated, close_ms).await;
+        let began_ms = now_ms();
         let standings = engine.propose(&self.intake).await?;
+        let took_ms = now_ms().saturating_sub(began_ms);
         metrics::histogram!("lockstep_build_seconds").record(started.elapsed().as_secs_f64());
-        let standings = self.search(&engine, holes, revision, standings, close_ms).await?;
+        let standings = self.search(&engine, holes, revision, (standings, took_ms), close_ms).await?;
         if let Some(gap) = standings.last().and_then(|(_, standing)| gap_bps(standing)) {
             metrics::histogram!("lockstep_build_gap_bps").record(gap);
         }
@@ -165,6 +169,8 @@ impl BuilderRole {
     /// Improves proposals, and takes in what comes, until it is time to bid. Returns what every useful set is worth then.
     ///
     /// A deadline stops only between rounds, and every call of the engine is noted: asked the same again it finds the same.
+    /// `took_ms`: how long the first proposals took, which is what any other look at everything is expected to take until one
+    /// took longer. What would not end in time does not begin.
     ///
     /// # Errors
     /// When a rollup's state is gone, or the engine fails.
@@ -173,31 +179,35 @@ impl BuilderRole {
         engine: &SlotEngine,
         holes: &Holes,
         revision: u64,
-        standings: Vec<(RollupSet, Standing)>,
+        (standings, took_ms): (Vec<(RollupSet, Standing)>, u64),
         close_ms: u64,
     ) -> Result<Vec<(RollupSet, Standing)>, String> {
         let slot = engine.view().slot;
-        let until_ms = part_of_rest(close_ms, SEARCH_PERCENT);
+        // What comes in last is proposed too, and then bid on.
+        let mut look_takes_ms = took_ms;
+        let until_ms = part_of_rest(close_ms, SEARCH_PERCENT).min(close_ms.saturating_sub(took_ms.saturating_mul(LAST_LOOK)));
         let mut turns = Turns::default();
         turns.reopen(&standings);
         let (mut seen, mut look_ms) = (Some(revision), 0);
         // The rollups of which the engine did not read something: on all of it, it would search otherwise.
         let (mut unread, mut anew, mut half_done) = (holes.take(), 0, false);
         // Nothing stops a round, so none begins that by the longest so far would not end in time.
-        let mut longest_ms = 0;
+        let mut longest_ms = took_ms;
         unread.retain(|chain| engine.view().rollups.contains_key(chain));
         while now_ms() < until_ms && engine.asked_for()? < MAX_SEARCH_STEPS {
-            if now_ms() >= look_ms {
+            if now_ms() >= look_ms && now_ms() + look_takes_ms <= until_ms {
+                let began_ms = now_ms();
                 if self.take_news(engine, &mut seen, until_ms).await? {
                     turns.reopen(&engine.propose(&self.intake).await?);
                     unread.extend(holes.take());
+                    look_takes_ms = look_takes_ms.max(now_ms().saturating_sub(began_ms));
                 }
                 look_ms = now_ms() + NEWS_EVERY_MS;
             }
             let turn = turns.next().filter(|_| anew < MAX_ANEW && now_ms() + longest_ms <= until_ms);
             let Some((rollups, round)) = turn else {
                 // Nothing to find until something comes.
-                sleep_until(until_ms.min(look_ms)).await;
+                sleep_until(until_ms.min(look_ms.max(now_ms() + 1))).await;
                 continue;
             };
             if !unread.is_empty() {
@@ -246,8 +256,11 @@ impl BuilderRole {
             engine.anew(&self.intake).await?;
             seen = None;
         }
-        // Whatever is not there to be read now is not waited for.
-        self.take_news(engine, &mut seen, now_ms()).await?;
+        // Whatever is not there to be read now is not waited for. What left the pool meanwhile is thawed or told of when the lists
+        // are put together, should there be no time to look.
+        if look_takes_ms.saturating_mul(LAST_LOOK) <= close_ms.saturating_sub(now_ms()) {
+            self.take_news(engine, &mut seen, now_ms()).await?;
+        }
         engine.propose(&self.intake).await
     }
 

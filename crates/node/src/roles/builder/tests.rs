@@ -110,7 +110,7 @@ async fn what_comes_after_the_first_proposals_and_before_bidding_is_in_the_list(
     let late = admit(&rig, 1).await;
     let only_a = RollupSet::from([A]);
     assert_eq!(of(&first, &only_a).bundles, 1);
-    let last = role.search(&engine, &Holes::default(), revision, first.clone(), PASSED).await.unwrap();
+    let last = role.search(&engine, &Holes::default(), revision, (first.clone(), 0), PASSED).await.unwrap();
     assert_eq!(of(&last, &only_a).bundles, 2);
     assert!(of(&last, &only_a).value > of(&first, &only_a).value, "it is bid on, too");
     assert_eq!(placed(&rig, &engine).await, [early, late].into());
@@ -128,7 +128,7 @@ async fn what_is_cancelled_or_handed_out_before_bidding_is_neither_bid_on_nor_in
     assert_eq!(of(&first, &only_a).bundles, 3);
     rig.intake.finish(cancelled, BundleState::Cancelled, None, None).await;
     rig.intake.pool().write().set_frozen([frozen], true);
-    let last = role.search(&engine, &Holes::default(), revision, first, PASSED).await.unwrap();
+    let last = role.search(&engine, &Holes::default(), revision, (first, 0), PASSED).await.unwrap();
     assert_eq!(of(&last, &only_a).bundles, 1);
     assert_eq!(placed(&rig, &engine).await, [stays].into());
 }
@@ -172,7 +172,7 @@ async fn an_engine_that_is_asked_the_same_again_answers_the_same() {
     let first = engine.propose(&rig.intake).await.unwrap();
     admit(&rig, 5).await;
     // However many rounds there is time for.
-    let last = role.search(&engine, &Holes::default(), revision, first, now_ms() + 100).await.unwrap();
+    let last = role.search(&engine, &Holes::default(), revision, (first, 0), now_ms() + 100).await.unwrap();
     let both = RollupSet::from([A, B]);
     let draft = engine.draft(&rig.intake, &both).await.unwrap();
     let PutAway { steps, candidates, drafts, .. } = engine.put_away().unwrap();
