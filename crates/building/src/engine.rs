@@ -5,14 +5,13 @@ mod entry;
 mod fill;
 mod ground;
 mod groups;
+mod kept;
+mod late;
 mod prepare;
 mod rooms;
 mod solve;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use alloy_primitives::{B256, I256};
 use lockstep_primitives::{ChainId, OrderingPolicy, RollupSet};
@@ -24,8 +23,8 @@ use self::{
     entry::{Entries, Entry},
     fill::Fill,
     groups::Groups,
+    kept::Kept,
     prepare::{Ahead, prepare},
-    solve::Solver,
 };
 use crate::{
     BuildError, Candidate, Draft, LaneDraft, Lanes, Placed, Simulated, SlotView, build, open_lanes,
@@ -66,29 +65,9 @@ pub struct Standing {
     pub bundles: usize,
 }
 
-/// Open blocks of a set of rollups, filled in an order.
-#[derive(Clone, Debug)]
-struct Filled {
-    /// The entries whose rollups lie in the set, in the order in which they are tried.
-    order: Vec<usize>,
-    fill: Fill,
-    /// From where on the order is not filled in yet.
-    changed: Option<usize>,
-}
-
-/// What is kept of a set of rollups.
-#[derive(Clone, Debug)]
-struct Kept {
-    /// Filled by value for gas.
-    greedy: Filled,
-    /// Filled in the best order that was found.
-    found: Option<Filled>,
-    solver: Solver,
-}
-
 /// Keeps what is known of a slot's pending bundles: what each does alone and in other company, and how the open blocks of every
-/// set of rollups that was asked for are filled. A bundle that comes, goes or is replaced touches what comes after it only, and
-/// of that only what depends on it is run again.
+/// set of rollups that was asked for are filled. A bundle that comes, goes or is replaced touches what stands behind it in its
+/// blocks only, and of that only what depends on it is run again.
 ///
 /// Every result is a function of the view, the bundles and the calls, whatever the threads do.
 #[derive(Debug)]
@@ -269,7 +248,9 @@ impl Engine {
         useful_sets_of(&self.view, self.entries.iter().map(|(_, entry)| entry.simulated()))
     }
 
-    /// What the set is worth with everything that is known by now. What was filled in before stays as far as nothing changed.
+    /// What the set is worth with everything that is known by now. A set that was not asked for before is filled by value for
+    /// gas. After that what comes is taken in where it has room, or in the place of what is worth less for its gas; what stands
+    /// behind something that goes moves up. Filling anew is left to [`Engine::improve`].
     ///
     /// # Errors
     /// When the engine fails.
@@ -279,12 +260,13 @@ impl Engine {
             return Ok(Standing { value: draft.value, bound: None, bundles: draft.placed.len() });
         }
         let kept = self.kept(rollups)?;
-        let fill = &kept.best().fill;
+        let fill = kept.best();
         Ok(Standing { value: fill.value(), bound: kept.solver.bound, bundles: fill.placed().len() })
     }
 
-    /// One numbered round of improvement of what is held for a set: its conflict groups are searched on, and what they yield is
-    /// packed and filled in anew; the better of both stays. Whether another round could find more.
+    /// One numbered round of improvement of what is held for a set: what came and went since the last one is given its place in
+    /// the order of value for gas, its conflict groups are searched on, and what they yield is packed and filled in anew; the
+    /// best stays. Whether another round could find more.
     ///
     /// # Errors
     /// When the engine fails.
@@ -294,21 +276,16 @@ impl Engine {
         }
         self.kept(rollups)?;
         self.binding.settle(&self.view, &self.entries, &mut self.groups, &self.opened);
-        let Some(kept) = self.sets.get_mut(rollups) else { return Ok(false) };
+        let Some(mut kept) = self.sets.remove(rollups) else { return Ok(false) };
+        // What fails on the way is not kept: the set is filled anew when it is next asked for.
+        kept.settle(&self.view, &self.entries)?;
         let on = (&self.opened, rollups);
         let open = kept.solver.round(&self.view, &mut self.entries, &mut self.groups, on, (&self.limits, round))?;
-        let order = kept.order_with();
-        let mut lanes = self.opened.clone();
-        lanes.retain(|chain, _| rollups.contains(chain));
-        let mut fill = Fill::new(lanes);
-        fill.fill(&self.view, &self.entries, &order, 0)?;
+        let mut fill = Fill::new(self.opened_of(rollups));
+        fill.fill(&self.view, &self.entries, &kept.order_with(), 0)?;
         let bound = self.binding.unmet(&self.entries, &mut self.groups, &kept.solver, &fill);
-        if fill.value() > kept.best().fill.value() {
-            kept.found = Some(Filled { order, fill, changed: None });
-        }
-        // What a fixed order could not show of a value is no bound on it.
-        let value = kept.best().fill.value();
-        kept.solver.bound = kept.solver.bound.map(|bound| bound.max(value));
+        kept.offer(fill);
+        self.sets.insert(rollups.clone(), kept);
         Ok(open || bound)
     }
 
@@ -336,7 +313,8 @@ impl Engine {
         }
         self.kept(rollups)?;
         let (slot, entries) = (self.view.slot, &self.entries);
-        let Filled { fill, order, .. } = self.sets.get(rollups).ok_or(BuildError::Overflow)?.best();
+        let kept = self.sets.get(rollups).ok_or(BuildError::Overflow)?;
+        let (fill, order) = (kept.best(), kept.order());
         let finished = |(chain, lane): (&ChainId, &Lane)| {
             let (chain, blocks) = (*chain, lane.finished());
             (chain, blocks.map(|blocks| LaneDraft { chain, blocks }).map_err(|cause| BuildError::Lane { chain, cause }))
@@ -380,109 +358,45 @@ impl Engine {
         self.built.get(rollups).ok_or(BuildError::Overflow)
     }
 
+    /// The slot's first blocks, of a set of rollups.
+    fn opened_of(&self, rollups: &RollupSet) -> Lanes {
+        self.opened.iter().filter(|(chain, _)| rollups.contains(chain)).map(|(chain, lane)| (*chain, lane.clone())).collect()
+    }
+
     /// What is kept of a set, brought up to date.
     fn kept(&mut self, rollups: &RollupSet) -> Result<&Kept, BuildError> {
-        if !self.sets.contains_key(rollups) {
-            let mut lanes = self.opened.clone();
-            lanes.retain(|chain, _| rollups.contains(chain));
-            if let Some(absent) = rollups.iter().find(|chain| !lanes.contains_key(chain)) {
-                return Err(BuildError::UnknownRollup(*absent));
+        let kept = match self.sets.remove(rollups) {
+            Some(mut kept) => {
+                kept.catch_up(&self.view, &self.entries)?;
+                kept
             }
-            let within = |index: &usize| self.entries.get(*index).is_some_and(|entry| entry.rollups().is_subset(rollups));
-            let order: Vec<usize> = self.ranked.iter().copied().filter(within).collect();
-            while self.sets.len() >= MAX_SETS {
-                self.sets.pop_last();
+            None => self.fill(rollups)?,
+        };
+        Ok(self.sets.entry(rollups.clone()).or_insert(kept))
+    }
+
+    /// Fills the blocks of a set for the first time.
+    fn fill(&mut self, rollups: &RollupSet) -> Result<Kept, BuildError> {
+        let lanes = self.opened_of(rollups);
+        if let Some(absent) = rollups.iter().find(|chain| !lanes.contains_key(chain)) {
+            return Err(BuildError::UnknownRollup(*absent));
+        }
+        while self.sets.len() >= MAX_SETS {
+            self.sets.pop_last();
+        }
+        let within = |index: &usize| self.entries.get(*index).is_some_and(|entry| entry.rollups().is_subset(rollups));
+        let order: Vec<usize> = self.ranked.iter().copied().filter(within).collect();
+        let Ahead { likely, found } = prepare(&self.view, &self.entries, &mut self.groups, &lanes, &order);
+        let mut fill = Fill::new(lanes);
+        fill.expect(likely);
+        fill.foresee(found);
+        fill.fill(&self.view, &self.entries, &order, 0)?;
+        for (index, found) in fill.found() {
+            if let Some(entry) = self.entries.get_mut(index) {
+                entry.remember(Arc::clone(found));
             }
-            let greedy = Filled { order, fill: Fill::new(lanes), changed: Some(0) };
-            self.sets.insert(rollups.clone(), Kept { greedy, found: None, solver: Solver::default() });
         }
-        let kept = self.sets.get_mut(rollups).ok_or(BuildError::Overflow)?;
-        if kept.greedy.changed == Some(0) {
-            let mut lanes = self.opened.clone();
-            lanes.retain(|chain, _| rollups.contains(chain));
-            let Ahead { likely, found } = prepare(&self.view, &self.entries, &mut self.groups, &lanes, &kept.greedy.order);
-            kept.greedy.fill.expect(likely);
-            kept.greedy.fill.foresee(found);
-            kept.greedy.bring_up(&self.view, &self.entries)?;
-            for (index, found) in kept.greedy.fill.found() {
-                if let Some(entry) = self.entries.get_mut(index) {
-                    entry.remember(Arc::clone(found));
-                }
-            }
-        }
-        kept.greedy.bring_up(&self.view, &self.entries)?;
-        if let Some(found) = &mut kept.found {
-            found.bring_up(&self.view, &self.entries)?;
-        }
-        Ok(kept)
-    }
-}
-
-impl Filled {
-    fn bring_up(&mut self, view: &SlotView, entries: &Entries) -> Result<(), BuildError> {
-        if let Some(from) = self.changed {
-            self.fill.fill(view, entries, &self.order, from)?;
-            self.changed = None;
-        }
-        Ok(())
-    }
-
-    fn add(&mut self, position: usize, index: usize) {
-        self.order.insert(position, index);
-        self.fill.shift(position);
-        self.changed = self.changed.map(|from| if from > position { from + 1 } else { from });
-        self.change(position);
-    }
-
-    fn remove(&mut self, position: usize, index: usize) {
-        self.order.remove(position);
-        if self.fill.leave(position, index) {
-            self.change(position);
-        } else {
-            // What is not filled in yet moves with the order.
-            self.changed = self.changed.map(|from| if from > position { from - 1 } else { from });
-        }
-    }
-
-    fn change(&mut self, position: usize) {
-        self.changed = Some(self.changed.map_or(position, |before| before.min(position)));
-    }
-}
-
-impl Kept {
-    /// The better of both.
-    fn best(&self) -> &Filled {
-        let better = |found: &&Filled| found.fill.value() > self.greedy.fill.value();
-        self.found.as_ref().filter(better).unwrap_or(&self.greedy)
-    }
-
-    /// What the solver chose, and then the rest by value for gas.
-    fn order_with(&self) -> Vec<usize> {
-        let chosen: BTreeSet<usize> = self.solver.order.iter().copied().collect();
-        let rest = self.greedy.order.iter().copied().filter(|index| !chosen.contains(index));
-        self.solver.order.iter().copied().chain(rest).collect()
-    }
-
-    fn add(&mut self, entries: &Entries, index: usize) {
-        self.solver.bound = None;
-        let before = |other: &usize| entries.by_density(*other, index).is_lt();
-        self.greedy.add(self.greedy.order.partition_point(before), index);
-        if let Some(found) = &mut self.found {
-            let position = found.order.iter().position(|other| !before(other)).unwrap_or(found.order.len());
-            found.add(position, index);
-        }
-    }
-
-    fn remove(&mut self, entries: &Entries, index: usize) {
-        self.solver.forget(index);
-        if let Ok(position) = self.greedy.order.binary_search_by(|other| entries.by_density(*other, index)) {
-            self.greedy.remove(position, index);
-        }
-        if let Some(found) = &mut self.found
-            && let Some(position) = found.order.iter().position(|other| *other == index)
-        {
-            found.remove(position, index);
-        }
+        Ok(Kept::new(order, fill))
     }
 }
 

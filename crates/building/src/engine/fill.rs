@@ -18,17 +18,23 @@ use crate::{
 
 /// Something that was placed.
 #[derive(Clone, Debug)]
-struct Step {
-    /// Where in the order, in the first pass; `None` in the passes over what had been refused.
+pub(super) struct Step {
+    /// Where in the order, in the first pass; `None` for what came in later.
     position: Option<usize>,
     marks: Marks,
-    entry: usize,
+    pub(super) entry: usize,
     taken: Taken,
 }
 
 impl Step {
-    fn run(&self) -> &BundleRun {
+    pub(super) fn run(&self) -> &BundleRun {
         &self.taken.attempt.run
+    }
+
+    /// The rollups whose blocks it stands in or depends on.
+    pub(super) fn rollups(&self) -> impl Iterator<Item = ChainId> {
+        let origins = self.run().edges.iter().map(|(origin, _)| *origin);
+        self.marks.iter().map(|(chain, _)| *chain).chain(origins)
     }
 }
 
@@ -36,18 +42,22 @@ impl Step {
 /// was refused and may have been cured meanwhile is tried again afterwards.
 #[derive(Clone, Debug)]
 pub(super) struct Fill {
-    lanes: Lanes,
-    steps: Vec<Step>,
+    pub(super) lanes: Lanes,
+    pub(super) steps: Vec<Step>,
     /// Why what is in no block is not, by entry.
     refused: Vec<Option<Rejection>>,
-    /// What the passes after the first changed of that, as it was before, the newest last.
-    retried: Vec<(usize, Option<Rejection>)>,
+    /// What the first pass said of the entries that were tried later, too.
+    first: BTreeMap<usize, Option<Rejection>>,
     /// What became of each entry that had to be run, as long as that holds.
     tried: Vec<Option<Arc<Variant>>>,
-    value: I256,
+    pub(super) value: I256,
     /// Messages that were delivered, and between which rollups how often.
     delivered: BTreeSet<B256>,
     edges: BTreeMap<(ChainId, ChainId), usize>,
+    /// Entries that came and were not tried yet.
+    pub(super) news: Vec<usize>,
+    /// What stood behind something that went, in the order in which it stood.
+    pub(super) again: Vec<usize>,
 }
 
 impl Fill {
@@ -57,11 +67,13 @@ impl Fill {
             lanes,
             steps: Vec::new(),
             refused: Vec::new(),
-            retried: Vec::new(),
+            first: BTreeMap::new(),
             tried: Vec::new(),
             value: I256::ZERO,
             delivered: BTreeSet::new(),
             edges: BTreeMap::new(),
+            news: Vec::new(),
+            again: Vec::new(),
         }
     }
 
@@ -107,8 +119,7 @@ impl Fill {
     /// Fills anew from a position of the order on. What stands before it stays as it is.
     pub(super) fn fill(&mut self, view: &SlotView, entries: &Entries, order: &[usize], from: usize) -> Result<(), BuildError> {
         self.go_back(from);
-        self.refused.resize(entries.capacity(), None);
-        self.tried.resize(entries.capacity(), None);
+        self.make_places(entries);
         let mut rooms: Vec<(ChainId, u64)> = self.rooms().collect();
         for (position, index) in order.iter().enumerate().skip(from) {
             let Some(entry) = entries.get(*index) else { continue };
@@ -121,18 +132,27 @@ impl Fill {
                 rooms.extend(self.rooms());
             }
         }
-        self.retry(view, entries, order)
+        // Room does not come back in a block.
+        self.retry(view, entries, order, false)
     }
 
-    /// Takes the passes over what was refused, as long as they place something.
-    fn retry(&mut self, view: &SlotView, entries: &Entries, order: &[usize]) -> Result<(), BuildError> {
+    /// Takes the passes over what was refused, as long as they place something. `roomless`: over what had no room, too.
+    pub(super) fn retry(
+        &mut self,
+        view: &SlotView,
+        entries: &Entries,
+        order: &[usize],
+        roomless: bool,
+    ) -> Result<(), BuildError> {
         for _ in 1..view.policy.max_passes {
             let before = self.steps.len();
+            let mut rooms: Vec<(ChainId, u64)> = self.rooms().collect();
             for index in order {
-                // Room does not come back in a block.
-                let curable = self.refusal(*index).is_some_and(|rejection| !rejection.reason.is_room());
-                if let Some(entry) = entries.get(*index).filter(|_| curable) {
-                    self.place(view, *index, entry, None)?;
+                let curable = self.refusal(*index).is_some_and(|rejection| roomless || !rejection.reason.is_room());
+                let Some(entry) = entries.get(*index).filter(|_| curable) else { continue };
+                if certainly_roomless(entry, &rooms).is_none() && self.place(view, *index, entry, None)? {
+                    rooms.clear();
+                    rooms.extend(self.rooms());
                 }
             }
             if self.steps.len() == before {
@@ -149,35 +169,47 @@ impl Fill {
         }
     }
 
-    /// Undoes everything from a position on that the order loses, if the entry was placed; else only notes that it is gone.
-    /// Returns whether it was placed in the order or later.
-    pub(super) fn leave(&mut self, position: usize, entry: usize) -> bool {
-        let placed = self.steps.iter().any(|step| step.entry == entry);
-        if placed {
-            self.go_back(position);
-        }
-        self.retried.retain(|(other, _)| *other != entry);
+    /// Notes that the order has one less, which stood at a position.
+    pub(super) fn unshift(&mut self, position: usize) {
         for at in self.steps.iter_mut().filter_map(|step| step.position.as_mut()).filter(|at| **at > position) {
             *at -= 1;
         }
-        // Another entry may come to have its index.
-        if let (Some(refused), Some(tried)) = (self.refused.get_mut(entry), self.tried.get_mut(entry)) {
-            (*refused, *tried) = (None, None);
-        }
-        placed
     }
 
-    fn rooms(&self) -> impl Iterator<Item = (ChainId, u64)> {
+    /// Forgets what is known of an entry that goes and is not placed: another one may come to have its index.
+    pub(super) fn forget(&mut self, entry: usize) {
+        self.first.remove(&entry);
+        if let Some(refused) = self.refused.get_mut(entry) {
+            *refused = None;
+        }
+        if let Some(tried) = self.tried.get_mut(entry) {
+            *tried = None;
+        }
+    }
+
+    /// Has a place for what is known of each entry.
+    pub(super) fn make_places(&mut self, entries: &Entries) {
+        self.refused.resize(entries.capacity(), None);
+        self.tried.resize(entries.capacity(), None);
+    }
+
+    pub(super) fn rooms(&self) -> impl Iterator<Item = (ChainId, u64)> {
         self.lanes.iter().map(|(chain, lane)| (*chain, lane.block().gas_left()))
     }
 
-    /// Undoes everything from a position of the order on, and all later passes.
+    /// Undoes everything from a position of the order on, and all that came in later.
     fn go_back(&mut self, position: usize) {
-        while let Some((entry, before)) = self.retried.pop() {
+        for (entry, before) in std::mem::take(&mut self.first) {
             self.refused[entry] = before;
         }
+        (self.news, self.again) = (Vec::new(), Vec::new());
         let first = self.steps.iter().position(|step| step.position.is_none_or(|at| at >= position));
         let undone = self.steps.split_off(first.unwrap_or(self.steps.len()));
+        self.undo(&undone);
+    }
+
+    /// Takes back steps that nothing stands behind in their blocks.
+    pub(super) fn undo(&mut self, undone: &[Step]) {
         for step in undone.iter().rev() {
             reuse::roll_back(&mut self.lanes, &step.marks);
             self.value = self.value.saturating_sub(step.run().value);
@@ -196,7 +228,13 @@ impl Fill {
     }
 
     /// Places an entry, or notes why not and leaves no trace of it.
-    fn place(&mut self, view: &SlotView, index: usize, entry: &Entry, position: Option<usize>) -> Result<bool, BuildError> {
+    pub(super) fn place(
+        &mut self,
+        view: &SlotView,
+        index: usize,
+        entry: &Entry,
+        position: Option<usize>,
+    ) -> Result<bool, BuildError> {
         let bundle = &entry.candidate().bundle;
         let marks = reuse::marks(&self.lanes, bundle);
         let taken = match self.recall(index, entry)? {
@@ -233,10 +271,10 @@ impl Fill {
     }
 
     /// Notes why an entry is refused, or that it is not.
-    fn note(&mut self, index: usize, refusal: Option<Rejection>, position: Option<usize>) {
+    pub(super) fn note(&mut self, index: usize, refusal: Option<Rejection>, position: Option<usize>) {
         let before = std::mem::replace(&mut self.refused[index], refusal);
         if position.is_none() {
-            self.retried.push((index, before));
+            self.first.entry(index).or_insert(before);
         }
     }
 
