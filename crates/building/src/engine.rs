@@ -365,14 +365,13 @@ impl Engine {
 
     /// What is kept of a set, brought up to date.
     fn kept(&mut self, rollups: &RollupSet) -> Result<&Kept, BuildError> {
-        let kept = match self.sets.remove(rollups) {
-            Some(mut kept) => {
-                kept.catch_up(&self.view, &self.entries)?;
-                kept
-            }
-            None => self.fill(rollups)?,
-        };
-        Ok(self.sets.entry(rollups.clone()).or_insert(kept))
+        if !self.sets.contains_key(rollups) {
+            let filled = self.fill(rollups)?;
+            self.sets.insert(rollups.clone(), filled);
+        }
+        let kept = self.sets.get_mut(rollups).ok_or(BuildError::Overflow)?;
+        kept.catch_up(&self.view, &self.entries)?;
+        Ok(kept)
     }
 
     /// Fills the blocks of a set for the first time.

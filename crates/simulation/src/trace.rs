@@ -347,7 +347,8 @@ impl Trace {
         }
         for SlotNote { key: (address, slot), before, after } in &self.slots {
             footprint.slots_read.push((*address, *slot, *before));
-            if before != after {
+            // What was undone may have been the way back.
+            if self.undone || before != after {
                 let after = if self.undone { state.storage(*address, *slot)? } else { *after };
                 if after != *before {
                     footprint.slots_written.push((*address, *slot, after));

@@ -141,6 +141,9 @@ impl Entry {
     }
 
     pub(super) fn remember(&mut self, variant: Arc<Variant>) {
+        if self.known().any(|known| Arc::ptr_eq(known, &variant)) {
+            return;
+        }
         if variant.attempt.blocked.is_none() {
             self.most = self.most.max(i128::try_from(variant.attempt.run.value).unwrap_or(i128::MAX));
         }

@@ -1,7 +1,7 @@
 //! Fills the open blocks of a set of rollups in a given order, and goes back to any point of it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, btree_map::Entry as Counted},
+    collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry as Counted},
     sync::Arc,
 };
 
@@ -54,10 +54,12 @@ pub(super) struct Fill {
     /// Messages that were delivered, and between which rollups how often.
     delivered: BTreeSet<B256>,
     edges: BTreeMap<(ChainId, ChainId), usize>,
-    /// Entries that came and were not tried yet.
+    /// Entries that came and were not looked at yet.
     pub(super) news: Vec<usize>,
-    /// What stood behind something that went, in the order in which it stood.
-    pub(super) again: Vec<usize>,
+    /// What is still to be placed: what stood behind something that went, in the order in which it stood, and what came.
+    pub(super) again: VecDeque<usize>,
+    /// Entries that came and have no room, if others do not make way for them.
+    pub(super) cramped: VecDeque<usize>,
 }
 
 impl Fill {
@@ -73,7 +75,8 @@ impl Fill {
             delivered: BTreeSet::new(),
             edges: BTreeMap::new(),
             news: Vec::new(),
-            again: Vec::new(),
+            again: VecDeque::new(),
+            cramped: VecDeque::new(),
         }
     }
 
@@ -202,7 +205,9 @@ impl Fill {
         for (entry, before) in std::mem::take(&mut self.first) {
             self.refused[entry] = before;
         }
-        (self.news, self.again) = (Vec::new(), Vec::new());
+        self.news.clear();
+        self.again.clear();
+        self.cramped.clear();
         let first = self.steps.iter().position(|step| step.position.is_none_or(|at| at >= position));
         let undone = self.steps.split_off(first.unwrap_or(self.steps.len()));
         self.undo(&undone);

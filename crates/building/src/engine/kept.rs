@@ -76,7 +76,7 @@ impl Kept {
     /// Takes what came and went into the blocks that are proposed, and leaves the rest as it is.
     ///
     /// # Errors
-    /// When the engine fails; what is kept is of no use then.
+    /// When the engine fails. Asked again it goes on from there, as if it had not.
     pub(super) fn catch_up(&mut self, view: &SlotView, entries: &Entries) -> Result<(), BuildError> {
         self.found.as_mut().unwrap_or(&mut self.greedy).catch_up(view, entries)
     }

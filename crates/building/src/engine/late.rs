@@ -1,7 +1,10 @@
 //! Takes late changes into filled blocks at once: what came goes in where it has room, what stood behind something that went
 //! comes back in its order, and everything else stays where it is. Filling anew, in the order of value for gas, can wait.
 
-use std::{collections::BTreeSet, mem::take};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    mem::take,
+};
 
 use lockstep_primitives::ChainId;
 
@@ -23,12 +26,14 @@ impl Fill {
     /// Takes an entry out, and with it what stands behind it in its blocks, until the blocks are brought up to date. Whether it
     /// stood in any.
     pub(super) fn leave(&mut self, entry: usize) -> bool {
-        self.news.retain(|other| *other != entry);
-        self.again.retain(|other| *other != entry);
+        let others = |other: &usize| *other != entry;
+        self.news.retain(others);
+        self.again.retain(others);
+        self.cramped.retain(others);
         let at = self.steps.iter().position(|step| step.entry == entry);
         if let Some(at) = at {
             let behind = self.take_from(at);
-            let behind = behind.iter().map(|step| step.entry).filter(|other| *other != entry);
+            let behind = behind.iter().map(|step| step.entry).filter(others);
             self.again = behind.chain(take(&mut self.again)).collect();
         }
         self.forget(entry);
@@ -38,30 +43,41 @@ impl Fill {
     /// Brings the blocks up to date with what came and went.
     ///
     /// # Errors
-    /// When the engine fails; what is in the blocks then is of no use.
+    /// When the engine fails. Asked again it goes on from there, as if it had not.
     pub(super) fn catch_up(&mut self, view: &SlotView, entries: &Entries) -> Result<(), BuildError> {
-        if self.news.is_empty() && self.again.is_empty() {
-            return Ok(());
-        }
         self.make_places(entries);
-        let (mut news, again) = (take(&mut self.news), take(&mut self.again));
-        news.sort_by(|a, b| entries.by_density(*a, *b));
-        let mut coming = news.iter().copied().peekable();
-        for index in again {
-            while let Some(newcomer) = coming.next_if(|newcomer| entries.by_density(*newcomer, index).is_lt()) {
-                self.put(view, entries, newcomer)?;
-            }
+        self.line_up(entries);
+        while let Some(index) = self.again.front().copied() {
             self.put(view, entries, index)?;
+            self.again.pop_front();
         }
-        for newcomer in coming {
-            self.put(view, entries, newcomer)?;
-        }
-        for newcomer in news {
-            if self.refusal(newcomer).is_some_and(|rejection| rejection.reason.is_room()) {
-                self.make_way(view, entries, newcomer)?;
+        while let Some(index) = self.cramped.front().copied() {
+            if self.refusal(index).is_some_and(|rejection| rejection.reason.is_room()) {
+                self.make_way(view, entries, index)?;
             }
+            self.cramped.pop_front();
         }
         Ok(())
+    }
+
+    /// Puts what came in front of what is still to be placed and worth less for its gas.
+    fn line_up(&mut self, entries: &Entries) {
+        let mut news = take(&mut self.news);
+        if news.is_empty() {
+            return;
+        }
+        news.sort_by(|a, b| entries.by_density(*a, *b));
+        self.cramped.extend(&news);
+        let mut coming = news.into_iter().peekable();
+        let mut line = VecDeque::with_capacity(coming.len() + self.again.len());
+        for index in take(&mut self.again) {
+            while let Some(newcomer) = coming.next_if(|newcomer| entries.by_density(*newcomer, index).is_lt()) {
+                line.push_back(newcomer);
+            }
+            line.push_back(index);
+        }
+        line.extend(coming);
+        self.again = line;
     }
 
     fn put(&mut self, view: &SlotView, entries: &Entries, index: usize) -> Result<bool, BuildError> {
@@ -89,19 +105,14 @@ impl Fill {
     fn make_way(&mut self, view: &SlotView, entries: &Entries, index: usize) -> Result<(), BuildError> {
         let Some(at) = entries.get(index).and_then(|entry| self.way_for(entries, index, entry)) else { return Ok(()) };
         let (refused, before) = (self.refusal(index).cloned(), self.value);
-        let moved: Vec<usize> = self.take_last(at);
-        self.put(view, entries, index)?;
-        for other in &moved {
-            self.put(view, entries, *other)?;
-        }
-        if self.value < before {
+        let moved = self.take_last(at);
+        let placed = std::iter::once(&index).chain(&moved).try_for_each(|entry| self.put(view, entries, *entry).map(drop));
+        if placed.is_err() || self.value < before {
             self.take_last(at);
-            for other in &moved {
-                self.put(view, entries, *other)?;
-            }
+            moved.iter().try_for_each(|other| self.put(view, entries, *other).map(drop))?;
             self.note(index, refused, None);
         }
-        Ok(())
+        placed
     }
 
     /// Takes out everything from a step on.

@@ -166,7 +166,7 @@ impl Work<'_> {
         }
     }
 
-    /// Hands in what a task came to. `lasts`: whether the blocks are other ones after it.
+    /// Takes what a task came to. `lasts`: whether the blocks are other ones after it.
     fn hand_in(&self, worker: usize, task: usize, found: Option<Arc<Variant>>, lasts: bool) {
         let mut state = self.state();
         state.running -= 1;
@@ -185,6 +185,22 @@ impl Work<'_> {
     }
 }
 
+/// What a task came to. It is handed in whatever happens: should this thread panic, the others would wait for it for ever.
+struct CameTo<'a> {
+    work: &'a Work<'a>,
+    worker: usize,
+    task: usize,
+    found: Option<Arc<Variant>>,
+    /// Whether the blocks are other ones after it.
+    lasts: bool,
+}
+
+impl Drop for CameTo<'_> {
+    fn drop(&mut self) {
+        self.work.hand_in(self.worker, self.task, self.found.take(), self.lasts);
+    }
+}
+
 /// A thread, with blocks of its own.
 struct Worker<'a> {
     work: &'a Work<'a>,
@@ -198,13 +214,13 @@ struct Worker<'a> {
 impl Worker<'_> {
     fn run(mut self) {
         while let Some((task, done)) = self.work.take(self.seen) {
+            let mut came_to = CameTo { work: self.work, worker: self.number, task, found: None, lasts: false };
             self.seen += done.len();
             let own = self.number;
             for (_, variant) in done.iter().filter(|(by, _)| *by != own) {
                 self.repeat(variant);
             }
-            let (found, lasts) = self.place(task);
-            self.work.hand_in(self.number, task, found, lasts);
+            (came_to.found, came_to.lasts) = self.place(task);
         }
     }
 

@@ -1,11 +1,18 @@
 //! The engine: whatever came and went, what it holds at once is true, and once it is improved no worse than building anew.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
-use alloy_primitives::{B256, I256};
+use alloy_primitives::{Address, B256, I256, U256};
 use lockstep_building::{Candidate, Draft, Engine, Lanes, SearchLimits, SlotView, build, open_lanes, run_bundle};
-use lockstep_primitives::{ChainId, RollupSet};
-use lockstep_simulation::SlotRollup;
+use lockstep_primitives::{Bundle, ChainId, RollupSet};
+use lockstep_simulation::{Account, Code, SlotRollup, StateError, StateView};
 use lockstep_testkit::{Case, GWEI, Relays, USD, World, bundle, candidates, cases, naive, user};
 use proptest::prelude::*;
 use rayon::ThreadPoolBuilder;
@@ -28,6 +35,13 @@ fn draft(engine: &mut Engine, rollups: &RollupSet) -> Draft {
     let draft = engine.draft(rollups).expect("the engine works");
     assert_eq!((standing.value, standing.bundles), (draft.value, draft.placed.len()));
     draft
+}
+
+/// What a user burns on the first rollup is minted on the second.
+fn crossing(world: &World, number: usize) -> Bundle {
+    let (from, to) = (world.chain(0), world.chain(1));
+    let burn = world.burn(from, USD, to, user(number).address()).sign(from, user(number), 0, 3 * GWEI);
+    bundle().tx(from, burn).relay(to, 0, 0).build()
 }
 
 /// The naive builder, given the engine's order, comes to the same lists, states and value.
@@ -269,6 +283,72 @@ proptest! {
     }
 }
 
+/// A state that panics once, at the read of that number.
+#[derive(Debug)]
+struct Failing {
+    state: Arc<dyn StateView>,
+    reads: Arc<AtomicUsize>,
+    at: usize,
+}
+
+impl Failing {
+    fn read(&self) -> &dyn StateView {
+        assert_ne!(self.reads.fetch_add(1, Ordering::SeqCst), self.at, "the state fails");
+        &*self.state
+    }
+}
+
+impl StateView for Failing {
+    fn account(&self, address: Address) -> Result<Option<Account>, StateError> {
+        self.read().account(address)
+    }
+
+    fn code(&self, hash: B256) -> Result<Code, StateError> {
+        self.read().code(hash)
+    }
+
+    fn storage(&self, address: Address, slot: U256) -> Result<U256, StateError> {
+        self.read().storage(address, slot)
+    }
+
+    fn block_hash(&self, number: u64) -> Result<B256, StateError> {
+        self.read().block_hash(number)
+    }
+}
+
+#[test]
+fn a_thread_that_panics_does_not_leave_the_others_waiting() {
+    let world = World::of(2);
+    // What crosses waits for what crossed before.
+    let candidates = candidates((0..4).map(|number| crossing(&world, number)));
+    let pool = ThreadPoolBuilder::new().num_threads(2).build().expect("threads can be started");
+    let mut panicked = 0;
+    for at in 0.. {
+        let reads = Arc::new(AtomicUsize::new(0));
+        let mut view = world.view.clone();
+        for rollup in view.rollups.values_mut() {
+            let mut slot = SlotRollup::clone(&rollup.slot);
+            slot.state = Arc::new(Failing { state: Arc::clone(&slot.state), reads: Arc::clone(&reads), at });
+            rollup.slot = Arc::new(slot);
+        }
+        let went = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            pool.install(|| {
+                let mut engine = Engine::open(Arc::new(view), SearchLimits::default()).expect("the blocks open");
+                engine.insert(&candidates).expect("the engine works");
+                engine.propose(&world.rollups()).expect("the engine works").bundles
+            })
+        }));
+        match went {
+            Ok(bundles) => {
+                assert_eq!(bundles, candidates.len());
+                break;
+            }
+            Err(_) => panicked += 1,
+        }
+    }
+    assert!(panicked > 0);
+}
+
 #[test]
 fn a_rollup_that_is_not_in_the_view_is_told() {
     let world = World::of(2);
@@ -281,12 +361,7 @@ fn a_rollup_that_is_not_in_the_view_is_told() {
 #[test]
 fn counters_that_everybody_moves_glue_nobody_together() {
     let world = World::of(2);
-    let (from, to) = (world.chain(0), world.chain(1));
-    let crossing = (0..4).map(|number| {
-        let burn = world.burn(from, USD, to, user(number).address()).sign(from, user(number), 0, 3 * GWEI);
-        bundle().tx(from, burn).relay(to, 0, 0).build()
-    });
-    let candidates = candidates(crossing);
+    let candidates = candidates((0..4).map(|number| crossing(&world, number)));
     let mut engine = engine(&world, &candidates);
     let draft = draft(&mut engine, &world.rollups());
     assert_eq!(draft.placed.len(), 4, "{:?}", draft.left_out);

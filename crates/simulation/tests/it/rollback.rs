@@ -133,3 +133,21 @@ fn an_invalid_transaction_leaves_no_trace() {
     assert_eq!(reason.code(), "nonce_too_high");
     assert_eq!(print(&block), before);
 }
+
+#[test]
+fn a_write_that_stayed_is_told_though_another_was_undone_that_led_back() {
+    let world = world(PRAGUE);
+    let rollup = rollup(&world, PRAGUE);
+    let mut block = first_block(&rollup);
+    let who = Wallet::user(0);
+    run(&mut block, &who.send_at(PRAGUE, 0, world.probe(calls::store(1, 1))));
+    let since = block.checkpoint();
+    block.begin_trace();
+    run(&mut block, &who.send_at(PRAGUE, 1, world.probe(calls::store(1, 2))));
+    let kept = block.checkpoint();
+    run(&mut block, &who.send_at(PRAGUE, 2, world.probe(calls::store(1, 1))));
+    block.rollback(kept);
+    let stretch = block.end_trace(since).expect("the engine works");
+    let written: Vec<_> = stretch.footprint.slots_written.iter().map(|(_, _, after)| after.to::<u64>()).collect();
+    assert_eq!(written, [2]);
+}
