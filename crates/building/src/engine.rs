@@ -282,7 +282,7 @@ impl Engine {
         let on = (&self.opened, rollups);
         let open = kept.solver.round(&self.view, &mut self.entries, &mut self.groups, on, (&self.limits, round))?;
         let mut fill = Fill::new(self.opened_of(rollups));
-        fill.fill(&self.view, &self.entries, &kept.order_with(), 0)?;
+        fill.fill(&self.view, &self.entries, &kept.order_with(), (0, 0))?;
         let bound = self.binding.unmet(&self.entries, &mut self.groups, &kept.solver, &fill);
         kept.offer(fill);
         self.sets.insert(rollups.clone(), kept);
@@ -389,7 +389,7 @@ impl Engine {
         let mut fill = Fill::new(lanes);
         fill.expect(likely);
         fill.foresee(found);
-        fill.fill(&self.view, &self.entries, &order, 0)?;
+        fill.fill(&self.view, &self.entries, &order, (0, 0))?;
         for (index, found) in fill.found() {
             if let Some(entry) = self.entries.get_mut(index) {
                 entry.remember(Arc::clone(found));

@@ -19,8 +19,8 @@ use crate::{
 /// Something that was placed.
 #[derive(Clone, Debug)]
 pub(super) struct Step {
-    /// Where in the order, in the first pass; `None` for what came in later.
-    position: Option<usize>,
+    /// Whether it came in after the first pass.
+    late: bool,
     marks: Marks,
     pub(super) entry: usize,
     taken: Taken,
@@ -119,18 +119,27 @@ impl Fill {
         self.lanes.values_mut().for_each(|lane| lane.block_mut().expect_transactions(each));
     }
 
-    /// Fills anew from a position of the order on. What stands before it stays as it is.
-    pub(super) fn fill(&mut self, view: &SlotView, entries: &Entries, order: &[usize], from: usize) -> Result<(), BuildError> {
-        self.go_back(from);
+    /// Fills anew behind so many steps, with what comes from a position of the order on. What stands before it stays as it is.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub(super) fn fill(
+        &mut self,
+        view: &SlotView,
+        entries: &Entries,
+        order: &[usize],
+        (from, steps): (usize, usize),
+    ) -> Result<(), BuildError> {
+        self.go_back(steps);
         self.make_places(entries);
         let mut rooms: Vec<(ChainId, u64)> = self.rooms().collect();
-        for (position, index) in order.iter().enumerate().skip(from) {
+        for index in order.iter().skip(from) {
             let Some(entry) = entries.get(*index) else { continue };
             if let Some(rejection) = certainly_roomless(entry, &rooms) {
                 self.refused[*index] = Some(rejection);
                 continue;
             }
-            if self.place(view, *index, entry, Some(position))? {
+            if self.place(view, *index, entry, false)? {
                 rooms.clear();
                 rooms.extend(self.rooms());
             }
@@ -153,7 +162,7 @@ impl Fill {
             for index in order {
                 let curable = self.refusal(*index).is_some_and(|rejection| roomless || !rejection.reason.is_room());
                 let Some(entry) = entries.get(*index).filter(|_| curable) else { continue };
-                if certainly_roomless(entry, &rooms).is_none() && self.place(view, *index, entry, None)? {
+                if certainly_roomless(entry, &rooms).is_none() && self.place(view, *index, entry, true)? {
                     rooms.clear();
                     rooms.extend(self.rooms());
                 }
@@ -163,20 +172,6 @@ impl Fill {
             }
         }
         Ok(())
-    }
-
-    /// Notes that the order has one more at a position; what was placed behind that stays where it is.
-    pub(super) fn shift(&mut self, position: usize) {
-        for at in self.steps.iter_mut().filter_map(|step| step.position.as_mut()).filter(|at| **at >= position) {
-            *at += 1;
-        }
-    }
-
-    /// Notes that the order has one less, which stood at a position.
-    pub(super) fn unshift(&mut self, position: usize) {
-        for at in self.steps.iter_mut().filter_map(|step| step.position.as_mut()).filter(|at| **at > position) {
-            *at -= 1;
-        }
     }
 
     /// Forgets what is known of an entry that goes and is not placed: another one may come to have its index.
@@ -200,16 +195,20 @@ impl Fill {
         self.lanes.iter().map(|(chain, lane)| (*chain, lane.block().gas_left()))
     }
 
-    /// Undoes everything from a position of the order on, and all that came in later.
-    fn go_back(&mut self, position: usize) {
+    /// How many of what was placed in the first pass stand before all that is not `before`.
+    pub(super) fn standing(&self, before: impl Fn(usize) -> bool) -> usize {
+        self.steps.partition_point(|step| !step.late && before(step.entry))
+    }
+
+    /// Undoes everything but the first steps, and all that came in later.
+    fn go_back(&mut self, steps: usize) {
         for (entry, before) in std::mem::take(&mut self.first) {
             self.refused[entry] = before;
         }
         self.news.clear();
         self.again.clear();
         self.cramped.clear();
-        let first = self.steps.iter().position(|step| step.position.is_none_or(|at| at >= position));
-        let undone = self.steps.split_off(first.unwrap_or(self.steps.len()));
+        let undone = self.steps.split_off(steps.min(self.steps.len()));
         self.undo(&undone);
     }
 
@@ -233,13 +232,7 @@ impl Fill {
     }
 
     /// Places an entry, or notes why not and leaves no trace of it.
-    pub(super) fn place(
-        &mut self,
-        view: &SlotView,
-        index: usize,
-        entry: &Entry,
-        position: Option<usize>,
-    ) -> Result<bool, BuildError> {
+    pub(super) fn place(&mut self, view: &SlotView, index: usize, entry: &Entry, late: bool) -> Result<bool, BuildError> {
         let bundle = &entry.candidate().bundle;
         let marks = reuse::marks(&self.lanes, bundle);
         let taken = match self.recall(index, entry)? {
@@ -262,23 +255,23 @@ impl Fill {
         };
         if let Some(rejection) = rejection {
             reuse::roll_back(&mut self.lanes, &marks);
-            self.note(index, Some(rejection), position);
+            self.note(index, Some(rejection), late);
             return Ok(false);
         }
-        self.note(index, None, position);
+        self.note(index, None, late);
         self.delivered.extend(run.delivered.iter().copied());
         for edge in &run.edges {
             *self.edges.entry(*edge).or_default() += 1;
         }
         self.value = self.value.checked_add(run.value).ok_or(BuildError::Overflow)?;
-        self.steps.push(Step { position, marks, entry: index, taken });
+        self.steps.push(Step { late, marks, entry: index, taken });
         Ok(true)
     }
 
     /// Notes why an entry is refused, or that it is not.
-    pub(super) fn note(&mut self, index: usize, refusal: Option<Rejection>, position: Option<usize>) {
+    pub(super) fn note(&mut self, index: usize, refusal: Option<Rejection>, late: bool) {
         let before = std::mem::replace(&mut self.refused[index], refusal);
-        if position.is_none() {
+        if late {
             self.first.entry(index).or_insert(before);
         }
     }

@@ -47,7 +47,6 @@ impl Kept {
         self.solver.bound = None;
         let position = self.order.partition_point(|other| entries.by_density(*other, index).is_lt());
         self.order.insert(position, index);
-        self.greedy.shift(position);
         self.changed = Some(self.changed.map_or(position, |before| before.min(position)));
         self.greedy.come(index);
         if let Some(found) = &mut self.found {
@@ -64,7 +63,6 @@ impl Kept {
         let Ok(position) = self.order.binary_search_by(|other| entries.by_density(*other, index)) else { return };
         self.order.remove(position);
         let stood = self.greedy.leave(index);
-        self.greedy.unshift(position);
         // What is not filled in yet moves with the order.
         self.changed = match self.changed {
             Some(from) if from <= position => Some(from),
@@ -88,7 +86,9 @@ impl Kept {
     pub(super) fn settle(&mut self, view: &SlotView, entries: &Entries) -> Result<(), BuildError> {
         let Some(from) = self.changed.take() else { return Ok(()) };
         let mut proposed = self.found.take().unwrap_or_else(|| self.greedy.clone());
-        self.greedy.fill(view, entries, &self.order, from)?;
+        let first = self.order.get(from).copied();
+        let steps = self.greedy.standing(|entry| first.is_none_or(|first| entries.by_density(entry, first).is_lt()));
+        self.greedy.fill(view, entries, &self.order, (from, steps))?;
         proposed.catch_up(view, entries)?;
         proposed.retry(view, entries, &self.order, true)?;
         self.offer(proposed);

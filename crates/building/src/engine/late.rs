@@ -30,7 +30,8 @@ impl Fill {
         self.news.retain(others);
         self.again.retain(others);
         self.cramped.retain(others);
-        let at = self.steps.iter().position(|step| step.entry == entry);
+        let placed = self.refusal(entry).is_none();
+        let at = placed.then(|| self.steps.iter().position(|step| step.entry == entry)).flatten();
         if let Some(at) = at {
             let behind = self.take_from(at);
             let behind = behind.iter().map(|step| step.entry).filter(others);
@@ -81,7 +82,7 @@ impl Fill {
     }
 
     fn put(&mut self, view: &SlotView, entries: &Entries, index: usize) -> Result<bool, BuildError> {
-        entries.get(index).map_or(Ok(false), |entry| self.place(view, index, entry, None))
+        entries.get(index).map_or(Ok(false), |entry| self.place(view, index, entry, true))
     }
 
     /// Takes a step out with all steps behind it that stand in the same blocks, depend on them, or on what is taken out so.
@@ -110,7 +111,7 @@ impl Fill {
         if placed.is_err() || self.value < before {
             self.take_last(at);
             moved.iter().try_for_each(|other| self.put(view, entries, *other).map(drop))?;
-            self.note(index, refused, None);
+            self.note(index, refused, true);
         }
         placed
     }
