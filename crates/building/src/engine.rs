@@ -1,5 +1,6 @@
 //! The engine: keeps what is known of a slot's pending bundles, so that what did not change is not computed again.
 
+mod apart;
 mod binding;
 mod entry;
 mod fill;
@@ -383,7 +384,8 @@ impl Engine {
         while self.sets.len() >= MAX_SETS {
             self.sets.pop_last();
         }
-        let within = |index: &usize| self.entries.get(*index).is_some_and(|entry| entry.rollups().is_subset(rollups));
+        let all = rollups.len() == self.view.rollups.len();
+        let within = |index: &usize| all || self.entries.get(*index).is_some_and(|entry| entry.rollups().is_subset(rollups));
         let order: Vec<usize> = self.ranked.iter().copied().filter(within).collect();
         let Ahead { likely, found } = prepare(&self.view, &self.entries, &mut self.groups, &lanes, &order);
         let mut fill = Fill::new(lanes);

@@ -11,6 +11,7 @@ use alloy_primitives::{Address, B256, I256, U256};
 use lockstep_primitives::{ChainId, Leg, Place, RevertMode, RollupSet, to_signed};
 
 use lockstep_simulation::{PartUse, StatePart};
+use smallvec::SmallVec;
 
 use super::{binding::Key, rooms::Rooms};
 use crate::{
@@ -23,13 +24,18 @@ use crate::{
 /// How many results of a bundle are remembered beside the one that it had alone. The oldest goes first.
 const MAX_VARIANTS: usize = 4;
 
+/// The most gas that one transaction of a bundle asks for, by rollup.
+type Needs = SmallVec<[(ChainId, Place, u64); 1]>;
+
 /// A pending bundle.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     simulated: Simulated,
     rollups: RollupSet,
+    /// The only rollup that it has to do with, if all is known of what it does alone.
+    home: Option<ChainId>,
     /// The most gas that one transaction asks for, by rollup.
-    needs: Vec<(ChainId, Place, u64)>,
+    needs: Needs,
     variants: VecDeque<Arc<Variant>>,
     /// What it was worth at the most, in any state that it was seen in.
     most: i128,
@@ -49,7 +55,9 @@ impl Entry {
         };
         let most = i128::try_from(worth).map_err(|_| BuildError::Overflow)?.max(0);
         let headroom = headroom(&simulated);
-        Ok(Self { simulated, rollups, needs, variants: VecDeque::new(), most, headroom })
+        let home = rollups.first().copied().filter(|_| rollups.len() == 1 && !crosses(&simulated));
+        let home = home.filter(|_| simulated.variant.as_ref().is_some_and(|variant| variant.recallable));
+        Ok(Self { simulated, rollups, home, needs, variants: VecDeque::new(), most, headroom })
     }
 
     /// What it does alone; `None` when it is blocked alone or costs more than it brings.
@@ -86,8 +94,12 @@ impl Entry {
 
     /// Whether it has to do with messages.
     pub(super) fn crosses(&self) -> bool {
-        let run = &self.simulated.attempt.run;
-        !run.relays.is_empty() || run.legs.iter().any(|leg| !leg.messages.is_empty())
+        crosses(&self.simulated)
+    }
+
+    /// The only rollup that it has to do with, if all is known of what it does alone.
+    pub(super) const fn home(&self) -> Option<ChainId> {
+        self.home
     }
 
     /// Whether it is blocked alone.
@@ -164,6 +176,11 @@ impl Entry {
     }
 }
 
+fn crosses(simulated: &Simulated) -> bool {
+    let run = &simulated.attempt.run;
+    !run.relays.is_empty() || run.legs.iter().any(|leg| !leg.messages.is_empty())
+}
+
 /// What the transactions of a bundle offer by their own words, in the numeraire: their priority fees for all the gas that they
 /// ask for, and what they send to the proposer.
 fn claimed(view: &SlotView, candidate: &Candidate) -> Result<I256, BuildError> {
@@ -194,7 +211,7 @@ fn headroom(simulated: &Simulated) -> u64 {
     bundle.rollups().into_iter().filter_map(of).max().unwrap_or_default()
 }
 
-fn needs(simulated: &Simulated) -> Vec<(ChainId, Place, u64)> {
+fn needs(simulated: &Simulated) -> Needs {
     let mut needs: BTreeMap<ChainId, (Place, u64)> = BTreeMap::new();
     for (index, leg) in simulated.candidate.bundle.legs.iter().enumerate() {
         let chain = leg.chain();
@@ -219,6 +236,8 @@ pub(super) struct Entries {
     slots: Vec<Option<Entry>>,
     by_hash: BTreeMap<B256, usize>,
     free: Vec<usize>,
+    /// How many have to do with messages.
+    crossing: usize,
 }
 
 impl Entries {
@@ -247,19 +266,26 @@ impl Entries {
         let hash = entry.candidate().hash;
         let index = self.by_hash.get(&hash).copied().or_else(|| self.free.pop()).unwrap_or(self.slots.len());
         self.by_hash.insert(hash, index);
+        self.crossing += usize::from(entry.crosses());
         if index == self.slots.len() {
             self.slots.push(Some(entry));
-        } else {
-            self.slots[index] = Some(entry);
+        } else if let Some(before) = self.slots[index].replace(entry) {
+            self.crossing -= usize::from(before.crosses());
         }
         index
     }
 
     pub(super) fn remove(&mut self, hash: B256) -> Option<usize> {
         let index = self.by_hash.remove(&hash)?;
-        self.slots[index] = None;
+        let gone = self.slots[index].take();
+        self.crossing -= usize::from(gone.is_some_and(|gone| gone.crosses()));
         self.free.push(index);
         Some(index)
+    }
+
+    /// Whether any has to do with messages.
+    pub(super) const fn cross(&self) -> bool {
+        self.crossing > 0
     }
 
     /// All of them, in the order of their indices.

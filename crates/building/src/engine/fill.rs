@@ -10,7 +10,7 @@ use lockstep_primitives::{ChainId, Place, Reason, Rejection};
 
 use super::entry::{Entries, Entry};
 use crate::{
-    BuildError, BundleRun, Lanes, SlotView,
+    Attempt, BuildError, BundleRun, Lanes, SlotView,
     greedy::closes_untrusted_cycle,
     reuse::{self, Marks, Taken, Variant},
     run::run_remembering,
@@ -20,10 +20,10 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Step {
     /// Whether it came in after the first pass.
-    late: bool,
-    marks: Marks,
+    pub(super) late: bool,
+    pub(super) marks: Marks,
     pub(super) entry: usize,
-    taken: Taken,
+    pub(super) taken: Taken,
 }
 
 impl Step {
@@ -45,9 +45,9 @@ pub(super) struct Fill {
     pub(super) lanes: Lanes,
     pub(super) steps: Vec<Step>,
     /// Why what is in no block is not, by entry.
-    refused: Vec<Option<Rejection>>,
+    refused: Vec<Option<Box<Rejection>>>,
     /// What the first pass said of the entries that were tried later, too.
-    first: BTreeMap<usize, Option<Rejection>>,
+    first: BTreeMap<usize, Option<Box<Rejection>>>,
     /// What became of each entry that had to be run, as long as that holds.
     tried: Vec<Option<Arc<Variant>>>,
     pub(super) value: I256,
@@ -94,7 +94,7 @@ impl Fill {
     }
 
     pub(super) fn refusal(&self, entry: usize) -> Option<&Rejection> {
-        self.refused.get(entry).and_then(Option::as_ref)
+        self.refused.get(entry).and_then(Option::as_deref)
     }
 
     /// Takes note of what entries will likely do.
@@ -132,11 +132,13 @@ impl Fill {
     ) -> Result<(), BuildError> {
         self.go_back(steps);
         self.make_places(entries);
+        let rest = order.get(from..).unwrap_or_default();
+        let known = self.take_over(view, entries, rest)?;
         let mut rooms: Vec<(ChainId, u64)> = self.rooms().collect();
-        for index in order.iter().skip(from) {
+        for index in rest.iter().skip(known) {
             let Some(entry) = entries.get(*index) else { continue };
             if let Some(rejection) = certainly_roomless(entry, &rooms) {
-                self.refused[*index] = Some(rejection);
+                self.refused[*index] = Some(Box::new(rejection));
                 continue;
             }
             if self.place(view, *index, entry, false)? {
@@ -235,59 +237,61 @@ impl Fill {
     pub(super) fn place(&mut self, view: &SlotView, index: usize, entry: &Entry, late: bool) -> Result<bool, BuildError> {
         let bundle = &entry.candidate().bundle;
         let marks = reuse::marks(&self.lanes, bundle);
-        let taken = match self.recall(index, entry)? {
-            Some(taken) => taken,
+        let (taken, tried) = match recall(&mut self.lanes, self.tried[index].as_deref(), entry, &self.delivered)? {
+            Some(recalled) => recalled,
             None => {
                 let (attempt, variant) = run_remembering(view, &mut self.lanes, bundle, &self.delivered)?;
                 self.tried[index] = variant.filter(|variant| variant.recallable).map(Arc::new);
-                Taken::as_told(attempt)
+                (Taken::as_told(attempt), true)
             }
         };
         let run = &taken.attempt.run;
-        let floor = if run.relays.is_empty() { I256::ZERO } else { view.policy.min_relay_value };
-        let rejection = match taken.attempt.blocked.clone() {
-            Some(rejection) => Some(rejection),
-            None if run.value < floor => Some(Rejection::new(Place::BUNDLE, Reason::Unprofitable { value: run.value })),
-            None if !run.edges.is_empty() && self.closes_cycle(view, &run.edges) => {
-                Some(Rejection::new(Place::BUNDLE, Reason::MutualMessages))
-            }
-            None => None,
-        };
-        if let Some(rejection) = rejection {
+        let mutual = || !run.edges.is_empty() && self.closes_cycle(view, &run.edges);
+        let mutual = || mutual().then(|| Rejection::new(Place::BUNDLE, Reason::MutualMessages));
+        if let Some(rejection) = refusal_of(view, &taken.attempt).or_else(mutual) {
             reuse::roll_back(&mut self.lanes, &marks);
+            if !tried {
+                self.tried[index] = None;
+            }
             self.note(index, Some(rejection), late);
             return Ok(false);
         }
-        self.note(index, None, late);
+        self.stands(index, Step { late, marks, entry: index, taken }, tried)?;
+        Ok(true)
+    }
+
+    /// Takes note of an entry that stands in its blocks. `tried`: whether what it did is what was tried here before.
+    pub(super) fn stands(&mut self, index: usize, step: Step, tried: bool) -> Result<(), BuildError> {
+        if !tried {
+            self.tried[index] = None;
+        }
+        self.note(index, None, step.late);
+        let run = &step.taken.attempt.run;
+        self.value = self.value.checked_add(run.value).ok_or(BuildError::Overflow)?;
         self.delivered.extend(run.delivered.iter().copied());
         for edge in &run.edges {
             *self.edges.entry(*edge).or_default() += 1;
         }
-        self.value = self.value.checked_add(run.value).ok_or(BuildError::Overflow)?;
-        self.steps.push(Step { late, marks, entry: index, taken });
-        Ok(true)
+        self.steps.push(step);
+        Ok(())
     }
 
     /// Notes why an entry is refused, or that it is not.
     pub(super) fn note(&mut self, index: usize, refusal: Option<Rejection>, late: bool) {
-        let before = std::mem::replace(&mut self.refused[index], refusal);
+        let before = std::mem::replace(&mut self.refused[index], refusal.map(Box::new));
         if late {
             self.first.entry(index).or_insert(before);
         }
     }
 
-    /// What is remembered of an entry and holds here.
-    fn recall(&mut self, index: usize, entry: &Entry) -> Result<Option<Taken>, BuildError> {
-        if let Some(variant) = &self.tried[index]
-            && let Some(taken) = variant.recall(&mut self.lanes, entry.candidate(), &self.delivered)?
-        {
-            return Ok(Some(taken));
-        }
-        let taken = entry.recall(&mut self.lanes, &self.delivered)?;
-        if taken.is_some() {
-            self.tried[index] = None;
-        }
-        Ok(taken)
+    /// What an entry came to when it was last run here.
+    pub(super) fn tried(&self, index: usize) -> Option<&Variant> {
+        self.tried.get(index).and_then(Option::as_deref)
+    }
+
+    /// Messages that were delivered.
+    pub(super) const fn delivered(&self) -> &BTreeSet<B256> {
+        &self.delivered
     }
 
     fn closes_cycle(&self, view: &SlotView, new: &BTreeSet<(ChainId, ChainId)>) -> bool {
@@ -296,8 +300,31 @@ impl Fill {
     }
 }
 
+/// What is known of an entry and holds on these blocks, and whether that is what was tried there.
+pub(super) fn recall(
+    lanes: &mut Lanes,
+    tried: Option<&Variant>,
+    entry: &Entry,
+    delivered: &BTreeSet<B256>,
+) -> Result<Option<(Taken, bool)>, BuildError> {
+    if let Some(variant) = tried
+        && let Some(taken) = variant.recall(lanes, entry.candidate(), delivered)?
+    {
+        return Ok(Some((taken, true)));
+    }
+    Ok(entry.recall(lanes, delivered)?.map(|taken| (taken, false)))
+}
+
+/// What speaks against something that ran, whatever else is in the blocks.
+pub(super) fn refusal_of(view: &SlotView, attempt: &Attempt) -> Option<Rejection> {
+    let Attempt { run, blocked } = attempt;
+    let floor = if run.relays.is_empty() { I256::ZERO } else { view.policy.min_relay_value };
+    let unprofitable = || (run.value < floor).then(|| Rejection::new(Place::BUNDLE, Reason::Unprofitable { value: run.value }));
+    blocked.clone().or_else(unprofitable)
+}
+
 /// That a transaction of the entry has no room whatever stands before it in the bundle.
-fn certainly_roomless(entry: &Entry, rooms: &[(ChainId, u64)]) -> Option<Rejection> {
+pub(super) fn certainly_roomless(entry: &Entry, rooms: &[(ChainId, u64)]) -> Option<Rejection> {
     entry.needs().iter().find_map(|(chain, place, gas)| {
         let (_, left) = rooms.iter().find(|(of, _)| of == chain)?;
         (gas > left).then(|| Rejection::new(*place, Reason::NoRoom { gas: *gas, left: *left }))

@@ -170,12 +170,23 @@ impl<K: Copy + Ord + Hash> Groups<K> {
 
     /// Every group, members rising, in the order of their lowest members.
     pub(super) fn all(&mut self) -> Vec<&[usize]> {
-        for group in std::mem::take(&mut self.loose) {
-            self.split(group);
-        }
+        self.settle();
         let mut all: Vec<&[usize]> = self.groups.values().map(Vec::as_slice).collect();
         all.sort_unstable_by_key(|members| members.first().copied());
         all
+    }
+
+    /// Whether any two members hang together.
+    pub(super) fn bind_any(&mut self) -> bool {
+        self.settle();
+        self.groups.values().any(|members| members.len() > 1)
+    }
+
+    /// Divides the groups that fell apart.
+    fn settle(&mut self) {
+        for group in std::mem::take(&mut self.loose) {
+            self.split(group);
+        }
     }
 
     /// The keys over which a member hangs together with others.

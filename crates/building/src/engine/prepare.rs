@@ -28,6 +28,7 @@ use crate::{
 const AHEAD_PERCENT: u128 = 104;
 
 /// What was found out.
+#[derive(Default)]
 pub(super) struct Ahead {
     /// How many entries will likely be in the blocks.
     pub(super) likely: usize,
@@ -37,6 +38,10 @@ pub(super) struct Ahead {
 
 /// Runs ahead of filling `order` into these blocks, which stay as they are.
 pub(super) fn prepare(view: &SlotView, entries: &Entries, groups: &mut Groups<Key>, opened: &Lanes, order: &[usize]) -> Ahead {
+    // Where nobody has to do with anybody else, what each did alone is what it does.
+    if !entries.cross() && !groups.bind_any() {
+        return Ahead::default();
+    }
     let likely = likely(entries, &Rooms::new(opened, &opened.keys().copied().collect()), order);
     let tasks = Tasks::of(entries, groups, &likely);
     let work = Work { view, entries, tasks: &tasks, state: Mutex::new(State::of(&tasks)), news: Condvar::new() };
