@@ -1,6 +1,5 @@
 //! The engine: keeps what is known of a slot's pending bundles, so that what did not change is not computed again.
 
-mod apart;
 mod binding;
 mod entry;
 mod fill;

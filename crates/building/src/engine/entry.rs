@@ -32,8 +32,6 @@ type Needs = SmallVec<[(ChainId, Place, u64); 1]>;
 pub(super) struct Entry {
     simulated: Simulated,
     rollups: RollupSet,
-    /// The only rollup that it has to do with, if all is known of what it does alone.
-    home: Option<ChainId>,
     /// The most gas that one transaction asks for, by rollup.
     needs: Needs,
     variants: VecDeque<Arc<Variant>>,
@@ -55,9 +53,7 @@ impl Entry {
         };
         let most = i128::try_from(worth).map_err(|_| BuildError::Overflow)?.max(0);
         let headroom = headroom(&simulated);
-        let home = rollups.first().copied().filter(|_| rollups.len() == 1 && !crosses(&simulated));
-        let home = home.filter(|_| simulated.variant.as_ref().is_some_and(|variant| variant.recallable));
-        Ok(Self { simulated, rollups, home, needs, variants: VecDeque::new(), most, headroom })
+        Ok(Self { simulated, rollups, needs, variants: VecDeque::new(), most, headroom })
     }
 
     /// What it does alone; `None` when it is blocked alone or costs more than it brings.
@@ -94,12 +90,8 @@ impl Entry {
 
     /// Whether it has to do with messages.
     pub(super) fn crosses(&self) -> bool {
-        crosses(&self.simulated)
-    }
-
-    /// The only rollup that it has to do with, if all is known of what it does alone.
-    pub(super) const fn home(&self) -> Option<ChainId> {
-        self.home
+        let run = &self.simulated.attempt.run;
+        !run.relays.is_empty() || run.legs.iter().any(|leg| !leg.messages.is_empty())
     }
 
     /// Whether it is blocked alone.
@@ -174,11 +166,6 @@ impl Entry {
         }
         Ok(None)
     }
-}
-
-fn crosses(simulated: &Simulated) -> bool {
-    let run = &simulated.attempt.run;
-    !run.relays.is_empty() || run.legs.iter().any(|leg| !leg.messages.is_empty())
 }
 
 /// What the transactions of a bundle offer by their own words, in the numeraire: their priority fees for all the gas that they

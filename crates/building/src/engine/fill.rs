@@ -20,10 +20,10 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Step {
     /// Whether it came in after the first pass.
-    pub(super) late: bool,
-    pub(super) marks: Marks,
+    late: bool,
+    marks: Marks,
     pub(super) entry: usize,
-    pub(super) taken: Taken,
+    taken: Taken,
 }
 
 impl Step {
@@ -132,10 +132,8 @@ impl Fill {
     ) -> Result<(), BuildError> {
         self.go_back(steps);
         self.make_places(entries);
-        let rest = order.get(from..).unwrap_or_default();
-        let known = self.take_over(view, entries, rest)?;
         let mut rooms: Vec<(ChainId, u64)> = self.rooms().collect();
-        for index in rest.iter().skip(known) {
+        for index in order.iter().skip(from) {
             let Some(entry) = entries.get(*index) else { continue };
             if let Some(rejection) = certainly_roomless(entry, &rooms) {
                 self.refused[*index] = Some(Box::new(rejection));
@@ -261,7 +259,7 @@ impl Fill {
     }
 
     /// Takes note of an entry that stands in its blocks. `tried`: whether what it did is what was tried here before.
-    pub(super) fn stands(&mut self, index: usize, step: Step, tried: bool) -> Result<(), BuildError> {
+    fn stands(&mut self, index: usize, step: Step, tried: bool) -> Result<(), BuildError> {
         if !tried {
             self.tried[index] = None;
         }
@@ -284,16 +282,6 @@ impl Fill {
         }
     }
 
-    /// What an entry came to when it was last run here.
-    pub(super) fn tried(&self, index: usize) -> Option<&Variant> {
-        self.tried.get(index).and_then(Option::as_deref)
-    }
-
-    /// Messages that were delivered.
-    pub(super) const fn delivered(&self) -> &BTreeSet<B256> {
-        &self.delivered
-    }
-
     fn closes_cycle(&self, view: &SlotView, new: &BTreeSet<(ChainId, ChainId)>) -> bool {
         let edges = self.edges.keys().chain(new).copied().collect();
         closes_untrusted_cycle(view, &edges)
@@ -301,7 +289,7 @@ impl Fill {
 }
 
 /// What is known of an entry and holds on these blocks, and whether that is what was tried there.
-pub(super) fn recall(
+fn recall(
     lanes: &mut Lanes,
     tried: Option<&Variant>,
     entry: &Entry,
@@ -316,7 +304,7 @@ pub(super) fn recall(
 }
 
 /// What speaks against something that ran, whatever else is in the blocks.
-pub(super) fn refusal_of(view: &SlotView, attempt: &Attempt) -> Option<Rejection> {
+fn refusal_of(view: &SlotView, attempt: &Attempt) -> Option<Rejection> {
     let Attempt { run, blocked } = attempt;
     let floor = if run.relays.is_empty() { I256::ZERO } else { view.policy.min_relay_value };
     let unprofitable = || (run.value < floor).then(|| Rejection::new(Place::BUNDLE, Reason::Unprofitable { value: run.value }));
@@ -324,7 +312,7 @@ pub(super) fn refusal_of(view: &SlotView, attempt: &Attempt) -> Option<Rejection
 }
 
 /// That a transaction of the entry has no room whatever stands before it in the bundle.
-pub(super) fn certainly_roomless(entry: &Entry, rooms: &[(ChainId, u64)]) -> Option<Rejection> {
+fn certainly_roomless(entry: &Entry, rooms: &[(ChainId, u64)]) -> Option<Rejection> {
     entry.needs().iter().find_map(|(chain, place, gas)| {
         let (_, left) = rooms.iter().find(|(of, _)| of == chain)?;
         (gas > left).then(|| Rejection::new(*place, Reason::NoRoom { gas: *gas, left: *left }))
