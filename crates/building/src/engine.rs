@@ -10,6 +10,7 @@ mod late;
 mod prepare;
 mod rooms;
 mod solve;
+mod waiting;
 
 use std::{collections::BTreeMap, sync::Arc};
 

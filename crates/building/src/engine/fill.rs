@@ -8,7 +8,10 @@ use std::{
 use alloy_primitives::{B256, I256};
 use lockstep_primitives::{ChainId, Place, Reason, Rejection};
 
-use super::entry::{Entries, Entry};
+use super::{
+    entry::{Entries, Entry},
+    waiting::{Waiting, waits},
+};
 use crate::{
     Attempt, BuildError, BundleRun, Lanes, SlotView,
     greedy::closes_untrusted_cycle,
@@ -21,6 +24,8 @@ use crate::{
 pub(super) struct Step {
     /// Whether it came in after the first pass.
     late: bool,
+    /// What it was refused for when it was its turn.
+    before: Option<Box<Rejection>>,
     marks: Marks,
     pub(super) entry: usize,
     taken: Taken,
@@ -48,6 +53,7 @@ pub(super) struct Fill {
     refused: Vec<Option<Box<Rejection>>>,
     /// What the first pass said of the entries that were tried later, too.
     first: BTreeMap<usize, Option<Box<Rejection>>>,
+    pub(super) waiting: Waiting,
     /// What became of each entry that had to be run, as long as that holds.
     tried: Vec<Option<Arc<Variant>>>,
     pub(super) value: I256,
@@ -64,12 +70,13 @@ pub(super) struct Fill {
 
 impl Fill {
     /// Nothing placed yet.
-    pub(super) const fn new(lanes: Lanes) -> Self {
+    pub(super) fn new(lanes: Lanes) -> Self {
         Self {
             lanes,
             steps: Vec::new(),
             refused: Vec::new(),
             first: BTreeMap::new(),
+            waiting: Waiting::default(),
             tried: Vec::new(),
             value: I256::ZERO,
             delivered: BTreeSet::new(),
@@ -132,6 +139,8 @@ impl Fill {
     ) -> Result<(), BuildError> {
         self.go_back(steps);
         self.make_places(entries);
+        order.iter().skip(from).for_each(|index| self.refused[*index] = None);
+        self.wait_anew();
         let mut rooms: Vec<(ChainId, u64)> = self.rooms().collect();
         for index in order.iter().skip(from) {
             let Some(entry) = entries.get(*index) else { continue };
@@ -139,7 +148,7 @@ impl Fill {
                 self.refused[*index] = Some(Box::new(rejection));
                 continue;
             }
-            if self.place(view, *index, entry, false)? {
+            if self.place_with_followers(view, entries, (*index, entry), false)? {
                 rooms.clear();
                 rooms.extend(self.rooms());
             }
@@ -160,9 +169,11 @@ impl Fill {
             let before = self.steps.len();
             let mut rooms: Vec<(ChainId, u64)> = self.rooms().collect();
             for index in order {
-                let curable = self.refusal(*index).is_some_and(|rejection| roomless || !rejection.reason.is_room());
+                let may_be = |rejection: &Rejection| !waits(rejection) && (roomless || !rejection.reason.is_room());
+                let curable = self.refusal(*index).is_some_and(may_be);
                 let Some(entry) = entries.get(*index).filter(|_| curable) else { continue };
-                if certainly_roomless(entry, &rooms).is_none() && self.place(view, *index, entry, true)? {
+                let roomy = certainly_roomless(entry, &rooms).is_none();
+                if roomy && self.place_with_followers(view, entries, (*index, entry), true)? {
                     rooms.clear();
                     rooms.extend(self.rooms());
                 }
@@ -197,7 +208,7 @@ impl Fill {
 
     /// How many of what was placed in the first pass stand before all that is not `before`.
     pub(super) fn standing(&self, before: impl Fn(usize) -> bool) -> usize {
-        self.steps.partition_point(|step| !step.late && before(step.entry))
+        self.steps.iter().take_while(|step| !step.late && before(step.entry)).count()
     }
 
     /// Undoes everything but the first steps, and all that came in later.
@@ -208,8 +219,18 @@ impl Fill {
         self.news.clear();
         self.again.clear();
         self.cramped.clear();
-        let undone = self.steps.split_off(steps.min(self.steps.len()));
+        let mut undone = self.steps.split_off(steps.min(self.steps.len()));
         self.undo(&undone);
+        // Whose turn was before stays refused for what it was.
+        for step in undone.iter_mut().filter(|step| !step.late) {
+            self.refused[step.entry] = step.before.take();
+        }
+    }
+
+    /// Takes down again who waits for a nonce.
+    fn wait_anew(&mut self) {
+        let refused = self.refused.iter().enumerate().filter_map(|(entry, rejection)| Some((entry, rejection.as_deref()?)));
+        self.waiting = Waiting::of(refused);
     }
 
     /// Takes back steps that nothing stands behind in their blocks.
@@ -251,18 +272,24 @@ impl Fill {
             if !tried {
                 self.tried[index] = None;
             }
+            // What went meanwhile is not taken out of who waits; it must not pile up.
+            if self.waiting.len() > self.refused.len() {
+                self.wait_anew();
+            }
+            self.waiting.note(index, &rejection);
             self.note(index, Some(rejection), late);
             return Ok(false);
         }
-        self.stands(index, Step { late, marks, entry: index, taken }, tried)?;
+        self.stands(index, Step { late, before: None, marks, entry: index, taken }, tried)?;
         Ok(true)
     }
 
     /// Takes note of an entry that stands in its blocks. `tried`: whether what it did is what was tried here before.
-    fn stands(&mut self, index: usize, step: Step, tried: bool) -> Result<(), BuildError> {
+    fn stands(&mut self, index: usize, mut step: Step, tried: bool) -> Result<(), BuildError> {
         if !tried {
             self.tried[index] = None;
         }
+        step.before = self.refused[index].clone();
         self.note(index, None, step.late);
         let run = &step.taken.attempt.run;
         self.value = self.value.checked_add(run.value).ok_or(BuildError::Overflow)?;

@@ -82,7 +82,7 @@ impl Fill {
     }
 
     fn put(&mut self, view: &SlotView, entries: &Entries, index: usize) -> Result<bool, BuildError> {
-        entries.get(index).map_or(Ok(false), |entry| self.place(view, index, entry, true))
+        entries.get(index).map_or(Ok(false), |entry| self.place_with_followers(view, entries, (index, entry), true))
     }
 
     /// Takes a step out with all steps behind it that stand in the same blocks, depend on them, or on what is taken out so.

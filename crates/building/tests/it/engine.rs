@@ -359,6 +359,27 @@ fn a_rollup_that_is_not_in_the_view_is_told() {
 }
 
 #[test]
+fn a_sender_whose_bundles_came_in_the_wrong_order_finds_them_all_in_the_block() {
+    let mut world = World::of(2);
+    world.view.policy.max_passes = 1;
+    let chain = world.chain(0);
+    let paid = |nonce: u64| world.pay_proposer(U256::from(GWEI)).sign(chain, user(0), nonce, 3 * GWEI);
+    // The last nonce was admitted first.
+    let candidates = candidates((0..6).rev().map(|nonce| bundle().tx(chain, paid(nonce)).build()));
+    let (late, early) = candidates.split_last().expect("there are six");
+    let mut engine = engine(&world, early);
+    assert_eq!(draft(&mut engine, &world.rollups()).placed.len(), 0, "nonce 0 is missing");
+    engine.insert(std::slice::from_ref(late)).expect("the engine works");
+    assert_eq!(draft(&mut engine, &world.rollups()).placed.len(), 6, "taken in late");
+    let mut anew = self::engine(&world, &candidates);
+    assert_eq!(draft(&mut anew, &world.rollups()).placed.len(), 6, "filled in order");
+    assert!(engine.remove(candidates[3].hash));
+    assert_eq!(draft(&mut engine, &world.rollups()).placed.len(), 2, "nonce 2 went");
+    engine.insert(&candidates[3..4]).expect("the engine works");
+    assert_eq!(draft(&mut engine, &world.rollups()).placed.len(), 6, "and came back");
+}
+
+#[test]
 fn counters_that_everybody_moves_glue_nobody_together() {
     let world = World::of(2);
     let candidates = candidates((0..4).map(|number| crossing(&world, number)));
