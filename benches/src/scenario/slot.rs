@@ -37,9 +37,12 @@ struct Plan {
     slots: u64,
 }
 
-const PLAN: Plan = Plan { slot_ms: 2_000, first_rate: 100, most_rate: 12_800, search_slots: 3, slots: 20 };
+const PLAN: Plan = Plan { slot_ms: 2_000, first_rate: 100, most_rate: 12_800, search_slots: 6, slots: 20 };
 /// What part of the sustained rate slots are watched at, in percent.
 const SHARE: u64 = 70;
+/// A rate is not sustained where more of what a slot's lists were built from is left pending, in percent: the next slots have it
+/// to do as well.
+const LEFT: usize = 10;
 /// A rate is not sustained where one request in a hundred waits longer than that for its acknowledgement, in seconds.
 const LAG: f64 = 0.250;
 
@@ -58,7 +61,8 @@ pub(super) fn run(options: &Options) -> Result<Report, Failed> {
     tell(&trial, &mut report);
     report.note(format!(
         "{} rollups, slots and blocks of {} ms; {}. A rate is sustained when no request is refused, 99 in 100 are acknowledged \
-         within {} ms of when they were due, and no slot of {} is missed; rates are doubled until one is not{}.",
+         within {} ms of when they were due, and of {} slots none is missed nor leaves more than {LEFT} % of its bundles pending; \
+         rates are doubled until one is not{}.",
         bench.rollups,
         PLAN.slot_ms,
         bench.flow.description(),
@@ -92,6 +96,8 @@ fn tell(trial: &Trial, report: &mut Report) {
     report.row(Row::value("refused requests", "requests", trial.refusals() as f64));
     let landed = trial.times(|slot| Some(slot.landed as f64));
     report.row(Row::samples("transactions in the blocks of a slot", "transactions", &landed));
+    let left = trial.times(|slot| Some(slot.left as f64));
+    report.row(Row::samples("bundles that a slot leaves pending", "bundles", &left));
     let missed: Vec<String> = trial.slots.iter().filter(|slot| !slot.bid).map(|slot| slot.slot.to_string()).collect();
     if !missed.is_empty() {
         report.note(format!("missed: slots {}", missed.join(", ")));
@@ -181,7 +187,12 @@ impl Bench {
 }
 
 fn is_sustained(trial: &Trial) -> bool {
-    trial.missed() == 0 && trial.refusals() == 0 && trial.waits.percentile(0.99) <= LAG
+    trial.missed() == 0 && trial.refusals() == 0 && trial.waits.percentile(0.99) <= LAG && behind(trial) == 0
+}
+
+/// Slots that left more pending than what is left over.
+fn behind(trial: &Trial) -> usize {
+    trial.slots.iter().filter(|slot| slot.left * 100 > slot.considered * LEFT).count()
 }
 
 /// Why a rate is not sustained.
@@ -190,6 +201,7 @@ fn limits_of(trial: &Trial) -> Vec<(String, usize)> {
     let late = trial.waits.0.iter().filter(|wait| **wait > LAG).count();
     let mut limits = vec![
         (format!("at {rate} requests/s a deadline"), trial.missed()),
+        (format!("at {rate} requests/s emptying the pool"), behind(trial)),
         (format!("at {rate} requests/s an acknowledgement within {} ms", LAG * 1e3), late),
     ];
     let refused = trial.refused.iter();
@@ -224,7 +236,8 @@ mod tests {
 
     #[test]
     fn a_rate_is_sustained_without_lag_refusals_and_missed_slots_only() {
-        let slot = SlotOutcome { slot: 7, bid: true, from_last_accepted: None, from_build: None, landed: 0 };
+        let slot =
+            SlotOutcome { slot: 7, bid: true, from_last_accepted: None, from_build: None, landed: 0, considered: 9, left: 0 };
         let trial = |waits: &[f64], bid: bool, refused: usize| Trial {
             rate: 10,
             accepted: waits.len(),
@@ -233,10 +246,13 @@ mod tests {
             slots: vec![SlotOutcome { bid, ..slot.clone() }],
         };
         assert!(is_sustained(&trial(&[0.01, 0.02], true, 0)));
+        let mut behind = trial(&[0.01], true, 0);
+        behind.slots[0].left = 1;
         for (worse, why) in [
             (trial(&[0.01, 1.0], true, 0), "acknowledgement"),
             (trial(&[0.01], false, 0), "deadline"),
             (trial(&[0.01], true, 2), "overloaded"),
+            (behind, "emptying the pool"),
         ] {
             assert!(!is_sustained(&worse));
             let limits = limits_of(&worse);

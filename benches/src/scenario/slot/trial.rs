@@ -43,6 +43,10 @@ pub(super) struct SlotOutcome {
     pub(super) from_build: Option<f64>,
     /// Transactions in the rollups' blocks of the slot.
     pub(super) landed: usize,
+    /// Bundles that the slot's lists were built from.
+    pub(super) considered: usize,
+    /// Those of them that are pending again, or still.
+    pub(super) left: usize,
 }
 
 /// What a trial came to.
@@ -191,8 +195,8 @@ fn slot_outcome(
     build: Instant,
 ) -> SlotOutcome {
     let last_bid = bids.iter().filter(|bid| bid.slot == slot && bid.taken).map(|bid| bid.at).max();
-    let considered = report.into_iter().flat_map(|report| &report.bundles);
-    let last_accepted = considered.filter_map(|bundle| accepted.get(&bundle.hash).copied()).max();
+    let considered = || report.into_iter().flat_map(|report| &report.bundles);
+    let last_accepted = considered().filter_map(|bundle| accepted.get(&bundle.hash).copied()).max();
     let landed = report.into_iter().flat_map(|report| &report.rollups).flat_map(|rollup| &rollup.blocks);
     SlotOutcome {
         slot,
@@ -200,6 +204,8 @@ fn slot_outcome(
         from_last_accepted: last_accepted.zip(last_bid).map(|(accepted, bid)| seconds(accepted, bid)),
         from_build: last_bid.map(|bid| seconds(build, bid)),
         landed: landed.map(|block| block.transactions.len()).sum(),
+        considered: considered().count(),
+        left: considered().filter(|bundle| bundle.state == "pending").count(),
     }
 }
 
