@@ -52,6 +52,11 @@ fn describe() {
     describe_counter!("lockstep_simulations_refused_total", "Bundles left out of a slot for amounts beyond all reason");
     describe_histogram!("lockstep_build_seconds", "Time to simulate and build the first proposals of a slot");
     describe_counter!("lockstep_build_rounds_total", "Rounds in which proposals were improved");
+    describe_counter!("lockstep_searches_cut_total", "Slots whose search ended early, because no more of it would be recorded");
+    describe_counter!(
+        "lockstep_bundles_cut_total",
+        "Bundles that wait for the next slot, because theirs took in as many as it may"
+    );
     describe_histogram!(
         "lockstep_build_gap_bps",
         "By how much the largest set's proposal may fall short of the best, in basis points of the known bound"

@@ -1,5 +1,7 @@
 //! The builder: simulates and builds before every slot, bids, delivers what it won, and watches it land.
 
+#[cfg(test)]
+mod cold;
 mod confirm;
 mod deliver;
 mod engine;
@@ -291,15 +293,16 @@ impl BuilderRole {
         })
     }
 
-    /// Has drafted, for the record, what was bid on. Nothing else needs a draft of what was not won.
+    /// Has drafted, for the record, what was bid on. Nothing else needs a draft of what was not won, so it takes no time of what
+    /// comes after bidding.
     async fn draft_for_record(&self, built: &Built) {
         if self.settings.recorder.is_none() {
             return;
         }
-        for (rollups, _) in &built.standings {
-            if let Err(error) = built.engine.draft(&self.intake, rollups).await {
-                tracing::warn!(slot = built.view.slot, ?rollups, %error, "no draft for the record");
-            }
+        let slot = built.view.slot;
+        let until_ms = self.settings.timings.clock.close_ms(slot);
+        for (rollups, error) in record::draft_until(&built.engine, &self.intake, &built.standings, until_ms).await {
+            tracing::warn!(slot, ?rollups, %error, "no draft for the record");
         }
     }
 
@@ -322,13 +325,21 @@ impl BuilderRole {
     }
 
     /// Notes what each simulation says, and ends bundles that can never be valid. Chains are looked at until `until_ms`: what they
-    /// have not said by then is not decided in this slot.
-    async fn judge(&self, simulated: &[Simulated], slot: SlotNumber, until_ms: u64) {
-        let patience = Duration::from_millis(until_ms.saturating_sub(now_ms()));
-        let landed = tokio::time::timeout(patience, self.landed_elsewhere(simulated)).await.ok();
-        if landed.is_none() {
-            tracing::warn!(slot, "whether blocked bundles landed was not told in time");
-        }
+    /// have not said by then is not decided in this slot. Returns how long chains were waited for, in milliseconds.
+    async fn judge(&self, simulated: &[Simulated], slot: SlotNumber, until_ms: u64) -> u64 {
+        let began_ms = now_ms();
+        let patience = Duration::from_millis(until_ms.saturating_sub(began_ms));
+        // Without any time for it nobody is asked, and nobody's answer is late.
+        let landed = if patience.is_zero() {
+            None
+        } else {
+            let landed = tokio::time::timeout(patience, self.landed_elsewhere(simulated)).await.ok();
+            if landed.is_none() {
+                tracing::warn!(slot, "whether blocked bundles landed was not told in time");
+            }
+            landed
+        };
+        let waited_ms = now_ms().saturating_sub(began_ms);
         let mut ended = Vec::new();
         for entry in simulated {
             let hash = entry.candidate.hash;
@@ -359,6 +370,7 @@ impl BuilderRole {
             }
         }
         self.intake.finish_all(ended, slot).await;
+        waited_ms
     }
 
     /// Which of the blocked bundles are on their chains already, by somebody else's list.

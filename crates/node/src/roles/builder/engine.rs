@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -14,24 +14,29 @@ use lockstep_building::{BuildError, Candidate, Draft, Engine, SearchLimits, Simu
 use lockstep_primitives::RollupSet;
 use parking_lot::Mutex;
 
-use super::view::{MAX_ROUNDS, fetch};
+use super::{
+    holes::Holes,
+    view::{MAX_ROUNDS, fetch},
+};
 use crate::{
     clock::now_ms,
     intake::Intake,
-    record::steps::{Step, Steps},
+    record::steps::{MAX_TAKEN, Step, Steps},
 };
 
 /// An engine, and what it was asked in a slot.
 #[derive(Debug)]
 pub(super) struct Asked {
     engine: Engine,
-    /// What it was asked.
+    /// Whether it is noted what it is asked: where nothing is recorded nobody reads it.
+    noted: bool,
+    /// What it was asked, as far as it is noted.
     steps: Steps,
-    /// What each step that asked for a draft was answered.
+    /// What each noted step that asked for a draft was answered.
     drafts: Vec<Arc<Draft>>,
-    /// Every candidate that it was given in the slot, in the order in which they came first.
+    /// Every candidate that it was given in the slot, in the order in which they came first, if that is noted.
     candidates: Vec<Candidate>,
-    /// The same by hash, with their order of admission.
+    /// Every one by hash, with its order of admission. With what was left out, [`MAX_TAKEN`] at the most.
     given: BTreeMap<B256, u64>,
     /// What it holds.
     held: BTreeSet<B256>,
@@ -56,6 +61,7 @@ impl Asked {
         view: &Arc<SlotView>,
         limits: SearchLimits,
         pending: &[Candidate],
+        noted: bool,
     ) -> Result<Self, NotBegun> {
         let engine = match kept {
             None => Engine::open(Arc::clone(view), limits).map_err(|cause| NotBegun { engine: None, cause })?,
@@ -76,6 +82,7 @@ impl Asked {
         let steps = Steps { limits: engine.limits(), begun_with: Vec::new(), steps: Vec::new() };
         let mut asked = Self {
             engine,
+            noted,
             steps,
             drafts: Vec::new(),
             candidates: Vec::new(),
@@ -97,18 +104,25 @@ impl Asked {
             self.give(candidate);
         }
         self.held = begun_with.iter().copied().collect();
+        let begun_with = if self.noted { begun_with } else { Vec::new() };
         self.steps = Steps { limits: self.engine.limits(), begun_with, steps: Vec::new() };
         self.drafts.clear();
         self.fresh.clear();
     }
 
     fn give(&mut self, candidate: Candidate) {
-        if self.given.insert(candidate.hash, candidate.sequence).is_none() {
+        if self.given.insert(candidate.hash, candidate.sequence).is_none() && self.noted {
             self.candidates.push(candidate);
         }
     }
 
-    /// What it was asked since it was begun or begun anew.
+    fn note(&mut self, step: Step) {
+        if self.noted {
+            self.steps.steps.push(step);
+        }
+    }
+
+    /// How many steps are noted since it was begun or begun anew.
     pub(super) fn asked_for(&self) -> usize {
         self.steps.steps.len()
     }
@@ -123,7 +137,7 @@ impl Asked {
         if !taken.is_empty() {
             self.held.extend(&taken);
             self.fresh.clear();
-            self.steps.steps.push(Step::Insert(taken));
+            self.note(Step::Insert(taken));
         }
         Ok(answers)
     }
@@ -132,7 +146,7 @@ impl Asked {
         self.held.remove(&hash);
         if self.engine.remove(hash) {
             self.fresh.clear();
-            self.steps.steps.push(Step::Remove(hash));
+            self.note(Step::Remove(hash));
         }
     }
 
@@ -141,7 +155,7 @@ impl Asked {
         let mut standings = Vec::new();
         for rollups in self.engine.useful_sets() {
             let standing = self.engine.propose(&rollups)?;
-            self.steps.steps.push(Step::Propose(rollups.clone()));
+            self.note(Step::Propose(rollups.clone()));
             standings.push((rollups, standing));
         }
         Ok(standings)
@@ -150,7 +164,7 @@ impl Asked {
     fn improve(&mut self, rollups: &RollupSet, round: u32) -> Result<bool, BuildError> {
         let open = self.engine.improve(rollups, round)?;
         self.fresh.clear();
-        self.steps.steps.push(Step::Improve { rollups: rollups.clone(), round });
+        self.note(Step::Improve { rollups: rollups.clone(), round });
         Ok(open)
     }
 
@@ -159,8 +173,10 @@ impl Asked {
             return Ok(Arc::clone(draft));
         }
         let draft = Arc::new(self.engine.draft(rollups)?);
-        self.steps.steps.push(Step::Draft(rollups.clone()));
-        self.drafts.push(Arc::clone(&draft));
+        if self.noted {
+            self.note(Step::Draft(rollups.clone()));
+            self.drafts.push(Arc::clone(&draft));
+        }
         self.fresh.insert(rollups.clone(), Arc::clone(&draft));
         Ok(draft)
     }
@@ -174,7 +190,8 @@ impl Asked {
     }
 
     /// What of the engine is not pending any more, and what is pending and new to it. A bundle that was taken back and sent again
-    /// in one slot waits for the next one: a slot knows a hash by one order of admission.
+    /// in one slot waits for the next one: a slot knows a hash by one order of admission. So does what comes when the slot has
+    /// taken in as much as it may.
     fn news(&self, pending: Vec<Candidate>) -> News {
         let free: BTreeMap<B256, u64> = pending.iter().map(|entry| (entry.hash, entry.sequence)).collect();
         let gone = self.held.iter().filter(|hash| free.get(*hash) != self.given.get(*hash)).copied().collect();
@@ -182,7 +199,11 @@ impl Asked {
             let same = self.given.get(&entry.hash).is_none_or(|sequence| *sequence == entry.sequence);
             same && !self.held.contains(&entry.hash) && !self.left_out.contains(&entry.hash)
         };
-        News { gone, new: pending.into_iter().filter(is_new).collect() }
+        let mut new: Vec<Candidate> = pending.into_iter().filter(is_new).collect();
+        let room = MAX_TAKEN.saturating_sub(self.given.len().saturating_add(self.left_out.len()));
+        let cut = new.len().saturating_sub(room);
+        new.truncate(room);
+        News { gone, new, cut }
     }
 
     fn simulated_of(&self, hashes: &BTreeSet<B256>) -> Vec<Simulated> {
@@ -195,8 +216,19 @@ impl Asked {
 pub(super) struct News {
     /// Bundles that are cancelled, ended, replaced or handed out, by hash.
     pub(super) gone: Vec<B256>,
-    /// Bundles that are new, in the order of admission.
+    /// Bundles that are new, in the order of admission, as many as the slot has room for.
     pub(super) new: Vec<Candidate>,
+    /// How many others are new: those that were admitted last.
+    pub(super) cut: usize,
+}
+
+/// What came of taking candidates in.
+#[derive(Debug)]
+pub(super) struct TakenIn {
+    /// What each that came in does alone, in the order of admission.
+    pub(super) simulated: Vec<Simulated>,
+    /// How long nodes were waited for, in milliseconds.
+    pub(super) waited_ms: u64,
 }
 
 /// What is left of a slot's engine when nothing is asked of it any more.
@@ -204,11 +236,11 @@ pub(super) struct News {
 pub(super) struct PutAway {
     /// For the next slot; `None` when it is not to be trusted.
     pub(super) engine: Option<Box<Engine>>,
-    /// What it was asked.
+    /// What it was asked; nothing if that was not to be noted.
     pub(super) steps: Steps,
-    /// What each step that asked for a draft was answered, in their order.
+    /// What each of these steps that asked for a draft was answered, in their order.
     pub(super) drafts: Vec<Arc<Draft>>,
-    /// Every candidate that it was given, in the order in which they came first.
+    /// Every candidate that it was given, in the order in which they came first; none if that was not to be noted.
     pub(super) candidates: Vec<Candidate>,
 }
 
@@ -219,11 +251,13 @@ pub(super) struct SlotEngine {
     view: Arc<SlotView>,
     asked: Arc<Mutex<Option<Box<Asked>>>>,
     distrusted: Arc<AtomicBool>,
+    /// The most bundles for which one look found no room.
+    cut: Arc<AtomicUsize>,
 }
 
 impl SlotEngine {
     /// An engine on a slot's view: the one that was kept if there is one and it can go on, else a new one. What the states lack
-    /// is fetched.
+    /// is fetched. `noted`: what it is asked is noted, for a record.
     ///
     /// # Errors
     /// When a rollup's blocks cannot be opened.
@@ -233,16 +267,17 @@ impl SlotEngine {
         mut kept: Option<Box<Engine>>,
         limits: SearchLimits,
         pending: &Arc<Vec<Candidate>>,
+        noted: bool,
     ) -> Result<Self, String> {
         for _ in 0..MAX_ROUNDS {
             let (on, pending, engine) = (Arc::clone(view), Arc::clone(pending), kept.take());
             let began = if engine.is_some() { "kept" } else { "new" };
-            let begun = tokio::task::spawn_blocking(move || Asked::begin(engine, &on, limits, &pending)).await;
+            let begun = tokio::task::spawn_blocking(move || Asked::begin(engine, &on, limits, &pending, noted)).await;
             let NotBegun { engine, cause } = match begun.map_err(|error| error.to_string())? {
                 Ok(asked) => {
                     metrics::counter!("lockstep_engines_total", "began" => began).increment(1);
                     let asked = Arc::new(Mutex::new(Some(Box::new(asked))));
-                    return Ok(Self { view: Arc::clone(view), asked, distrusted: Arc::default() });
+                    return Ok(Self { view: Arc::clone(view), asked, distrusted: Arc::default(), cut: Arc::default() });
                 }
                 Err(not_begun) => not_begun,
             };
@@ -278,8 +313,9 @@ impl SlotEngine {
         Ok(done)
     }
 
-    /// The same for work that may miss values: they are fetched, and it is done again.
-    async fn work_with_state<T, W>(&self, intake: &Intake, work: W) -> Result<T, String>
+    /// The same for work that may miss values: they are fetched, and it is done again. With `until_ms` nodes are waited for until
+    /// then.
+    async fn work_with_state<T, W>(&self, intake: &Intake, until_ms: Option<u64>, work: W) -> Result<T, String>
     where
         T: Send + 'static,
         W: Fn(&mut Asked) -> Result<T, BuildError> + Send + Sync + 'static,
@@ -292,7 +328,13 @@ impl SlotEngine {
                 Err(error) => error,
             };
             let Some((chain, _)) = error.missing() else { return Err(error.to_string()) };
-            fetch(intake, &self.view, chain).await?;
+            let Some(until_ms) = until_ms else {
+                fetch(intake, &self.view, chain).await?;
+                continue;
+            };
+            if !self.fetch_in_time(intake, &RollupSet::from([chain]), until_ms).await? {
+                return Err(format!("what it needs of rollup {chain} did not come in time"));
+            }
         }
         Err(incomplete())
     }
@@ -304,18 +346,21 @@ impl SlotEngine {
 
     /// Takes candidates in, in their order, and returns what each that came in does alone. What one misses is fetched, and it
     /// alone is tried again, until `until_ms`: one that still misses something then is left out of the slot, so that nobody's
-    /// long chain of reads costs others theirs. With `one_round` everybody has a round of fetching, however late it is.
+    /// long chain of reads costs others theirs. With `one_round` everybody has a round of fetching, however late it is, and a
+    /// node that fails is an error; without, proposals stand already, and what needs such a node is left out.
     ///
     /// # Errors
     /// When a rollup's state is gone, or the engine is lost.
     pub(super) async fn take_in(
         &self,
         intake: &Intake,
+        holes: &Holes,
         candidates: Vec<Candidate>,
         until_ms: u64,
         one_round: bool,
-    ) -> Result<Vec<Simulated>, String> {
+    ) -> Result<TakenIn, String> {
         let mut open = candidates;
+        let mut waited_ms: u64 = 0;
         let mut taken = BTreeSet::new();
         let mut refused = Vec::new();
         for round in 0..MAX_ROUNDS {
@@ -323,12 +368,17 @@ impl SlotEngine {
                 break;
             }
             let now = std::mem::take(&mut open);
+            let holes_before = holes.counts();
             let (now, answers) = self
                 .work(move |asked| {
                     let answers = asked.insert(&now);
                     (now, answers)
                 })
                 .await?;
+            // Where nothing was taken in the engine is as it was: what newcomers missed on their own is no hole in what it knows.
+            if answers.as_ref().is_ok_and(|all| all.iter().all(Result::is_err)) {
+                holes.forget_since(&holes_before);
+            }
             let mut missing = RollupSet::new();
             for (candidate, answer) in now.into_iter().zip(answers.map_err(|error| error.to_string())?) {
                 match answer {
@@ -346,10 +396,21 @@ impl SlotEngine {
             if open.is_empty() {
                 break;
             }
-            if one_round && round == 0 {
-                self.fetch_all(intake, &missing).await?;
-            } else if !self.fetch_in_time(intake, &missing, until_ms).await? {
-                break;
+            let began_ms = now_ms();
+            let fetched = if one_round && round == 0 {
+                self.fetch_all(intake, &missing).await.map(|()| true)
+            } else {
+                self.fetch_in_time(intake, &missing, until_ms).await
+            };
+            waited_ms = waited_ms.saturating_add(now_ms().saturating_sub(began_ms));
+            match fetched {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) if !one_round => {
+                    tracing::warn!(slot = self.view.slot, %error, "late bundles are left out: their state cannot be fetched");
+                    break;
+                }
+                Err(error) => return Err(error),
             }
         }
         if !refused.is_empty() {
@@ -362,11 +423,13 @@ impl SlotEngine {
             tracing::warn!(slot, late, "bundles whose state did not come in time wait for the next slot");
         }
         let left_out: Vec<B256> = open.iter().map(|candidate| candidate.hash).chain(refused).collect();
-        self.work(move |asked| {
-            asked.left_out.extend(left_out);
-            asked.simulated_of(&taken)
-        })
-        .await
+        let simulated = self
+            .work(move |asked| {
+                asked.left_out.extend(left_out);
+                asked.simulated_of(&taken)
+            })
+            .await?;
+        Ok(TakenIn { simulated, waited_ms })
     }
 
     /// Fetches what the states of these rollups lack.
@@ -399,7 +462,7 @@ impl SlotEngine {
 
     /// What every useful set of rollups is worth as things stand.
     pub(super) async fn propose(&self, intake: &Intake) -> Result<Vec<(RollupSet, Standing)>, String> {
-        self.work_with_state(intake, Asked::propose).await
+        self.work_with_state(intake, None, Asked::propose).await
     }
 
     /// One numbered round of improvement of a set. Whether another one could find more. After an error the engine has to begin
@@ -411,21 +474,37 @@ impl SlotEngine {
 
     /// Begins once more with what it holds.
     pub(super) async fn anew(&self, intake: &Intake) -> Result<(), String> {
-        self.work_with_state(intake, Asked::anew).await
+        self.work_with_state(intake, None, Asked::anew).await
     }
 
     /// The draft of a set as things stand.
     pub(super) async fn draft(&self, intake: &Intake, rollups: &RollupSet) -> Result<Arc<Draft>, String> {
         let rollups = rollups.clone();
-        self.work_with_state(intake, move |asked| asked.draft(&rollups)).await
+        self.work_with_state(intake, None, move |asked| asked.draft(&rollups)).await
+    }
+
+    /// The same, but nodes are waited for until `until_ms` at the most.
+    pub(super) async fn draft_in_time(&self, intake: &Intake, rollups: &RollupSet, until_ms: u64) -> Result<Arc<Draft>, String> {
+        let rollups = rollups.clone();
+        self.work_with_state(intake, Some(until_ms), move |asked| asked.draft(&rollups)).await
     }
 
     /// What changed in the pool, of which these are the bundles that are free to be built.
     pub(super) fn news(&self, pending: Vec<Candidate>) -> Result<News, String> {
-        self.look(|asked| asked.news(pending))
+        let news = self.look(|asked| asked.news(pending))?;
+        // Every look finds the same ones again: what is more than before is counted.
+        let before = self.cut.fetch_max(news.cut, Ordering::Relaxed);
+        if news.cut > before {
+            metrics::counter!("lockstep_bundles_cut_total").increment((news.cut - before) as u64);
+            if before == 0 {
+                let (slot, cut) = (self.view.slot, news.cut);
+                tracing::warn!(slot, cut, "the slot has taken in {MAX_TAKEN} bundles: what comes now waits for the next one");
+            }
+        }
+        Ok(news)
     }
 
-    /// How often the engine was asked since it was begun, or begun anew.
+    /// How many steps are noted since the engine was begun, or begun anew; none are where nothing is recorded.
     pub(super) fn asked_for(&self) -> Result<usize, String> {
         self.look(Asked::asked_for)
     }
@@ -458,13 +537,17 @@ fn incomplete() -> String {
 
 #[cfg(test)]
 mod tests {
+    use alloy_primitives::U256;
     use lockstep_pool::Limits;
 
     use super::{
-        super::tests::{admit, begun, role},
+        super::{
+            search::MAX_SEARCH_STEPS,
+            tests::{admit, begun, begun_on, of, role, view},
+        },
         *,
     };
-    use crate::fake_node::Rig;
+    use crate::fake_node::{A, Rig};
 
     #[tokio::test]
     async fn a_panic_loses_the_slot_and_not_the_role() {
@@ -486,7 +569,7 @@ mod tests {
         let role = role(&rig);
         let hash = admit(&rig, 0).await;
         let engine = begun(&rig, &role, 7, None).await;
-        let rollups = RollupSet::from([crate::fake_node::A]);
+        let rollups = RollupSet::from([A]);
         let draft = engine.draft(&rig.intake, &rollups).await.unwrap();
         let again = engine.draft(&rig.intake, &rollups).await.unwrap();
         assert!(Arc::ptr_eq(&draft, &again));
@@ -496,5 +579,57 @@ mod tests {
         let PutAway { steps, drafts, .. } = engine.put_away().unwrap();
         let asked = steps.steps.iter().filter(|step| matches!(step, Step::Draft(_))).count();
         assert_eq!((drafts.len(), asked), (2, 2));
+    }
+
+    #[tokio::test]
+    async fn where_nothing_is_recorded_nothing_is_noted() {
+        let rig = Rig::new(Limits::default());
+        let role = role(&rig);
+        let hash = admit(&rig, 0).await;
+        let engine = begun_on(&rig, &role, &view(&rig, 7).await, None, false).await;
+        let rollups = RollupSet::from([A]);
+        engine.propose(&rig.intake).await.unwrap();
+        engine.improve(&rollups, 0).await.unwrap().unwrap();
+        engine.draft(&rig.intake, &rollups).await.unwrap();
+        engine.anew(&rig.intake).await.unwrap();
+        assert_eq!(engine.asked_for(), Ok(0), "no bound on what is recorded ends the search");
+        let news = engine.news(role.candidates().1).unwrap();
+        assert!(news.gone.is_empty() && news.new.is_empty(), "it is known all the same what it holds");
+        assert_eq!(engine.newest_first(), Ok(vec![hash]));
+        let PutAway { steps, drafts, candidates, .. } = engine.put_away().unwrap();
+        assert!(steps.begun_with.is_empty() && steps.steps.is_empty() && drafts.is_empty() && candidates.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_slot_of_which_enough_is_noted_is_not_improved_and_takes_in_what_comes_last() {
+        let rig = Rig::new(Limits::default());
+        let role = role(&rig);
+        let early = admit(&rig, 0).await;
+        let revision = role.candidates().0;
+        let engine = begun(&rig, &role, 7, None).await;
+        let first = engine.propose(&rig.intake).await.unwrap();
+        engine.work(move |asked| asked.steps.steps.resize(MAX_SEARCH_STEPS, Step::Remove(early))).await.unwrap();
+        let holes = Holes::default();
+        let search = role.search(&engine, &holes, revision, (first, 0), now_ms() + 500);
+        let (last, _) = tokio::join!(search, admit(&rig, 1));
+        assert_eq!(of(&last.unwrap(), &RollupSet::from([A])).bundles, 2);
+        let steps = engine.put_away().unwrap().steps.steps;
+        assert!(!steps.iter().any(|step| matches!(step, Step::Improve { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_slot_takes_in_as_much_as_it_may_and_tells_how_much_waits() {
+        let rig = Rig::new(Limits::default());
+        let role = role(&rig);
+        admit(&rig, 0).await;
+        let engine = begun(&rig, &role, 7, None).await;
+        // With the one that it was given there is room for another one.
+        let all_but_two: BTreeSet<B256> = (0..MAX_TAKEN - 2).map(|number| B256::from(U256::from(number))).collect();
+        engine.work(move |asked| asked.left_out = all_but_two).await.unwrap();
+        let next = admit(&rig, 1).await;
+        admit(&rig, 2).await;
+        let news = engine.news(role.candidates().1).unwrap();
+        let new: Vec<B256> = news.new.iter().map(|candidate| candidate.hash).collect();
+        assert_eq!((new, news.cut), (vec![next], 1));
     }
 }

@@ -50,6 +50,10 @@ impl StateView for CountedView {
     }
 }
 
+/// How often states had not answered at some time, by rollup.
+#[derive(Debug)]
+pub(super) struct Counts(BTreeMap<ChainId, u64>);
+
 /// How often the states of a slot did not answer, by rollup.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Holes(BTreeMap<ChainId, Arc<AtomicU64>>);
@@ -71,6 +75,18 @@ impl Holes {
     pub(super) fn take(&self) -> RollupSet {
         let found = self.0.iter().filter(|(_, unanswered)| unanswered.swap(0, Ordering::Relaxed) > 0);
         found.map(|(chain, _)| *chain).collect()
+    }
+
+    /// How often which state did not answer since [`Holes::take`] was last called.
+    pub(super) fn counts(&self) -> Counts {
+        Counts(self.0.iter().map(|(chain, unanswered)| (*chain, unanswered.load(Ordering::Relaxed))).collect())
+    }
+
+    /// Forgets what was not answered after that was counted, and nothing of what was not answered before.
+    pub(super) fn forget_since(&self, Counts(before): &Counts) {
+        for (chain, unanswered) in &self.0 {
+            unanswered.store(before.get(chain).copied().unwrap_or_default(), Ordering::Relaxed);
+        }
     }
 }
 
@@ -117,5 +133,21 @@ mod tests {
         assert_eq!(unanswered.load(Ordering::Relaxed), 4);
         assert_eq!(holes.take(), RollupSet::from([901]));
         assert!(holes.take().is_empty(), "told once");
+    }
+
+    #[test]
+    fn what_is_forgotten_is_what_was_not_answered_after_it_was_counted() {
+        let unanswered = Arc::new(AtomicU64::new(0));
+        let empty = CountedView { below: Arc::new(Nothing), unanswered: Arc::clone(&unanswered) };
+        let holes = Holes([(901, unanswered)].into());
+        let none = holes.counts();
+        assert!(empty.account(Address::ZERO).is_err());
+        let one = holes.counts();
+        assert!(empty.account(Address::ZERO).is_err());
+        holes.forget_since(&one);
+        assert_eq!(holes.take(), RollupSet::from([901]), "what was missing before stays");
+        assert!(empty.account(Address::ZERO).is_err());
+        holes.forget_since(&none);
+        assert!(holes.take().is_empty());
     }
 }

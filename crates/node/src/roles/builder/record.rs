@@ -1,6 +1,7 @@
 //! Slots as files: what the builder saw and made of it, so that it can be built again elsewhere.
 
 use std::{
+    cmp::Reverse,
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
@@ -9,7 +10,7 @@ use std::{
 };
 
 use alloy_primitives::{B256, I256};
-use lockstep_building::{BuildError, Draft, SlotView};
+use lockstep_building::{BuildError, Draft, SlotView, Standing};
 use lockstep_delivery::Decision;
 use lockstep_messaging::Deployments;
 use lockstep_primitives::{Allocation, ChainId, RollupSet};
@@ -18,11 +19,15 @@ use lockstep_rpc::wire::{AllocationWire, BidWire};
 use lockstep_simulation::TracedView;
 use parking_lot::Mutex;
 
-use super::{BuilderRole, Built, blocking_with_state};
-use crate::record::{
-    SlotRecords,
-    decisions::{DecisionFile, DecisionsFile, DraftFile, ValueFile, unreadable},
-    slot::{Recording, SlotFile},
+use super::{BuilderRole, Built, blocking_with_state, engine::SlotEngine};
+use crate::{
+    clock::now_ms,
+    intake::Intake,
+    record::{
+        SlotRecords,
+        decisions::{DecisionFile, DecisionsFile, DraftFile, ValueFile, unreadable},
+        slot::{Recording, SlotFile},
+    },
 };
 
 /// What the folder of a recorded slot is called, before the slot's number.
@@ -85,6 +90,33 @@ pub(super) fn trace(view: &mut SlotView) -> BTreeMap<ChainId, Arc<TracedView>> {
         traces.insert(*chain, traced);
     }
     traces
+}
+
+/// Has drafted what was proposed, the most valuable set first, as far as there is time for it until `until_ms`. Returns the sets
+/// that have no draft, and why.
+pub(super) async fn draft_until(
+    engine: &SlotEngine,
+    intake: &Intake,
+    standings: &[(RollupSet, Standing)],
+    until_ms: u64,
+) -> Vec<(RollupSet, String)> {
+    let mut proposed: Vec<&(RollupSet, Standing)> = standings.iter().collect();
+    proposed.sort_by_key(|(_, standing)| Reverse(standing.value));
+    // Nothing stops a draft, so none begins that by the longest so far would not end in time.
+    let mut longest_ms = 0;
+    let mut without = Vec::new();
+    for (rollups, _) in proposed {
+        let began_ms = now_ms();
+        if began_ms.saturating_add(longest_ms) >= until_ms {
+            without.push((rollups.clone(), "there is no time for it before bidding ends".to_owned()));
+            continue;
+        }
+        if let Err(error) = engine.draft_in_time(intake, rollups, until_ms).await {
+            without.push((rollups.clone(), error));
+        }
+        longest_ms = longest_ms.max(now_ms().saturating_sub(began_ms));
+    }
+    without
 }
 
 /// What became of what was built.
@@ -169,7 +201,38 @@ fn states(view: &SlotView, traces: &BTreeMap<ChainId, Arc<TracedView>>) -> Resul
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use lockstep_pool::{Kind, Limits};
+
+    use super::{
+        super::{
+            engine::PutAway,
+            tests::{PASSED, admit, begun, role},
+        },
+        *,
+    };
+    use crate::{
+        fake_node::{A, B, Rig, bundle_of, pay},
+        record::steps::Step,
+    };
+
+    #[tokio::test]
+    async fn drafts_for_the_record_begin_with_the_most_valuable_set_and_end_with_bidding() {
+        let rig = Rig::new(Limits::default());
+        let role = role(&rig);
+        admit(&rig, 0).await;
+        rig.intake.admit(bundle_of(&[(A, pay(A, 3, 0)), (B, pay(B, 3, 0))]), Kind::Bundle).await.unwrap();
+        let engine = begun(&rig, &role, 7, None).await;
+        let standings = engine.propose(&rig.intake).await.unwrap();
+        let (only_a, only_b, both) = (RollupSet::from([A]), RollupSet::from([B]), RollupSet::from([A, B]));
+
+        let without = draft_until(&engine, &rig.intake, &standings, PASSED).await;
+        let sets: Vec<&RollupSet> = without.iter().map(|(rollups, _)| rollups).collect();
+        assert_eq!(sets, [&both, &only_a, &only_b], "every set that has none is told of");
+        assert!(draft_until(&engine, &rig.intake, &standings, now_ms() + 60_000).await.is_empty());
+        let PutAway { steps, drafts, .. } = engine.put_away().unwrap();
+        let drafted = steps.steps.into_iter().filter_map(|step| if let Step::Draft(set) = step { Some(set) } else { None });
+        assert_eq!((drafted.collect::<Vec<_>>(), drafts.len()), (vec![both, only_a, only_b], 3));
+    }
 
     #[test]
     fn only_recordings_are_swept_and_the_newest_stay() {

@@ -13,7 +13,12 @@ use lockstep_building::{Candidate, Simulated, SlotView, Standing};
 use lockstep_primitives::{RollupSet, SlotNumber};
 use lockstep_rpc::api::MarketApiClient;
 
-use super::{BuilderRole, Built, engine::SlotEngine, holes::Holes, record};
+use super::{
+    BuilderRole, Built,
+    engine::{SlotEngine, TakenIn},
+    holes::Holes,
+    record,
+};
 use crate::{
     clock::{now_ms, now_us, sleep_until},
     record::steps::{MAX_STEPS, Steps},
@@ -33,16 +38,27 @@ const LAST_LOOK: u64 = 2;
 const NEWS_EVERY_MS: u64 = 5;
 /// Bundles that are taken in after one look, in the order of admission; the next look takes the others.
 const NEWS_AT_ONCE: usize = 512;
+/// How much of the time that is left for searching one look may wait for nodes, in percent: a slow one is not everybody's.
+const NEWS_PERCENT: u64 = 25;
 /// How often a slot's engine begins anew because it went on without values that it could not read. After that nothing is improved.
 const MAX_ANEW: usize = 8;
-/// Calls of the engine after which nothing is improved any more: what comes after is recorded with them.
-const MAX_SEARCH_STEPS: usize = MAX_STEPS / 2;
+/// Calls of a recorded slot's engine after which nothing is improved any more: what comes after is recorded with them.
+pub(super) const MAX_SEARCH_STEPS: usize = MAX_STEPS / 2;
 
 /// What a slot's engine found.
 struct Found {
     engine: SlotEngine,
     simulated: Arc<Vec<Simulated>>,
     standings: Vec<(RollupSet, Standing)>,
+}
+
+/// What a look into the pool brought.
+#[derive(Clone, Copy, Debug, Default)]
+struct Looked {
+    /// Whether anything came or went.
+    any: bool,
+    /// How long nodes were waited for, in milliseconds.
+    waited_ms: u64,
 }
 
 /// Which set is improved next, and by which round: each has as many as the others, and among equals the more valuable is first.
@@ -128,13 +144,14 @@ impl BuilderRole {
         let until_ms = part_of_rest(close_ms, SIMULATE_PERCENT);
         // Not to be held while the engine works.
         let kept = self.kept.lock().take();
-        let engine = SlotEngine::begin(&self.intake, view, kept, self.settings.search, pending).await?;
+        let noted = self.settings.recorder.is_some();
+        let engine = SlotEngine::begin(&self.intake, view, kept, self.settings.search, pending, noted).await?;
         let new = engine.news(Vec::clone(pending))?.new;
-        engine.take_in(&self.intake, new, until_ms, true).await?;
+        engine.take_in(&self.intake, holes, new, until_ms, true).await?;
         let simulated = Arc::new(engine.simulated().await?);
         metrics::histogram!("lockstep_simulation_seconds").record(started.elapsed().as_secs_f64());
         self.judge(&simulated, view.slot, part_of_rest(close_ms, SIMULATE_PERCENT)).await;
-        self.bring_strategies(&engine, &simulated, close_ms).await;
+        self.bring_strategies(&engine, holes, &simulated, close_ms).await;
         let began_ms = now_ms();
         let standings = engine.propose(&self.intake).await?;
         let took_ms = now_ms().saturating_sub(began_ms);
@@ -148,7 +165,7 @@ impl BuilderRole {
     }
 
     /// Takes in what the strategies make of what was simulated. It is never less for their failures.
-    async fn bring_strategies(&self, engine: &SlotEngine, simulated: &Arc<Vec<Simulated>>, close_ms: u64) {
+    async fn bring_strategies(&self, engine: &SlotEngine, holes: &Holes, simulated: &Arc<Vec<Simulated>>, close_ms: u64) {
         if self.settings.strategies.is_empty() {
             return;
         }
@@ -160,8 +177,10 @@ impl BuilderRole {
             return;
         }
         let until_ms = part_of_rest(close_ms, STRATEGY_PERCENT);
-        match engine.take_in(&self.intake, own, until_ms, true).await {
-            Ok(own) => self.judge(&own, slot, until_ms).await,
+        match engine.take_in(&self.intake, holes, own, until_ms, true).await {
+            Ok(own) => {
+                self.judge(&own.simulated, slot, until_ms).await;
+            }
             Err(error) => tracing::warn!(slot, %error, "bundles of strategies cannot be simulated: they are left out"),
         }
     }
@@ -170,7 +189,8 @@ impl BuilderRole {
     ///
     /// A deadline stops only between rounds, and every call of the engine is noted: asked the same again it finds the same.
     /// `took_ms`: how long the first proposals took, which is what any other look at everything is expected to take until one
-    /// took longer. What would not end in time does not begin.
+    /// took longer. What would not end in time does not begin. How long nodes were waited for does not count, where the last look
+    /// waits for none.
     ///
     /// # Errors
     /// When a rollup's state is gone, or the engine fails.
@@ -191,20 +211,35 @@ impl BuilderRole {
         let (mut seen, mut look_ms) = (Some(revision), 0);
         // The rollups of which the engine did not read something: on all of it, it would search otherwise.
         let (mut unread, mut anew, mut half_done) = (holes.take(), 0, false);
-        // Nothing stops a round, so none begins that by the longest so far would not end in time.
-        let mut longest_ms = took_ms;
+        // Nothing stops a round, so none begins that by the longest so far would not end in time; nor does anything begin anew.
+        let (mut longest_ms, mut anew_takes_ms) = (took_ms, took_ms);
         unread.retain(|chain| engine.view().rollups.contains_key(chain));
-        while now_ms() < until_ms && engine.asked_for()? < MAX_SEARCH_STEPS {
-            if now_ms() >= look_ms && now_ms() + look_takes_ms <= until_ms {
-                let began_ms = now_ms();
-                if self.take_news(engine, &mut seen, until_ms).await? {
-                    turns.reopen(&engine.propose(&self.intake).await?);
-                    unread.extend(holes.take());
-                    look_takes_ms = look_takes_ms.max(now_ms().saturating_sub(began_ms));
+        while now_ms() < until_ms {
+            // What is left of the steps is for the last look, for bidding and for delivery.
+            if engine.asked_for()? >= MAX_SEARCH_STEPS {
+                metrics::counter!("lockstep_searches_cut_total").increment(1);
+                tracing::warn!(slot, "proposals are not improved any further: {MAX_SEARCH_STEPS} steps of the slot are recorded");
+                sleep_until(until_ms).await;
+                break;
+            }
+            if now_ms() >= look_ms {
+                if now_ms() + look_takes_ms <= until_ms {
+                    let began_ms = now_ms();
+                    // However long it waits, it ends in time.
+                    let wait_until_ms = part_of_rest(until_ms.saturating_sub(look_takes_ms), NEWS_PERCENT);
+                    let looked = self.take_news(engine, holes, &mut seen, wait_until_ms).await?;
+                    if looked.any {
+                        turns.reopen(&engine.propose(&self.intake).await?);
+                        unread.extend(holes.take());
+                        let worked_ms = now_ms().saturating_sub(began_ms).saturating_sub(looked.waited_ms);
+                        look_takes_ms = look_takes_ms.max(worked_ms);
+                    }
                 }
+                // When there is no time for another one, too: until it is due nothing has to wake.
                 look_ms = now_ms() + NEWS_EVERY_MS;
             }
-            let turn = turns.next().filter(|_| anew < MAX_ANEW && now_ms() + longest_ms <= until_ms);
+            let takes_ms = if unread.is_empty() { longest_ms } else { anew_takes_ms };
+            let turn = turns.next().filter(|_| anew < MAX_ANEW && now_ms() + takes_ms <= until_ms);
             let Some((rollups, round)) = turn else {
                 // Nothing to find until something comes.
                 sleep_until(until_ms.min(look_ms.max(now_ms() + 1))).await;
@@ -212,13 +247,15 @@ impl BuilderRole {
             };
             if !unread.is_empty() {
                 anew += 1;
-                match engine.fetch_in_time(&self.intake, &unread, until_ms).await {
+                match engine.fetch_in_time(&self.intake, &unread, until_ms.saturating_sub(anew_takes_ms)).await {
                     Ok(true) => {
+                        let began_ms = now_ms();
                         unread.clear();
                         engine.anew(&self.intake).await?;
                         half_done = false;
                         turns.restart(&engine.propose(&self.intake).await?);
                         unread.extend(holes.take());
+                        anew_takes_ms = anew_takes_ms.max(now_ms().saturating_sub(began_ms));
                         // What cannot be simulated fell out, and may come again.
                         seen = None;
                     }
@@ -231,9 +268,10 @@ impl BuilderRole {
                 continue;
             }
             let began_ms = now_ms();
-            match engine.improve(&rollups, round).await? {
+            let improved = engine.improve(&rollups, round).await?;
+            longest_ms = longest_ms.max(now_ms().saturating_sub(began_ms));
+            match improved {
                 Ok(open) => {
-                    longest_ms = longest_ms.max(now_ms().saturating_sub(began_ms));
                     metrics::counter!("lockstep_build_rounds_total").increment(1);
                     turns.done(rollups, open);
                 }
@@ -259,30 +297,37 @@ impl BuilderRole {
         // Whatever is not there to be read now is not waited for. What left the pool meanwhile is thawed or told of when the lists
         // are put together, should there be no time to look.
         if look_takes_ms.saturating_mul(LAST_LOOK) <= close_ms.saturating_sub(now_ms()) {
-            self.take_news(engine, &mut seen, now_ms()).await?;
+            self.take_news(engine, holes, &mut seen, now_ms()).await?;
         }
         engine.propose(&self.intake).await
     }
 
-    /// Takes in what came into the pool since it was last seen, and out what left it. Whether there was any of it.
-    async fn take_news(&self, engine: &SlotEngine, seen: &mut Option<u64>, until_ms: u64) -> Result<bool, String> {
+    /// Takes in what came into the pool since it was last seen, and out what left it. Nodes are waited for until `until_ms`.
+    async fn take_news(
+        &self,
+        engine: &SlotEngine,
+        holes: &Holes,
+        seen: &mut Option<u64>,
+        until_ms: u64,
+    ) -> Result<Looked, String> {
         if *seen == Some(self.intake.pool().read().revision()) {
-            return Ok(false);
+            return Ok(Looked::default());
         }
         let (revision, pending) = self.candidates();
         let mut news = engine.news(pending)?;
         // The next look is for the others.
         *seen = (news.new.len() <= NEWS_AT_ONCE).then_some(revision);
         news.new.truncate(NEWS_AT_ONCE);
-        let any = !news.gone.is_empty() || !news.new.is_empty();
+        let mut looked = Looked { any: !news.gone.is_empty() || !news.new.is_empty(), waited_ms: 0 };
         if !news.gone.is_empty() {
             engine.remove(news.gone).await?;
         }
         if !news.new.is_empty() {
-            let taken = engine.take_in(&self.intake, news.new, until_ms, false).await?;
-            self.judge(&taken, engine.view().slot, until_ms).await;
+            let TakenIn { simulated, waited_ms } = engine.take_in(&self.intake, holes, news.new, until_ms, false).await?;
+            let judged_ms = self.judge(&simulated, engine.view().slot, until_ms).await;
+            looked.waited_ms = waited_ms.saturating_add(judged_ms);
         }
-        Ok(any)
+        Ok(looked)
     }
 }
 

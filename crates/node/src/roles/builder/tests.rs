@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// A time that has passed: nothing is waited for.
-const PASSED: u64 = 0;
+pub(super) const PASSED: u64 = 0;
 
 /// A builder over two fake rollups, whose market nobody ever asks.
 pub(super) fn role(rig: &Rig) -> BuilderRole {
@@ -80,22 +80,34 @@ pub(super) async fn admit(rig: &Rig, user: usize) -> B256 {
     rig.intake.admit(bundle_of(&[(A, pay(A, user, 0))]), Kind::Bundle).await.unwrap()
 }
 
-/// The engine of a slot, with everything in the pool taken in.
+/// The engine of a slot, with everything in the pool taken in, and with a note of what it is asked.
 pub(super) async fn begun(rig: &Rig, role: &BuilderRole, slot: u64, kept: Option<Box<Engine>>) -> SlotEngine {
-    let view = view(rig, slot).await;
+    begun_on(rig, role, &view(rig, slot).await, kept, true).await
+}
+
+/// The same on some view, and with a note if that is wanted.
+pub(super) async fn begun_on(
+    rig: &Rig,
+    role: &BuilderRole,
+    view: &Arc<SlotView>,
+    kept: Option<Box<Engine>>,
+    noted: bool,
+) -> SlotEngine {
     let pending = Arc::new(role.candidates().1);
-    let engine = SlotEngine::begin(&rig.intake, &view, kept, SearchLimits::default(), &pending).await.unwrap();
+    let engine = SlotEngine::begin(&rig.intake, view, kept, SearchLimits::default(), &pending, noted).await.unwrap();
     let new = engine.news(Vec::clone(&pending)).unwrap().new;
-    engine.take_in(&rig.intake, new, PASSED, true).await.unwrap();
+    engine.take_in(&rig.intake, &Holes::default(), new, PASSED, true).await.unwrap();
     engine
 }
 
-async fn placed(rig: &Rig, engine: &SlotEngine) -> BTreeSet<B256> {
+/// What is placed on the first rollup.
+pub(super) async fn placed(rig: &Rig, engine: &SlotEngine) -> BTreeSet<B256> {
     let draft = engine.draft(&rig.intake, &RollupSet::from([A])).await.unwrap();
     draft.placed.iter().map(|placed| placed.hash).collect()
 }
 
-fn of(standings: &[(RollupSet, Standing)], rollups: &RollupSet) -> Standing {
+/// What a set is worth.
+pub(super) fn of(standings: &[(RollupSet, Standing)], rollups: &RollupSet) -> Standing {
     standings.iter().find(|(set, _)| set == rollups).unwrap().1.clone()
 }
 
