@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use alloy_primitives::{Address, B256, Bloom, Bytes, I256, U256};
 use lockstep_primitives::Reason;
+#[cfg(debug_assertions)]
+use lockstep_primitives::SignedTx;
 
 use crate::{
-    Account, BlockContext, BlockTx, CallRequest, Footprint, Overlay, Receipt, StandIns, StateError, StateView, TxFees, TxOutcome,
+    Account, BlockContext, BlockTx, CallRequest, Footprint, Logs, Overlay, Receipt, StandIns, StateError, StateView, TxFees,
+    TxOutcome, TxStatus,
     call::call_touching,
     evm::{Failure, RawOutcome, Terms, Work, run},
     overlay::Reader,
@@ -14,6 +17,7 @@ use crate::{
     room::Room,
     trace::Trace,
     transaction::signed_work,
+    transfer::{TRANSFER_GAS, Transfer, plain_transfer},
 };
 
 /// The type byte of blob transactions (EIP-4844).
@@ -394,6 +398,11 @@ impl PendingBlock {
         if let Err(reason) = self.used.and(self.reserved).check(&self.context, room, reserve) {
             return Ok(Err(reason));
         }
+        if let Some(transfer) = plain_transfer(&self.context, &self.state, signed, &terms, millionths)? {
+            #[cfg(debug_assertions)]
+            self.check_transfer(signed, &transfer, &terms, millionths);
+            return self.finish_transfer(tx, &transfer, (room, reserve));
+        }
         let stack = self.context.rules.stack();
         let work = signed_work(signed, millionths);
         let raw = match stack.transact(&self.context, &mut self.state, work, &terms, stand_ins) {
@@ -457,7 +466,52 @@ impl PendingBlock {
         let gone: Vec<Address> =
             state.iter().filter(|(_, account)| account.is_selfdestructed()).map(|(address, _)| *address).collect();
         self.state.commit(state);
-        let accounts = stack.fee_accounts();
+        self.credit_fees(mark, &fees, &gone)?;
+        if changed_terms {
+            self.terms = None;
+        }
+        self.hold(tx, TxOutcome { status, gas_used, logs, output, created, fees }, deposit_nonce, (room, reserve))
+    }
+
+    /// Takes over a plain transfer, and credits whom it paid.
+    fn finish_transfer(
+        &mut self,
+        tx: &BlockTx,
+        transfer: &Transfer,
+        rooms: (Room, Room),
+    ) -> Result<Result<&Executed, Reason>, SimulationError> {
+        if let Some(trace) = &mut self.trace {
+            trace.note_transfer(transfer);
+        }
+        let mark = self.state.mark();
+        let Transfer { sender, receiver, fees } = transfer;
+        self.state.write_account(sender.address, Some(sender.after));
+        self.state.write_account(receiver.address, Some(receiver.after));
+        self.credit_fees(mark, fees, &[])?;
+        let outcome = TxOutcome {
+            status: TxStatus::Succeeded,
+            gas_used: TRANSFER_GAS,
+            logs: Logs::default(),
+            output: Bytes::new(),
+            created: None,
+            fees: *fees,
+        };
+        self.hold(tx, outcome, None, rooms)
+    }
+
+    /// Demands of the EVM that it makes the same of a plain transfer.
+    #[cfg(debug_assertions)]
+    fn check_transfer(&mut self, tx: &SignedTx, transfer: &Transfer, terms: &Terms, millionths: u64) {
+        let stack = self.context.rules.stack();
+        let work = signed_work(tx, millionths);
+        let raw = stack.transact(&self.context, &mut self.state, work, terms, &StandIns::default());
+        assert!(raw.as_ref().is_ok_and(|raw| transfer.is_what_the_evm_did(raw)), "{transfer:?} is no {raw:?}");
+    }
+
+    /// Credits whom a transaction paid, those that are gone aside. When that fails, everything since `mark` is undone: whoever
+    /// asks again finds the block as it was.
+    fn credit_fees(&mut self, mark: usize, fees: &TxFees, gone: &[Address]) -> Result<(), StateError> {
+        let accounts = self.context.rules.stack().fee_accounts();
         let paid = [
             (Some(self.context.beneficiary), fees.priority),
             (accounts.base, fees.base),
@@ -472,23 +526,29 @@ impl PendingBlock {
                         trace.credit(account, before, amount);
                     }
                 }
-                // Whoever asks again finds the block as it was.
                 Err(error) => {
                     self.state.rewind(mark);
-                    return Err(error.into());
+                    return Err(error);
                 }
             }
         }
-        if changed_terms {
-            self.terms = None;
-        }
+        Ok(())
+    }
+
+    /// Makes a transaction whose changes are made the block's next one.
+    fn hold(
+        &mut self,
+        tx: &BlockTx,
+        outcome: TxOutcome,
+        deposit_nonce: Option<u64>,
+        (room, reserve): (Room, Room),
+    ) -> Result<Result<&Executed, Reason>, SimulationError> {
         // What was asked for and not used is there for the next one.
-        self.used = self.used.and(Room { gas: gas_used, ..room });
+        self.used = self.used.and(Room { gas: outcome.gas_used, ..room });
         self.reserved = self.reserved.and(reserve);
-        let outcome = Arc::new(TxOutcome { status, gas_used, logs, output, created, fees });
         self.executed.push(Executed {
             tx: tx.clone(),
-            outcome,
+            outcome: Arc::new(outcome),
             cumulative_gas_used: self.used.gas,
             first_log: self.log_count(),
             deposit_nonce,

@@ -139,7 +139,8 @@ pub(crate) fn transact_op(
     let mut l1 = terms.l1.clone().unwrap_or_default();
     l1.l2_block = Some(U256::from(context.number));
     // What L1 costs is computed here, so that it is known what was paid and the data is weighed once only.
-    let l1_data = l1_data_fee(&mut l1, spec, &tx.raw, tx.millionths);
+    let l1_data = l1_data_fee(&l1, spec, &tx.raw, tx.millionths);
+    l1.tx_l1_cost = Some(l1_data);
     let signer = (tx.env.caller, tx.env.gas_price, tx.env.gas_limit);
     let raw = tx.raw.clone();
     let Ran { result, state, seen } = machine::run_op(spec, context, state, (tx.env, tx.raw, l1.clone()), stand_ins);
@@ -214,21 +215,20 @@ pub(crate) fn l1_info(reader: &mut Reader<'_>, number: u64, spec: OpSpecId) -> R
     Ok(l1)
 }
 
-/// The fee for a transaction's data on L1, which the handler then charges: it takes over what is set as the transaction's cost.
+/// The fee for a transaction's data on L1, which the handler charges where it is set as the transaction's cost.
 ///
 /// From Fjord on it is the estimated compressed size times the price of a byte, in one division (OP-stack specifications,
 /// Fjord). op-revm's own function would estimate the size again.
-fn l1_data_fee(l1: &mut L1BlockInfo, spec: OpSpecId, raw: &[u8], millionths: u64) -> U256 {
+pub(crate) fn l1_data_fee(l1: &L1BlockInfo, spec: OpSpecId, raw: &[u8], millionths: u64) -> U256 {
     if !spec.is_enabled_in(OpSpecId::FJORD) {
-        return l1.calculate_tx_l1_cost(raw, spec);
+        // It answers what it remembers, if it does.
+        return L1BlockInfo { tx_l1_cost: None, ..l1.clone() }.calculate_tx_l1_cost(raw, spec);
     }
     let calldata = l1.l1_base_fee.saturating_mul(U256::from(16)).saturating_mul(l1.l1_base_fee_scalar);
     let blobs = l1.l1_blob_base_fee.unwrap_or_default().saturating_mul(l1.l1_blob_base_fee_scalar.unwrap_or_default());
     // Sizes are in millionths, and so are the scalars.
     let scale = U256::from(MILLIONTHS) * U256::from(MILLIONTHS);
-    let fee = U256::from(millionths).saturating_mul(calldata.saturating_add(blobs)) / scale;
-    l1.tx_l1_cost = Some(fee);
-    fee
+    U256::from(millionths).saturating_mul(calldata.saturating_add(blobs)) / scale
 }
 
 impl Work {

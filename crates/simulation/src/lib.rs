@@ -28,6 +28,7 @@ mod state;
 mod trace;
 mod traced;
 mod transaction;
+mod transfer;
 
 pub use block::{BlockSummary, Checkpoint, Executed, PendingBlock, SimulationError, Stretch};
 pub use call::{CallRequest, call};

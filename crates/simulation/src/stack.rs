@@ -6,7 +6,7 @@ pub(crate) mod op;
 use std::{fmt, ops::RangeInclusive, sync::Arc};
 
 use alloy_eips::eip7840::BlobParams;
-use alloy_primitives::{Address, Bytes, ChainId};
+use alloy_primitives::{Address, Bytes, ChainId, U256};
 use lockstep_primitives::{SignedTx, TxRules};
 use revm::precompile::Precompiles;
 
@@ -110,6 +110,12 @@ pub(crate) trait Stack: fmt::Debug + Sync {
 
     /// What a transaction's data weighs, in millionths of a byte.
     fn data_millionths(&self, tx: &SignedTx) -> u64;
+
+    /// What a signed transaction pays for its data on L1, in wei.
+    fn l1_data_fee(&self, terms: &Terms, raw: &[u8], millionths: u64) -> U256;
+
+    /// What a signed transaction pays to the operator for so much gas, in wei.
+    fn operator_fee(&self, terms: &Terms, raw: &[u8], gas: u64) -> U256;
 
     /// The most bytes that an encoded block may have.
     fn max_block_bytes(&self) -> Option<u64>;

@@ -3,7 +3,7 @@
 use alloy_primitives::{Address, B256, I256, U256};
 use revm::state::{AccountInfo, EvmState};
 
-use crate::{Account, Code, Overlay, StateError, StateView, machine::Seen, room::Room};
+use crate::{Account, Code, Overlay, StateError, StateView, machine::Seen, room::Room, transfer::Transfer};
 
 /// A part of the state that results can depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -268,6 +268,17 @@ impl Trace {
             index
         });
         &mut self.accounts[index]
+    }
+
+    /// Takes down a plain transfer, which looks at what its sender is and has, and at what its receiver is.
+    pub(crate) fn note_transfer(&mut self, transfer: &Transfer) {
+        let Transfer { sender, receiver, .. } = transfer;
+        for (party, pays) in [(sender, true), (receiver, false)] {
+            let note = self.of(party.address, party.before);
+            (note.read, note.written, note.after) = (true, true, party.after);
+            note.balance |= pays;
+            note.nonce |= pays;
+        }
     }
 
     /// Takes down that an account, as it is before that, is credited with something that nobody asked it about.

@@ -10,7 +10,7 @@ use alloy_eips::{
     eip7251::CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS,
     eip7840::BlobParams,
 };
-use alloy_primitives::{Address, Bytes, ChainId};
+use alloy_primitives::{Address, Bytes, ChainId, U256};
 use lockstep_primitives::{SignedTx, TxRules};
 use revm::{
     precompile::{PrecompileSpecId, Precompiles},
@@ -158,6 +158,14 @@ impl Stack for EthereumFork {
 
     fn fee_accounts(&self) -> FeeAccounts {
         FeeAccounts::default()
+    }
+
+    fn l1_data_fee(&self, _terms: &Terms, _raw: &[u8], _millionths: u64) -> U256 {
+        U256::ZERO
+    }
+
+    fn operator_fee(&self, _terms: &Terms, _raw: &[u8], _gas: u64) -> U256 {
+        U256::ZERO
     }
 
     fn data_millionths(&self, tx: &SignedTx) -> u64 {

@@ -6,7 +6,7 @@ use alloy_eips::{
     eip1559::{BaseFeeParams, calc_next_block_base_fee},
     eip7840::BlobParams,
 };
-use alloy_primitives::{Address, Bytes, ChainId};
+use alloy_primitives::{Address, Bytes, ChainId, U256};
 use lockstep_primitives::{SignedTx, TxRules};
 use op_alloy::consensus::{decode_holocene_extra_data, decode_jovian_extra_data};
 use op_revm::{
@@ -174,6 +174,15 @@ impl Stack for OpFork {
             l1_data: Some(L1_FEE_RECIPIENT),
             operator: (*self >= Self::Isthmus).then_some(OPERATOR_FEE_RECIPIENT),
         }
+    }
+
+    fn l1_data_fee(&self, terms: &Terms, raw: &[u8], millionths: u64) -> U256 {
+        terms.l1.as_ref().map_or(U256::ZERO, |l1| evm::l1_data_fee(l1, self.spec(), raw, millionths))
+    }
+
+    fn operator_fee(&self, terms: &Terms, raw: &[u8], gas: u64) -> U256 {
+        let l1 = terms.l1.as_ref().filter(|_| *self >= Self::Isthmus);
+        l1.map_or(U256::ZERO, |l1| l1.operator_fee_charge(raw, U256::from(gas), self.spec()))
     }
 
     fn data_millionths(&self, tx: &SignedTx) -> u64 {

@@ -21,10 +21,10 @@ const PRAGUE: Rules = Rules::Ethereum(EthereumFork::Prague);
 const ISTHMUS: Rules = Rules::OpStack(OpFork::Isthmus);
 const JOVIAN: Rules = Rules::OpStack(OpFork::Jovian);
 
-const PEOPLE: usize = 4;
+pub(crate) const PEOPLE: usize = 4;
 
 /// Writes the second word of its calldata into the slot that the first one names.
-const STORE: Address = address!("00000000000000000000000000000000000e0001");
+pub(crate) const STORE: Address = address!("00000000000000000000000000000000000e0001");
 /// Reverts.
 const REVERT: Address = address!("00000000000000000000000000000000000e0002");
 /// Halts.
@@ -43,7 +43,7 @@ const OPERATOR_SCALAR: u32 = 1_439;
 const OPERATOR_CONSTANT: u64 = 1_000_033;
 
 /// Everybody has something, and on the OP stack the fees are configured.
-fn genesis(rules: Rules) -> MemoryState {
+pub(crate) fn genesis(rules: Rules) -> MemoryState {
     let mut state = funded(PEOPLE);
     state.set_account(STORE, U256::ZERO, 1, Bytes::from_static(&[0x60, 0x20, 0x35, 0x5f, 0x35, 0x55, 0x00]));
     state.set_storage(STORE, U256::ZERO, U256::from(7));

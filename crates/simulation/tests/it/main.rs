@@ -11,3 +11,4 @@ mod room;
 mod stand_ins;
 mod support;
 mod system_calls;
+mod transfers;
