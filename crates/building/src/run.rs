@@ -479,8 +479,15 @@ impl Runner<'_> {
 
     /// Value, gas and balance changes of a bundle that ran.
     fn measure(&mut self) -> Result<(), Stop> {
+        let checkpoints = std::mem::take(&mut self.checkpoints);
+        let measured = self.measure_since(&checkpoints);
+        self.checkpoints = checkpoints;
+        measured
+    }
+
+    fn measure_since(&mut self, checkpoints: &ByRollup<Checkpoint>) -> Result<(), Stop> {
         let mut total = I256::ZERO;
-        for (chain, checkpoint) in self.checkpoints.clone().iter().map(|(chain, checkpoint)| (*chain, *checkpoint)) {
+        for (chain, checkpoint) in checkpoints.iter().map(|(chain, checkpoint)| (*chain, *checkpoint)) {
             let engine = |error| Stop::Engine(BuildError::simulation(chain, error));
             let mut fees = TxFees::default();
             let mut gas = 0_u64;

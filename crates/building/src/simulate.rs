@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use lockstep_primitives::{Bundle, Place, Reason, Rejection, RollupSet};
+use lockstep_primitives::{Bundle, Leg, Place, Reason, Rejection, RollupSet};
 
 use crate::{
     Attempt, BuildError, BundleRun, Candidate, Lanes, SlotView, open_lanes,
@@ -87,11 +87,8 @@ fn blocked(rejection: Rejection) -> Attempt {
 }
 
 fn unknown_rollup(view: &SlotView, bundle: &Bundle) -> Option<Rejection> {
-    bundle
-        .chains()
-        .into_iter()
-        .find(|chain| !view.rollups.contains_key(chain))
-        .map(|chain| Rejection::new(Place::rollup(chain), Reason::NoBlockInSlot))
+    let unknown = bundle.legs.iter().map(Leg::chain).filter(|chain| !view.rollups.contains_key(chain)).min();
+    unknown.map(|chain| Rejection::new(Place::rollup(chain), Reason::NoBlockInSlot))
 }
 
 fn single_block(view: &SlotView, bundle: &Bundle) -> bool {

@@ -178,6 +178,9 @@ impl Bundle {
 
     /// The same, rising, as a list: nearly always there are one or two.
     pub fn chains(&self) -> SmallVec<[ChainId; 4]> {
+        if let [only] = self.legs.as_slice() {
+            return SmallVec::from_slice(&[only.chain()]);
+        }
         let mut chains: SmallVec<[ChainId; 4]> = self.legs.iter().map(Leg::chain).collect();
         chains.sort_unstable();
         chains.dedup();

@@ -4,6 +4,9 @@ use alloy_primitives::{I256, U256, uint};
 
 const WEI_PER_UNIT: U256 = uint!(1_000_000_000_000_000_000_U256);
 
+/// An amount of fewer bits times what a whole one has (60 bits) is far from overflowing.
+const BITS_AT_PAR: usize = 190;
+
 /// The price of one whole native asset (10^18 wei) in the smallest unit of the numeraire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Price(pub U256);
@@ -14,6 +17,10 @@ impl Price {
 
     /// Weighs an amount of wei, rounding toward negative infinity, so that value is never overstated; `None` on overflow.
     pub fn weigh(self, wei: I256) -> Option<I256> {
+        // The product below would not overflow, so the quotient is what was there.
+        if self == Self::PAR && wei.unsigned_abs().bit_len() < BITS_AT_PAR {
+            return Some(wei);
+        }
         let price = I256::try_from(self.0).ok()?;
         let unit = to_signed(WEI_PER_UNIT)?;
         let product = wei.checked_mul(price)?;

@@ -6,6 +6,7 @@ use alloy_primitives::{Address, B256, Bloom, Bytes, I256, U256};
 use lockstep_primitives::Reason;
 #[cfg(debug_assertions)]
 use lockstep_primitives::SignedTx;
+use smallvec::SmallVec;
 
 use crate::{
     Account, BlockContext, BlockTx, CallRequest, Footprint, Logs, Overlay, Receipt, StandIns, StateError, StateView, TxFees,
@@ -88,6 +89,9 @@ pub struct Checkpoint {
     used: Room,
     reserved: Room,
 }
+
+/// By how much native balances changed, in wei, by address: seldom more than those of a sender, a receiver and fee accounts.
+pub type BalanceChanges = SmallVec<[(Address, I256); 6]>;
 
 /// What a finished block says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -351,12 +355,12 @@ impl PendingBlock {
     ///
     /// # Errors
     /// When the state cannot be read.
-    pub fn balance_changes(&self, checkpoint: Checkpoint) -> Result<Vec<(Address, I256)>, SimulationError> {
+    pub fn balance_changes(&self, checkpoint: Checkpoint) -> Result<BalanceChanges, SimulationError> {
         if let Some(trace) = self.trace.as_ref().filter(|trace| trace.began_at() == checkpoint.mark) {
             return Ok(trace.balance_changes(&self.state));
         }
         let written = self.state.written_since(checkpoint.mark)?;
-        let mut changes = Vec::with_capacity(written.len());
+        let mut changes = BalanceChanges::with_capacity(written.len());
         for (address, before) in written {
             let after = self.state.account(address)?.map_or(U256::ZERO, |account| account.balance);
             if before != after {

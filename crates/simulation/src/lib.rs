@@ -30,7 +30,7 @@ mod traced;
 mod transaction;
 mod transfer;
 
-pub use block::{BlockSummary, Checkpoint, Executed, PendingBlock, SimulationError, Stretch};
+pub use block::{BalanceChanges, BlockSummary, Checkpoint, Executed, PendingBlock, SimulationError, Stretch};
 pub use call::{CallRequest, call};
 pub use context::{BlockContext, DataLimits, NextBlock, ParentBlock};
 pub use evm::{Logs, StandIns};

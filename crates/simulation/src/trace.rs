@@ -3,7 +3,7 @@
 use alloy_primitives::{Address, B256, I256, U256};
 use revm::state::{AccountInfo, EvmState};
 
-use crate::{Account, Code, Overlay, StateError, StateView, machine::Seen, room::Room, transfer::Transfer};
+use crate::{Account, BalanceChanges, Code, Overlay, StateError, StateView, machine::Seen, room::Room, transfer::Transfer};
 
 /// A part of the state that results can depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -179,8 +179,8 @@ impl Trace {
     }
 
     /// How native balances changed, by address, in the state at its end.
-    pub(crate) fn balance_changes(&self, state: &Overlay) -> Vec<(Address, I256)> {
-        let mut changes = Vec::with_capacity(self.accounts.len());
+    pub(crate) fn balance_changes(&self, state: &Overlay) -> BalanceChanges {
+        let mut changes = BalanceChanges::with_capacity(self.accounts.len());
         for note in &self.accounts {
             let (before, after) =
                 (note.before.balance, self.after(note, state).map_or(note.before.balance, |after| after.balance));
