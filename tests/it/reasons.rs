@@ -75,6 +75,7 @@ reverted -32003
 rollup_not_won -32602
 same_slot_claim -32602
 sender_full -32005
+sender_gas -32005
 set_code_transaction -32602
 token_underflow -32602
 too_far_ahead -32602
@@ -84,6 +85,7 @@ too_many_authorizations -32005
 too_many_legs -32005
 too_many_requirements -32005
 too_many_transactions -32005
+too_much_gas -32005
 tx_data_too_large -32602
 uncertain_message -32602
 undecodable_transaction -32602
@@ -129,6 +131,7 @@ fn every_reason() -> Vec<Reason> {
         Reason::TooManyLegs { count: 0, limit: 0 },
         Reason::TooManyTransactions { count: 0, limit: 0 },
         Reason::TooManyRequirements { count: 0, limit: 0 },
+        Reason::TooMuchGas { gas: 0, limit: 0 },
         Reason::TooLarge { bytes: 0, limit: 0 },
         Reason::TooManyAuthorizations { count: 0, limit: 0 },
         Reason::NonceTooLow { signer: account, nonce: 0, account: 0 },
@@ -180,6 +183,7 @@ fn every_reason() -> Vec<Reason> {
         Reason::ReplacementUnderpriced(0),
         Reason::PoolFull { limit: 0 },
         Reason::SenderFull { limit: 0 },
+        Reason::SenderGas { gas: 0, limit: 0 },
         Reason::OutOfOrder { position: 1, earlier_position: 0, text: text() },
         Reason::Partial,
         Reason::Reorged,

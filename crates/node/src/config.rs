@@ -124,6 +124,12 @@ pub struct BuilderConfig {
     /// Bundles of one sender that the pool holds.
     #[serde(default = "default_pool_sender")]
     pub pool_bundles_per_sender: usize,
+    /// Gas that a bundle's transactions may ask for together.
+    #[serde(default = "default_pool_gas")]
+    pub pool_gas: u64,
+    /// Gas that the pending bundles of one sender may ask for together.
+    #[serde(default = "default_pool_gas_sender")]
+    pub pool_gas_per_sender: u64,
     /// Folder to record every slot in, for `lockstep replay`: order flow in the clear, states, lists and decisions. Nothing is
     /// recorded without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -260,6 +266,14 @@ fn default_pool() -> usize {
 
 fn default_pool_sender() -> usize {
     lockstep_pool::Limits::default().bundles_per_sender
+}
+
+fn default_pool_gas() -> u64 {
+    lockstep_pool::Limits::default().gas
+}
+
+fn default_pool_gas_sender() -> u64 {
+    lockstep_pool::Limits::default().gas_per_sender
 }
 
 const fn default_record_slots() -> usize {
@@ -448,6 +462,8 @@ fn builder_setup(builder: &BuilderConfig, strategies: &StrategiesConfig) -> Resu
     let pool = lockstep_pool::Limits {
         bundles: builder.pool_bundles,
         bundles_per_sender: builder.pool_bundles_per_sender,
+        gas: builder.pool_gas,
+        gas_per_sender: builder.pool_gas_per_sender,
         ..lockstep_pool::Limits::default()
     };
     Ok(BuilderSetup {

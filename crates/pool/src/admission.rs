@@ -42,6 +42,10 @@ pub fn check(bundle: &Bundle, heads: &Heads, now_s: u64, limits: &Limits) -> Res
     if over(count, limits.transactions) {
         return bundle_wide(Reason::TooManyTransactions { count, limit: limits.transactions });
     }
+    let gas = gas_limit(bundle);
+    if gas > limits.gas {
+        return bundle_wide(Reason::TooMuchGas { gas, limit: limits.gas });
+    }
     let bytes = bundle.txs().map(|tx| tx.tx.raw().len()).sum();
     if over(bytes, limits.bytes) {
         return bundle_wide(Reason::TooLarge { bytes, limit: limits.bytes });
@@ -60,6 +64,11 @@ pub fn check(bundle: &Bundle, heads: &Heads, now_s: u64, limits: &Limits) -> Res
         return bundle_wide(Reason::NoSignedTransaction);
     }
     check_bounds(bundle, heads, now_s, limits)
+}
+
+/// What a bundle's transactions ask for together.
+pub(crate) fn gas_limit(bundle: &Bundle) -> u64 {
+    bundle.txs().fold(0, |gas, tx| gas.saturating_add(tx.tx.gas_limit()))
 }
 
 fn check_legs(bundle: &Bundle, heads: &Heads) -> Result<(), Rejection> {

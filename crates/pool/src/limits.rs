@@ -7,6 +7,11 @@ pub struct Limits {
     pub bundles: usize,
     /// Bundles of one sender: whoever signed the first transaction.
     pub bundles_per_sender: usize,
+    /// Gas that a bundle's transactions may ask for together. What is simulated costs nobody anything but us, so what a bundle
+    /// can make us execute is bounded by what it asks for; time would be another thing on every machine.
+    pub gas: u64,
+    /// Gas that the pending bundles of one sender may ask for together.
+    pub gas_per_sender: u64,
     /// Legs of a bundle.
     pub legs: usize,
     /// Transactions of a bundle (as the Flashbots relay).
@@ -30,6 +35,8 @@ impl Default for Limits {
         Self {
             bundles: 20_000,
             bundles_per_sender: 1_000,
+            gas: 200_000_000,
+            gas_per_sender: 1_000_000_000,
             legs: 16,
             transactions: 100,
             authorizations: 64,

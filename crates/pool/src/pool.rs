@@ -9,7 +9,7 @@ use alloy_consensus::Transaction;
 use alloy_primitives::{Address, B256};
 use lockstep_primitives::{Bundle, ChainId, Place, Reason, Rejection, dialect_bundle_hash};
 
-use crate::{Heads, Limits, accounts::payee};
+use crate::{Heads, Limits, accounts::payee, admission::gas_limit};
 
 /// How a bundle came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,14 @@ pub struct Inserted {
 /// How many replacement nonces are remembered for each bundle that the pool may hold.
 const REMEMBERED_PER_BUNDLE: usize = 4;
 
+/// What one sender has pending.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Pending {
+    bundles: usize,
+    /// What their transactions ask for.
+    gas: u64,
+}
+
 type NonceKey = (ChainId, Address, u64);
 
 /// Pending bundles by hash, replacement identity and nonces.
@@ -66,7 +74,7 @@ pub struct Pool {
     /// Nonces that authorizations (EIP-7702) use up.
     authorized: BTreeMap<NonceKey, BTreeSet<B256>>,
     payees: BTreeMap<(ChainId, Address), BTreeSet<B256>>,
-    senders: BTreeMap<Address, usize>,
+    senders: BTreeMap<Address, Pending>,
     transactions: usize,
     revision: u64,
 }
@@ -133,10 +141,16 @@ impl Pool {
         }
         // What makes way counts no more, but only for whoever sent it.
         let from = sender(bundle);
-        let way = replaced.iter().filter_map(|hash| self.entries.get(hash)).filter(|entry| sender(&entry.bundle) == from).count();
-        let pending = self.senders.get(&from).copied().unwrap_or_default();
-        if pending.saturating_sub(way) >= self.limits.bundles_per_sender {
+        let way = replaced.iter().filter_map(|hash| self.entries.get(hash)).filter(|entry| sender(&entry.bundle) == from);
+        let Pending { mut bundles, mut gas } = self.senders.get(&from).copied().unwrap_or_default();
+        for entry in way {
+            (bundles, gas) = (bundles.saturating_sub(1), gas.saturating_sub(gas_limit(&entry.bundle)));
+        }
+        if bundles >= self.limits.bundles_per_sender {
             return refuse(Reason::SenderFull { limit: self.limits.bundles_per_sender });
+        }
+        if gas.saturating_add(gas_limit(bundle)) > self.limits.gas_per_sender {
+            return refuse(Reason::SenderGas { gas, limit: self.limits.gas_per_sender });
         }
         Ok(Inserted { hash, known: false, replaced })
     }
@@ -330,10 +344,14 @@ impl Pool {
                 }
             }
         }
-        let sender = sender(bundle);
-        let count = self.senders.entry(sender).or_default();
-        *count = if add { *count + 1 } else { count.saturating_sub(1) };
-        if *count == 0 {
+        let (sender, gas) = (sender(bundle), gas_limit(bundle));
+        let pending = self.senders.entry(sender).or_default();
+        *pending = if add {
+            Pending { bundles: pending.bundles + 1, gas: pending.gas.saturating_add(gas) }
+        } else {
+            Pending { bundles: pending.bundles.saturating_sub(1), gas: pending.gas.saturating_sub(gas) }
+        };
+        if pending.bundles == 0 {
             self.senders.remove(&sender);
         }
     }

@@ -195,6 +195,14 @@ pub enum Reason {
         /// How many there may be.
         limit: usize,
     },
+    /// More gas than the limit.
+    #[error("its transactions may use {gas} gas together, which is more than {limit}")]
+    TooMuchGas {
+        /// The sum of their gas limits.
+        gas: u64,
+        /// How much it may be.
+        limit: u64,
+    },
     /// More bytes than the limit.
     #[error("{bytes} bytes of transactions are more than {limit}")]
     TooLarge {
@@ -490,6 +498,14 @@ pub enum Reason {
         /// How many it may have.
         limit: usize,
     },
+    /// The sender's pending bundles may use as much gas as those of one sender may.
+    #[error("the sender's pending bundles may use {gas} gas together, and with this one more than {limit}")]
+    SenderGas {
+        /// The sum of the gas limits of what is pending.
+        gas: u64,
+        /// How much it may be.
+        limit: u64,
+    },
     /// The order that the rollup sells does not let the transaction come where the bundle would go.
     #[error("by the rollup's ordering the transaction at position {position} belongs before that at {earlier_position}: {text}")]
     OutOfOrder {
@@ -551,6 +567,7 @@ impl Reason {
             Self::TooManyLegs { .. } => "too_many_legs",
             Self::TooManyTransactions { .. } => "too_many_transactions",
             Self::TooManyRequirements { .. } => "too_many_requirements",
+            Self::TooMuchGas { .. } => "too_much_gas",
             Self::TooLarge { .. } => "too_large",
             Self::TooManyAuthorizations { .. } => "too_many_authorizations",
             Self::NonceTooLow { .. } => "nonce_too_low",
@@ -602,6 +619,7 @@ impl Reason {
             Self::ReplacementUnderpriced(_) => "replacement_underpriced",
             Self::PoolFull { .. } => "pool_full",
             Self::SenderFull { .. } => "sender_full",
+            Self::SenderGas { .. } => "sender_gas",
             Self::OutOfOrder { .. } => "out_of_order",
             Self::Partial => "partial",
             Self::Reorged => "reorged",
@@ -641,6 +659,7 @@ impl Reason {
             | Self::TooManyRequirements { .. }
             | Self::TooManyAuthorizations { .. }
             | Self::TooLarge { .. } => "split the bundle",
+            Self::TooMuchGas { .. } => "lower the gas limits to what the transactions need, or split the bundle",
             Self::NonceTooLow { .. } => "sign again with the account's next nonce",
             Self::NonceTooHigh { .. } => "send the transactions before it, in this bundle or on their own",
             Self::InsufficientFunds { .. } => {
@@ -695,7 +714,7 @@ impl Reason {
             Self::TooLate(_) => "its list is on its way to the sequencers",
             Self::ReplacementUnderpriced(_) => "raise both the fee cap and the priority fee",
             Self::PoolFull { .. } => "try again later",
-            Self::SenderFull { .. } => "wait until some of them land, or cancel one",
+            Self::SenderFull { .. } | Self::SenderGas { .. } => "wait until some of them land, or cancel one",
             Self::OutOfOrder { .. } => "market_getSlot tells the ordering; it waits for a block in which its place is free",
             Self::Partial => "lockstep_getBundle names the legs that landed",
             Self::Reorged => "it waits for the next slot while it is valid; when it is not, sign it again",
@@ -748,6 +767,7 @@ impl Reason {
             | Self::InvalidTransaction(_)
             | Self::PoolFull { .. }
             | Self::SenderFull { .. }
+            | Self::SenderGas { .. }
             | Self::Reorged
             | Self::TooFarAhead { .. } => Validity::Later,
             _ => Validity::Never,

@@ -59,9 +59,11 @@ const fn code_of(reason: &Reason) -> i32 {
         | Reason::TooManyTransactions { .. }
         | Reason::TooManyRequirements { .. }
         | Reason::TooManyAuthorizations { .. }
+        | Reason::TooMuchGas { .. }
         | Reason::TooLarge { .. }
         | Reason::PoolFull { .. }
-        | Reason::SenderFull { .. } => codes::LIMIT,
+        | Reason::SenderFull { .. }
+        | Reason::SenderGas { .. } => codes::LIMIT,
         Reason::NonceTooLow { .. }
         | Reason::NonceTooHigh { .. }
         | Reason::InsufficientFunds { .. }

@@ -64,6 +64,7 @@ impl Node {
             if let Some(builder) = &mut prepared.setup.builder {
                 builder.pool.bundles = builder.pool.bundles.max(bundles);
                 builder.pool.bundles_per_sender = builder.pool.bundles_per_sender.max(bundles);
+                builder.pool.gas_per_sender = u64::MAX;
             }
             prepared.start().await
         });

@@ -92,6 +92,16 @@ fn too_many_bytes_are_refused() {
 }
 
 #[test]
+fn too_much_gas_is_refused() {
+    let both = on_both();
+    let gas: u64 = both.txs().map(|tx| tx.tx.gas_limit()).sum();
+    let limits = Limits { gas: gas - 1, ..Limits::default() };
+    let reason = Reason::TooMuchGas { gas, limit: gas - 1 };
+    assert_refused(checked_within(&both, &limits), "too_much_gas", Place::BUNDLE, reason);
+    assert_eq!(checked_within(&both, &Limits { gas, ..limits }), Ok(()), "as much as the limit is let in");
+}
+
+#[test]
 fn too_many_requirements_are_refused() {
     let limits = Limits { requirements: 1, ..Limits::default() };
     let require = |count: usize| {

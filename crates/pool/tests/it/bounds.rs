@@ -62,6 +62,28 @@ fn one_sender_has_no_more_than_its_share() {
 }
 
 #[test]
+fn the_pending_bundles_of_one_sender_ask_for_no_more_gas_than_its_share() {
+    let gas = |bundle: &Bundle| bundle.txs().map(|tx| tx.tx.gas_limit()).sum::<u64>();
+    let of_one = gas(&single(ETH, 0, 0));
+    let mut pool = Pool::new(Limits { gas_per_sender: 2 * of_one, ..Limits::default() });
+    let refused = |pool: &mut Pool, bundle: &Bundle| {
+        let reason = Reason::SenderGas { gas: 2 * of_one, limit: 2 * of_one };
+        assert_refused(insert(pool, bundle, Kind::Bundle), "sender_gas", Place::BUNDLE, reason);
+    };
+    let first = hold(&mut pool, &single(ETH, 0, 0));
+    let named = |nonce| replacing(signed_by(single(OP, 0, 0), address(0)), "u", nonce);
+    let second = hold(&mut pool, &named(1));
+    refused(&mut pool, &single(ETH, 0, 1));
+    hold(&mut pool, &single(ETH, 1, 0));
+    // What makes way asks for nothing more.
+    replace(&mut pool, &named(2), Kind::Bundle, vec![second]);
+    refused(&mut pool, &single(ETH, 0, 1));
+    pool.remove(first);
+    hold(&mut pool, &single(ETH, 0, 1));
+    refused(&mut pool, &single(ETH, 0, 2));
+}
+
+#[test]
 fn a_sender_with_its_share_can_still_replace() {
     let mut pool = pool_of(10, 1);
     let named = |nonce| replacing(signed_by(single(ETH, 0, nonce), address(0)), "u", nonce);
