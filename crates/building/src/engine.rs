@@ -322,15 +322,21 @@ impl Engine {
         };
         let placed = |(index, taken): (usize, &Taken)| {
             let Candidate { hash, bundle, .. } = entries.get(index)?.candidate();
-            Some(Placed { hash: *hash, bundle: Arc::clone(bundle), run: taken.told().run.clone() })
+            Some(Placed { hash: *hash, bundle: Arc::clone(bundle), run: Arc::unwrap_or_clone(taken.told()).run })
         };
         let refused = |index: &usize| Some((entries.get(*index)?.candidate().hash, fill.refusal(*index)?.clone()));
+        let all_refused = || {
+            // Nearly all that is not placed was refused: room is made once.
+            let mut refusals = Vec::with_capacity(order.len().saturating_sub(fill.placed().count()));
+            refusals.extend(order.iter().filter_map(refused));
+            refusals
+        };
         let (lanes, (placed, left_out)) = rayon::join(
             || fill.lanes().par_iter().map(finished).collect::<Vec<_>>(),
             || {
                 rayon::join(
                     || fill.placed().collect::<Vec<_>>().into_par_iter().filter_map(placed).collect::<Vec<Placed>>(),
-                    || order.iter().filter_map(refused).collect::<Vec<_>>(),
+                    all_refused,
                 )
             },
         );

@@ -343,6 +343,35 @@ impl Overlay {
         self.undo.push(Undo::Cleared(address, was_cleared, slots));
     }
 
+    /// The account with the least address that is another one here than in another overlay; `None` where both are the same
+    /// state.
+    ///
+    /// # Errors
+    /// When a state below cannot be read.
+    #[expect(clippy::iter_over_hash_type, reason = "the least address is found, in whatever order they are looked at")]
+    pub fn first_difference(&self, other: &Self) -> Result<Option<Address>, StateError> {
+        let mut first: Option<Address> = None;
+        let mut note = |address: Address| first = Some(first.map_or(address, |known| known.min(address)));
+        for (one, two) in [(self, other), (other, self)] {
+            for (address, account) in &one.accounts {
+                if *account != two.account(*address)? {
+                    note(*address);
+                }
+            }
+            one.cleared.keys().filter(|address| !two.cleared.contains_key(*address)).for_each(|address| note(*address));
+            for (address, slots) in &one.storage {
+                let there = two.storage.get(address);
+                for (slot, value) in slots {
+                    let written = there.and_then(|slots| slots.get(slot)).copied();
+                    if *value != written.map_or_else(|| two.storage(*address, *slot), Ok)? {
+                        note(*address);
+                    }
+                }
+            }
+        }
+        Ok(first)
+    }
+
     /// Everything that differs from the state below.
     ///
     /// # Errors
@@ -455,4 +484,70 @@ pub(crate) fn account_info(state: &(impl StateView + ?Sized), address: Address) 
         code: Some(code),
         ..AccountInfo::default()
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Write {
+        Balance(u8, u64),
+        Slot(u8, u64, u64),
+        Clear(u8),
+    }
+
+    fn write() -> impl Strategy<Value = Write> {
+        prop_oneof![
+            4 => (0_u8..4, 0_u64..3).prop_map(|(account, balance)| Write::Balance(account, balance)),
+            4 => (0_u8..4, 0_u64..3, 0_u64..3).prop_map(|(account, slot, value)| Write::Slot(account, slot, value)),
+            1 => (0_u8..4).prop_map(Write::Clear),
+        ]
+    }
+
+    /// A state where some have something.
+    fn base() -> Arc<dyn StateView> {
+        let mut state = MemoryState::new();
+        for number in 0..3 {
+            state.set_account(Address::repeat_byte(number), U256::from(number), 0, alloy_primitives::Bytes::new());
+            state.set_storage(Address::repeat_byte(number), U256::from(1), U256::from(number));
+        }
+        Arc::new(state)
+    }
+
+    fn written(base: &Arc<dyn StateView>, writes: &[Write]) -> Overlay {
+        let mut overlay = Overlay::new(Arc::clone(base));
+        for write in writes {
+            match *write {
+                Write::Balance(account, balance) => {
+                    let account_of = Account { balance: U256::from(balance), ..Account::default() };
+                    overlay.write_account(Address::repeat_byte(account), Some(account_of));
+                }
+                Write::Slot(account, slot, value) => {
+                    let slots_written = vec![(Address::repeat_byte(account), U256::from(slot), U256::from(value))];
+                    overlay.write(&Footprint { slots_written, ..Footprint::default() }).unwrap();
+                }
+                Write::Clear(account) => overlay.clear_storage(Address::repeat_byte(account)),
+            }
+        }
+        overlay
+    }
+
+    proptest! {
+        #[test]
+        fn two_overlays_differ_where_their_changes_do(one in vec(write(), 0..8), more in vec(write(), 0..4), same in any::<bool>()) {
+            let base = base();
+            let other = if same { one.clone() } else { [one.clone(), more].concat() };
+            let (one, other) = (written(&base, &one), written(&base, &other));
+            let (a, b) = (one.changes().unwrap().accounts, other.changes().unwrap().accounts);
+            let touched: BTreeSet<Address> = a.keys().chain(b.keys()).copied().collect();
+            let expected = touched.into_iter().find(|address| a.get(address) != b.get(address));
+            prop_assert_eq!(one.first_difference(&other).unwrap(), expected);
+            prop_assert_eq!(other.first_difference(&one).unwrap(), expected);
+        }
+    }
 }

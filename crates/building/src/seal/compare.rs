@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use alloy_primitives::{Address, B256};
+use alloy_primitives::B256;
 use lockstep_primitives::ChainId;
-use lockstep_simulation::{Executed, LaneBlock, StateChanges};
+use lockstep_simulation::{Executed, LaneBlock};
 
 use super::SealError;
 use crate::{BuildError, Draft, LegRun, Placed, RelayDraft, TxRun};
@@ -97,9 +97,8 @@ impl<'a> Comparison<'a> {
         if self.first_loose.is_some_and(|(block, _)| block <= index) {
             return Ok(());
         }
-        let changes =
-            |block: &LaneBlock| block.block.state().changes().map_err(|error| BuildError::simulation(self.chain, error.into()));
-        match first_difference(&changes(before)?, &changes(after)?) {
+        let other = before.block.state().first_difference(after.block.state());
+        match other.map_err(|error| BuildError::simulation(self.chain, error.into()))? {
             Some(account) => Err(self.corrupt(index, None, format!("account {account} is another one after the block"))),
             None => Ok(()),
         }
@@ -198,13 +197,4 @@ impl<'a> Comparison<'a> {
 
 fn executed(blocks: &[LaneBlock], (block, position): At) -> Option<&Executed> {
     blocks.get(block)?.block.executed().get(position)
-}
-
-/// The first account that two states differ in.
-fn first_difference(before: &StateChanges, after: &StateChanges) -> Option<Address> {
-    if before.accounts == after.accounts {
-        return None;
-    }
-    let accounts: BTreeSet<&Address> = before.accounts.keys().chain(after.accounts.keys()).collect();
-    accounts.into_iter().find(|account| before.accounts.get(*account) != after.accounts.get(*account)).copied()
 }
