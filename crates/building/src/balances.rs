@@ -1,11 +1,10 @@
 //! Balances: what a requirement measures and what a simulation shows.
 
-use std::collections::BTreeMap;
-
 use alloy_primitives::{Address, B256, I256, Log, U256, b256};
 use alloy_sol_types::{SolCall, sol};
 use lockstep_primitives::{Asset, Reason};
 use lockstep_simulation::{CallRequest, PendingBlock, SimulationError, StateView, TxOutcome, call};
+use smallvec::SmallVec;
 
 sol! {
     function balanceOf(address account) external view returns (uint256);
@@ -72,7 +71,7 @@ fn balance_request(token: Address, account: Address) -> CallRequest {
 
 /// How token balances moved, as `Transfer` logs (ERC-20) tell it. An NFT's transfer has four topics and is not counted.
 pub(crate) fn token_changes<'a>(logs: impl IntoIterator<Item = &'a Log>) -> Vec<BalanceChange> {
-    let mut moved: BTreeMap<(Address, Address), I256> = BTreeMap::new();
+    let mut moved: SmallVec<[((Address, Address), I256); 8]> = SmallVec::new();
     for log in logs {
         let [topic, from, to] = log.topics() else { continue };
         if *topic != TRANSFER || log.data.data.len() != 32 {
@@ -80,10 +79,17 @@ pub(crate) fn token_changes<'a>(logs: impl IntoIterator<Item = &'a Log>) -> Vec<
         }
         let amount = I256::from_raw(U256::from_be_slice(&log.data.data));
         for (account, change) in [(from, amount.wrapping_neg()), (to, amount)] {
-            let entry = moved.entry((log.address, Address::from_word(*account))).or_default();
-            *entry = entry.wrapping_add(change);
+            moved.push(((log.address, Address::from_word(*account)), change));
         }
     }
+    moved.sort_unstable_by_key(|(key, _)| *key);
+    moved.dedup_by(|(key, change), (before, sum)| {
+        let same = key == before;
+        if same {
+            *sum = sum.wrapping_add(*change);
+        }
+        same
+    });
     moved
         .into_iter()
         // Mints and burns move from and to the zero address, which is nobody's balance.

@@ -129,7 +129,8 @@ struct Machine<E: Kept> {
     /// Held, so that no other block can have its address.
     context: Arc<BlockContext>,
     spec: E::Spec,
-    evm: E,
+    /// Some kilobytes, which would be moved twice for every transaction.
+    evm: Box<E>,
 }
 
 /// The block's EVM, which is out of the list while it runs: after a panic nobody has it. Where there is none, one whose block
@@ -142,7 +143,7 @@ fn take<E: Kept>(machines: &mut Vec<Machine<E>>, context: &Arc<BlockContext>, sp
     let idle = |machine: &Machine<E>| machine.spec == spec && Arc::strong_count(&machine.context) == 1;
     let mut machine = match machines.iter().position(idle) {
         Some(index) => machines.remove(index),
-        None => Machine { context: Arc::clone(context), spec, evm: E::new(spec, context) },
+        None => Machine { context: Arc::clone(context), spec, evm: Box::new(E::new(spec, context)) },
     };
     machine.evm.set_up(spec, context);
     machine.context = Arc::clone(context);

@@ -5,7 +5,10 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use alloy_primitives::{Address, B256, U256, keccak256, map::HashMap};
+use alloy_primitives::{
+    Address, B256, U256, keccak256,
+    map::{AddressMap, B256Map, FbBuildHasher, HashMap},
+};
 use revm::{
     Database,
     state::{Account as EvmAccount, AccountInfo, EvmState},
@@ -63,7 +66,8 @@ impl StateChanges {
 /// Writes of a transaction that room is made for in advance: its sender, whom it pays, and whoever gets fees.
 const UNDO_PER_TX: usize = 6;
 
-type Slots = HashMap<U256, U256>;
+/// By slot. A slot's number is as good as a hash for most purposes, so hashing it is no more than mixing its 32 bytes.
+type Slots = HashMap<U256, U256, FbBuildHasher<32>>;
 
 /// The inverse of one write.
 #[derive(Clone, Debug)]
@@ -77,10 +81,10 @@ enum Undo {
 #[derive(Clone, Debug)]
 pub struct Overlay {
     base: Arc<dyn StateView>,
-    accounts: HashMap<Address, Option<Account>>,
-    storage: HashMap<Address, Slots>,
-    cleared: HashMap<Address, bool>,
-    code: HashMap<B256, Code>,
+    accounts: AddressMap<Option<Account>>,
+    storage: AddressMap<Slots>,
+    cleared: AddressMap<bool>,
+    code: B256Map<Code>,
     undo: Vec<Undo>,
 }
 
@@ -89,10 +93,10 @@ impl Overlay {
     pub fn new(base: Arc<dyn StateView>) -> Self {
         Self {
             base,
-            accounts: HashMap::default(),
-            storage: HashMap::default(),
-            cleared: HashMap::default(),
-            code: HashMap::default(),
+            accounts: AddressMap::default(),
+            storage: AddressMap::default(),
+            cleared: AddressMap::default(),
+            code: B256Map::default(),
             undo: Vec::new(),
         }
     }
@@ -408,7 +412,7 @@ impl Overlay {
     }
 }
 
-fn restore<K: std::hash::Hash + Eq, V>(map: &mut HashMap<K, V>, key: K, before: Option<V>) {
+fn restore<K: std::hash::Hash + Eq, V, S: std::hash::BuildHasher>(map: &mut HashMap<K, V, S>, key: K, before: Option<V>) {
     match before {
         Some(value) => {
             map.insert(key, value);

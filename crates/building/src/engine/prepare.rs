@@ -26,6 +26,8 @@ use crate::{
 
 /// How much of the room is run ahead for, in percent: what is expected to fit may not, and then others do.
 const AHEAD_PERCENT: u128 = 104;
+/// The same of what hangs together with others: where many use the same pools, many fail.
+const GROUPED_PERCENT: u128 = 130;
 
 /// What was found out.
 #[derive(Default)]
@@ -42,15 +44,19 @@ pub(super) fn prepare(view: &SlotView, entries: &Entries, groups: &mut Groups<Ke
     if !entries.cross() && !groups.bind_any() {
         return Ahead::default();
     }
-    let likely = likely(entries, &Rooms::new(opened, &opened.keys().copied().collect()), order);
-    let tasks = Tasks::of(entries, groups, &likely);
+    let rooms = Rooms::new(opened, &opened.keys().copied().collect());
+    let likely = likely(entries, &rooms, order, AHEAD_PERCENT);
+    let tasks = Tasks::of(entries, groups, &likely, &self::likely(entries, &rooms, order, GROUPED_PERCENT));
     let work = Work { view, entries, tasks: &tasks, state: Mutex::new(State::of(&tasks)), news: Condvar::new() };
     let threads = rayon::current_num_threads().min(tasks.indices.len());
     rayon::scope(|scope| {
         for worker in 0..threads {
-            let work = &work;
+            let (work, likely) = (&work, &likely);
             scope.spawn(move |_| {
-                Worker { work, number: worker, lanes: opened.clone(), delivered: BTreeSet::new(), seen: 0 }.run()
+                let mut lanes = opened.clone();
+                let each = likely.len() / lanes.len().max(1);
+                lanes.values_mut().for_each(|lane| lane.block_mut().expect_transactions(each));
+                Worker { work, number: worker, lanes, delivered: BTreeSet::new(), seen: 0 }.run()
             });
         }
     });
@@ -59,9 +65,9 @@ pub(super) fn prepare(view: &SlotView, entries: &Entries, groups: &mut Groups<Ke
     Ahead { likely: likely.len(), found }
 }
 
-/// What will fit if everything takes what it takes alone, in its order.
-fn likely(entries: &Entries, rooms: &Rooms, order: &[usize]) -> Vec<usize> {
-    let mut left: Vec<u128> = rooms.capacities().iter().map(|room| u128::from(*room) * AHEAD_PERCENT / 100).collect();
+/// What will fit into that much of the room if everything takes what it takes alone, in its order.
+fn likely(entries: &Entries, rooms: &Rooms, order: &[usize], percent: u128) -> Vec<usize> {
+    let mut left: Vec<u128> = rooms.capacities().iter().map(|room| u128::from(*room) * percent / 100).collect();
     let mut likely = Vec::with_capacity(order.len());
     for index in order {
         let Some(stretches) = entries.get(*index).and_then(Entry::worthwhile) else { continue };
@@ -87,21 +93,21 @@ struct Tasks {
 }
 
 impl Tasks {
-    fn of(entries: &Entries, groups: &mut Groups<Key>, likely: &[usize]) -> Self {
+    /// Of what will likely fit, and of what hangs together with others and may fit.
+    fn of(entries: &Entries, groups: &mut Groups<Key>, likely: &[usize], maybe: &[usize]) -> Self {
         let mut tasks = Self { indices: Vec::new(), next: Vec::new(), before: Vec::new() };
-        let expected: BTreeSet<usize> = likely.iter().copied().collect();
-        let grouped: BTreeSet<usize> = groups
-            .all()
-            .into_iter()
-            .filter(|members| members.len() > 1)
-            .flat_map(|members| members.iter().copied().filter(|index| expected.contains(index)))
-            .collect();
+        let mut grouped = vec![false; entries.capacity()];
+        for members in groups.all().into_iter().filter(|members| members.len() > 1) {
+            members.iter().for_each(|index| grouped[*index] = true);
+        }
+        let mut is_likely = vec![false; entries.capacity()];
+        likely.iter().for_each(|index| is_likely[*index] = true);
         let mut last_of: BTreeMap<Key, usize> = BTreeMap::new();
         // What has to do with messages moves counters that all of its kind share: it is run one after the other.
         let mut last_crossing: Option<usize> = None;
-        for index in likely {
+        for index in maybe {
             let crosses = entries.get(*index).is_some_and(Entry::crosses);
-            if !crosses && !grouped.contains(index) {
+            if (!crosses && !grouped[*index]) || (crosses && !is_likely[*index]) {
                 continue;
             }
             let task = tasks.indices.len();

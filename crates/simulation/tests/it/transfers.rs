@@ -43,7 +43,7 @@ enum Shape {
 }
 
 fn sent() -> impl Strategy<Value = Sent> {
-    let precompiles = [1, 4, 9, 0x0a, 0x0b].map(|byte| Address::with_last_byte(byte));
+    let precompiles = [1, 4, 9, 0x0a, 0x0b].map(Address::with_last_byte);
     let to = prop_oneof![
         6 => (0..PEOPLE).prop_map(|number| TxKind::Call(address(number))),
         3 => (0x70_u8..0x74).prop_map(|byte| TxKind::Call(Address::repeat_byte(byte))),
