@@ -18,7 +18,7 @@ use crate::{
     room::Room,
     trace::Trace,
     transaction::signed_work,
-    transfer::{TRANSFER_GAS, Transfer, plain_transfer},
+    transfer::{Transfer, plain_transfer},
 };
 
 /// The type byte of blob transactions (EIP-4844).
@@ -488,13 +488,13 @@ impl PendingBlock {
             trace.note_transfer(transfer);
         }
         let mark = self.state.mark();
-        let Transfer { sender, receiver, fees } = transfer;
+        let Transfer { sender, receiver, gas_used, fees } = transfer;
         self.state.write_account(sender.address, Some(sender.after));
         self.state.write_account(receiver.address, Some(receiver.after));
         self.credit_fees(mark, fees, &[])?;
         let outcome = TxOutcome {
             status: TxStatus::Succeeded,
-            gas_used: TRANSFER_GAS,
+            gas_used: *gas_used,
             logs: Logs::default(),
             output: Bytes::new(),
             created: None,

@@ -111,6 +111,10 @@ pub(crate) trait Stack: fmt::Debug + Sync {
     /// What a transaction's data weighs, in millionths of a byte.
     fn data_millionths(&self, tx: &SignedTx) -> u64;
 
+    /// What a transfer of the native asset takes between two accounts without code, without calldata and access list, whoever
+    /// they are; `None` where only the EVM can tell.
+    fn transfer_gas(&self) -> Option<u64>;
+
     /// What a signed transaction pays for its data on L1, in wei.
     fn l1_data_fee(&self, terms: &Terms, raw: &[u8], millionths: u64) -> U256;
 

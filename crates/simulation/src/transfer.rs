@@ -1,8 +1,7 @@
 //! Plain transfers of the native asset, without an EVM.
 //!
-//! What a transfer between two accounts without code does is fixed by the rules: it takes 21,000 gas (Yellow Paper, appendix G;
-//! the floor of EIP-7623 is the same without calldata), raises the sender's nonce, and moves value and fees. Setting up an EVM
-//! for it takes several times as long as that. Whatever is not plainly such a transfer, or is not valid, is left to the EVM,
+//! What a transfer between two accounts without code does is fixed by the rules: it takes a fixed amount of gas, raises the
+//! sender's nonce, and moves value and fees. Setting up an EVM for it takes several times as long as that. Whatever is not plainly such a transfer, or is not valid, is left to the EVM,
 //! which also knows why. Debug builds have the EVM run every one of them as well, and demand the same of it.
 
 use alloy_consensus::Transaction;
@@ -11,8 +10,6 @@ use lockstep_primitives::SignedTx;
 
 use crate::{Account, BlockContext, Overlay, StateError, StateView, TxFees, evm::Terms};
 
-/// Gas of a transfer without calldata and access list.
-pub(crate) const TRANSFER_GAS: u64 = 21_000;
 /// The last of the types that carry neither blobs nor authorizations: legacy, EIP-2930, EIP-1559.
 const LAST_PLAIN_TYPE: u8 = 2;
 
@@ -29,6 +26,7 @@ pub(crate) struct Party {
 pub(crate) struct Transfer {
     pub(crate) sender: Party,
     pub(crate) receiver: Party,
+    pub(crate) gas_used: u64,
     pub(crate) fees: TxFees,
 }
 
@@ -51,7 +49,7 @@ impl Transfer {
             })
         };
         let nothing_seen = raw.seen.balances.is_empty() && !raw.seen.nonces && !raw.seen.environment;
-        let ended = raw.status == crate::TxStatus::Succeeded && raw.gas_used == TRANSFER_GAS && raw.created.is_none();
+        let ended = raw.status == crate::TxStatus::Succeeded && raw.gas_used == self.gas_used && raw.created.is_none();
         let quiet = raw.logs.is_empty() && raw.output.is_empty() && nothing_seen;
         let paid = (raw.l1_data, raw.operator) == (self.fees.l1_data, self.fees.operator);
         ended && quiet && paid && raw.state.len() == 2 && same(&self.sender) && same(&self.receiver)
@@ -69,25 +67,26 @@ pub(crate) fn plain_transfer(
     terms: &Terms,
     millionths: u64,
 ) -> Result<Option<Transfer>, StateError> {
-    let Some(to) = plain_receiver(context, tx) else { return Ok(None) };
+    let Some(gas_used) = context.rules.stack().transfer_gas() else { return Ok(None) };
+    let Some(to) = plain_receiver(context, tx, gas_used) else { return Ok(None) };
     let from = state.account(tx.signer())?.unwrap_or_default();
-    let Some((fees, sent)) = sent(context, tx, &from, terms, millionths) else { return Ok(None) };
+    let Some((fees, sent)) = sent(context, (tx, gas_used), &from, terms, millionths) else { return Ok(None) };
     let found = state.account(to)?.unwrap_or_default();
     let Some(balance) = found.balance.checked_add(tx.envelope().value()).filter(|_| !found.has_code()) else { return Ok(None) };
     let sender = Party { address: tx.signer(), before: from, after: sent };
     let receiver = Party { address: to, before: found, after: Account { balance, ..found } };
-    Ok(Some(Transfer { sender, receiver, fees }))
+    Ok(Some(Transfer { sender, receiver, gas_used, fees }))
 }
 
 /// Whom a transaction pays, if by itself it looks like a plain transfer that the block may hold.
-fn plain_receiver(context: &BlockContext, tx: &SignedTx) -> Option<Address> {
+fn plain_receiver(context: &BlockContext, tx: &SignedTx, gas_used: u64) -> Option<Address> {
     let envelope = tx.envelope();
     let plain = envelope.tx_type() as u8 <= LAST_PLAIN_TYPE
         && envelope.input().is_empty()
         && envelope.access_list().is_none_or(|list| list.is_empty())
         && envelope.chain_id() == Some(context.chain);
     let gas = envelope.gas_limit();
-    let may = gas >= TRANSFER_GAS && gas <= context.gas_limit && context.rules.tx_gas_cap().is_none_or(|cap| gas <= cap);
+    let may = gas >= gas_used && gas <= context.gas_limit && context.rules.tx_gas_cap().is_none_or(|cap| gas <= cap);
     let tip_covered = envelope.max_priority_fee_per_gas().is_none_or(|tip| tip <= envelope.max_fee_per_gas());
     // Where nothing is sent, an account that is empty stays away (EIP-161).
     let pays = !envelope.value().is_zero();
@@ -96,7 +95,13 @@ fn plain_receiver(context: &BlockContext, tx: &SignedTx) -> Option<Address> {
 }
 
 /// What a transfer pays, and the sender after it; `None` when the sender may not send it.
-fn sent(context: &BlockContext, tx: &SignedTx, from: &Account, terms: &Terms, millionths: u64) -> Option<(TxFees, Account)> {
+fn sent(
+    context: &BlockContext,
+    (tx, gas_used): (&SignedTx, u64),
+    from: &Account,
+    terms: &Terms,
+    millionths: u64,
+) -> Option<(TxFees, Account)> {
     let envelope = tx.envelope();
     if from.has_code() || from.nonce != envelope.nonce() {
         return None;
@@ -113,9 +118,9 @@ fn sent(context: &BlockContext, tx: &SignedTx, from: &Account, terms: &Terms, mi
     if most > from.balance {
         return None;
     }
-    let gas = U256::from(TRANSFER_GAS);
+    let gas = U256::from(gas_used);
     let (priority, base) = (gas * U256::from(tip), gas * U256::from(context.base_fee));
-    let fees = TxFees { priority, base, l1_data, operator: operator(TRANSFER_GAS) };
+    let fees = TxFees { priority, base, l1_data, operator: operator(gas_used) };
     // Each of them is part of what was summed up above, or less.
     let balance = from.balance - envelope.value() - fees.priority - fees.base - fees.l1_data - fees.operator;
     Some((fees, Account { balance, nonce, ..*from }))

@@ -25,6 +25,8 @@ use crate::{
     stack::{MILLIONTHS, Stack},
 };
 
+/// Gas of a transfer (Yellow Paper, appendix G); the floor of EIP-7623 is the same without calldata.
+pub(super) const TRANSFER_GAS: u64 = 21_000;
 /// The most gas that one transaction may ask for (EIP-7825).
 pub(super) const TX_GAS_CAP: u64 = 1 << 24;
 /// The most bytes of init code (EIP-3860).
@@ -158,6 +160,10 @@ impl Stack for EthereumFork {
 
     fn fee_accounts(&self) -> FeeAccounts {
         FeeAccounts::default()
+    }
+
+    fn transfer_gas(&self) -> Option<u64> {
+        Some(TRANSFER_GAS)
     }
 
     fn l1_data_fee(&self, _terms: &Terms, _raw: &[u8], _millionths: u64) -> U256 {

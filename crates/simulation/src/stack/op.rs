@@ -25,7 +25,7 @@ use crate::{
     overlay::Reader,
     stack::{
         MILLIONTHS, Stack,
-        ethereum::{MAX_INIT_CODE, TX_GAS_CAP, remembering_calls},
+        ethereum::{MAX_INIT_CODE, TRANSFER_GAS, TX_GAS_CAP, remembering_calls},
     },
 };
 
@@ -174,6 +174,10 @@ impl Stack for OpFork {
             l1_data: Some(L1_FEE_RECIPIENT),
             operator: (*self >= Self::Isthmus).then_some(OPERATOR_FEE_RECIPIENT),
         }
+    }
+
+    fn transfer_gas(&self) -> Option<u64> {
+        Some(TRANSFER_GAS)
     }
 
     fn l1_data_fee(&self, terms: &Terms, raw: &[u8], millionths: u64) -> U256 {
