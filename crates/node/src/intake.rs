@@ -244,7 +244,7 @@ impl Intake {
         self.store.put(Table::Bundles, hash.to_vec(), value).await.map_err(|error| store_error(&error))?;
         let bundle = Arc::new(bundle);
         // Another bundle may have come in meanwhile: the pool judges again, and what it refuses is taken off the disk.
-        let inserted = self.pool.write().insert(Arc::clone(&bundle), kind, sequence, received_s);
+        let inserted = self.pool.write().insert_as(hash, Arc::clone(&bundle), kind, sequence, received_s);
         let inserted = match inserted {
             Ok(inserted) => inserted,
             Err(rejection) => {

@@ -127,8 +127,11 @@ impl Pool {
     /// # Errors
     /// When the pool is full, or what it would replace is newer or already handed out.
     pub fn admit(&self, bundle: &Bundle, kind: Kind) -> Result<Inserted, Rejection> {
+        self.judge(bundle.hash(), bundle, kind)
+    }
+
+    fn judge(&self, hash: B256, bundle: &Bundle, kind: Kind) -> Result<Inserted, Rejection> {
         let refuse = |reason| Err(Rejection::new(Place::BUNDLE, reason));
-        let hash = bundle.hash();
         if self.entries.contains_key(&hash) {
             return Ok(Inserted { hash, known: true, replaced: Vec::new() });
         }
@@ -160,14 +163,29 @@ impl Pool {
     /// # Errors
     /// As [`Pool::admit`].
     pub fn insert(&mut self, bundle: Arc<Bundle>, kind: Kind, sequence: u64, now_s: u64) -> Result<Inserted, Rejection> {
-        let inserted = self.admit(&bundle, kind)?;
+        self.insert_as(bundle.hash(), bundle, kind, sequence, now_s)
+    }
+
+    /// As [`Pool::insert`], of a bundle whose Lockstep hash is known: hashing it takes longer than everything else here.
+    ///
+    /// # Errors
+    /// As [`Pool::admit`].
+    pub fn insert_as(
+        &mut self,
+        hash: B256,
+        bundle: Arc<Bundle>,
+        kind: Kind,
+        sequence: u64,
+        now_s: u64,
+    ) -> Result<Inserted, Rejection> {
+        debug_assert_eq!(hash, bundle.hash(), "the hash of another bundle");
+        let inserted = self.judge(hash, &bundle, kind)?;
         if inserted.known {
             return Ok(inserted);
         }
         for hash in &inserted.replaced {
             self.remove(*hash);
         }
-        let hash = inserted.hash;
         if let (Some(signer), Some(replacement)) = (bundle.signer, &bundle.replacement) {
             self.replacements.insert((signer, replacement.uuid.clone()), (replacement.nonce, hash));
         }
