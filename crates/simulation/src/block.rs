@@ -124,6 +124,8 @@ pub struct PendingBlock {
     trace: Option<Trace>,
     /// A trace that is over: its memory is used again.
     spare: Trace,
+    /// Whether the EVM runs plain transfers, too.
+    by_evm_alone: bool,
 }
 
 impl PendingBlock {
@@ -140,7 +142,15 @@ impl PendingBlock {
     /// # Errors
     /// When the state or the EVM is broken.
     pub fn open_after(context: BlockContext, parent: &Self) -> Result<Self, SimulationError> {
-        Self::open_on(context, parent.state.settled())
+        let mut block = Self::open_on(context, parent.state.settled())?;
+        block.by_evm_alone = parent.by_evm_alone;
+        Ok(block)
+    }
+
+    /// Has the EVM run everything from here on, in the blocks after this one as well: who checks does not take the short ways of
+    /// what is checked.
+    pub(crate) const fn run_by_evm_alone(&mut self) {
+        self.by_evm_alone = true;
     }
 
     fn open_on(context: BlockContext, state: Overlay) -> Result<Self, SimulationError> {
@@ -154,6 +164,7 @@ impl PendingBlock {
             opening: 0,
             trace: None,
             spare: Trace::default(),
+            by_evm_alone: false,
         };
         for (contract, data) in block.context.rules.stack().opening_calls(&block.context) {
             block.system_call(contract, data)?;
@@ -175,6 +186,7 @@ impl PendingBlock {
             opening: usize::MAX,
             trace: None,
             spare: Trace::default(),
+            by_evm_alone: self.by_evm_alone,
         }
     }
 
@@ -402,7 +414,9 @@ impl PendingBlock {
         if let Err(reason) = self.used.and(self.reserved).check(&self.context, room, reserve) {
             return Ok(Err(reason));
         }
-        if let Some(transfer) = plain_transfer(&self.context, &self.state, signed, &terms, millionths)? {
+        if !self.by_evm_alone
+            && let Some(transfer) = plain_transfer(&self.context, &self.state, signed, &terms, millionths)?
+        {
             #[cfg(debug_assertions)]
             self.check_transfer(signed, &transfer, &terms, millionths);
             return self.finish_transfer(tx, &transfer, (room, reserve));

@@ -291,6 +291,7 @@ pub fn execute_decoded(
 ) -> Result<Vec<LaneBlock>, LaneError> {
     check_blocks(rollup, blocks.iter().map(|block| (block.number, block.timestamp)))?;
     let mut lane = Lane::open(Arc::clone(rollup))?;
+    lane.open.run_by_evm_alone();
     for (index, listed) in blocks.iter().enumerate() {
         if index > 0 {
             lane.advance()?;

@@ -1,8 +1,11 @@
 //! Plain transfers of the native asset, without an EVM.
 //!
 //! What a transfer between two accounts without code does is fixed by the rules: it takes a fixed amount of gas, raises the
-//! sender's nonce, and moves value and fees. Setting up an EVM for it takes several times as long as that. Whatever is not plainly such a transfer, or is not valid, is left to the EVM,
-//! which also knows why. Debug builds have the EVM run every one of them as well, and demand the same of it.
+//! sender's nonce, and moves value and fees. Setting up an EVM for it takes several times as long as that.
+//!
+//! Whatever is not plainly such a transfer, or is not valid, is left to the EVM, which also knows why. A finished list is executed
+//! by the EVM alone, so that sealing and voting check this as well; and debug builds have the EVM run every transfer that it was
+//! spared, and demand the same of it.
 
 use alloy_consensus::Transaction;
 use alloy_primitives::{Address, U256};
