@@ -10,22 +10,47 @@
 //!
 //! Nothing here reads a clock or a socket. The same bids in any order give the same outcome.
 
+mod ahead;
 mod auction;
+mod based;
 mod bid;
 mod clock;
+mod cluster;
+mod draw;
 mod error;
+pub mod mechanism;
 mod outcome;
 mod payment;
 mod registry;
+mod reserve;
+mod rights;
 mod sale;
 mod winner;
 
+pub use ahead::{
+    AheadSale, AheadSeller, BlockTimes, Calendar, CalendarError, ClockJump, MAX_EPOCH_SLOTS, SaleWindow, SlotPhase, SlotTimes,
+    SteadyTime,
+};
 pub use auction::{MAX_BIDS_PER_BIDDER, MAX_BIDS_PER_SLOT, MAX_TAG_BYTES, SlotAuction};
+pub use based::{BasedError, L1Schedule, L1Turn, L1View, MAX_LOOKAHEAD};
 pub use bid::AcceptedBid;
 pub use clock::{MAX_BLOCKS_PER_SLOT, SlotClock};
+pub use cluster::{
+    ClusterError, ClusterId, Clusters, Consent, MAX_CLUSTER_MEMBERS, MAX_MEMBERSHIPS, Membership, Presence, Standing, Units,
+};
+pub use draw::Draws;
 pub use error::MarketError;
 pub use outcome::Outcome;
 pub use payment::{floors, split};
 pub use registry::{MAX_SELLERS, MAX_URL_BYTES, Registry};
+pub use reserve::{
+    Earnings, EarningsHistory, Figure, ImpliedBasis, ImpliedMeasure, ImpliedReserve, MAX_EARNINGS, MAX_HISTORY_SLOTS,
+    MAX_PAST_VERSIONS, MAX_PENDING_VERSIONS, MAX_RESERVE_STEPS, Regret, ReserveError, ReserveRule, Version, VersionError, Versions,
+    median,
+};
+pub use rights::{
+    Acquisition, Breach, Delegation, Ending, Granted, MAX_RIGHT_SLOTS, MAX_RIGHTS_PER_SLOT, Resale, Right, RightRecord, RightState,
+    RightsBook, RightsError,
+};
 pub use sale::{MAX_AMOUNT, Sale, Terms};
 pub use winner::MAX_SEARCH_NODES;

@@ -1,6 +1,9 @@
 //! The market as its users see it: registrations and bids go in signed, outcomes come out.
 
 mod book;
+mod cluster;
 mod fixtures;
 mod properties;
 mod registry;
+mod reserve;
+mod rights;
