@@ -10,10 +10,10 @@ use lockstep_node::{
     config::FollowConfig,
     dev::{Contracts, DOMAIN_BASE, attesters, builder, burn_mint_buy, cctp},
     keys::Key,
-    process::{BuilderSetup, MarketSetup, Node, Process, RollupMessages, RollupSetup, SequencerSetup, Setup},
+    process::{BuilderSetup, MarketSetup, Node, Process, RollupMessages, RollupSetup, SaleTerms, SequencerSetup, Setup},
 };
 use lockstep_pool::Limits;
-use lockstep_primitives::{OrderingPolicy, Price, RollupSet, SignedTx};
+use lockstep_primitives::{Price, ReserveRule, RollupSet, SignedTx};
 use lockstep_provider::{DeliverySettings, RemoteLimits, RemoteNode, RemoteSettings};
 use lockstep_simulation::{DataLimits, EthereumFork, ForkSchedule, Rules};
 use lockstep_testkit::NodeProxy;
@@ -170,11 +170,12 @@ impl Rig {
                 messages: RollupMessages::default(),
                 sequencer: Some(SequencerSetup {
                     key: Key::of_name(&format!("sequencer {index}")),
-                    reserve: U256::from(1_000_000_000_u64),
-                    holds: true,
-                    fee_share_bps: 10_000,
-                    same_slot_claims: true,
-                    ordering: OrderingPolicy::Free,
+                    terms: SaleTerms {
+                        reserve: ReserveRule::Fixed(U256::from(1_000_000_000_u64)),
+                        fee_share_bps: 10_000,
+                        same_slot_claims: true,
+                        ..SaleTerms::default()
+                    },
                     inclusion: 0,
                     data: DataLimits::default(),
                     batcher_api: false,

@@ -319,7 +319,7 @@ async fn what_cannot_be_delivered_leaves_everybody_as_they_were() {
 async fn terms_and_settings_that_forbid_a_crossing_are_named() {
     let world = World::start_with(options(), |setup| {
         if let Some(sequencer) = setup.rollups[1].sequencer.as_mut() {
-            sequencer.same_slot_claims = false;
+            sequencer.terms.same_slot_claims = false;
         }
         if let Some(interop) = setup.rollups[1].deployments.interop.as_mut() {
             interop.depends_on.clear();

@@ -6,11 +6,11 @@ use alloy_primitives::{Address, B256, Bytes, I256, U256, b256, bytes, keccak256}
 use lockstep_delivery::{ExpectedBlock, Prepare, PreparedList, RequirementResult};
 use lockstep_primitives::{
     Asset, Bid, BlockList, BlockRange, Bundle, Leg, LegTx, ListBlock, OrderingPolicy, Place, Reason, Registration, Rejection,
-    Relay, Replacement, Requirement, RevertMode, SignedTx,
+    Relay, Replacement, Requirement, ReserveRule, RevertMode, SignedTx,
 };
 use lockstep_rpc::{
     codes, from_rejection, parse,
-    wire::{BidWire, BundleParams, PrepareWire, RegistrationWire, SignedPrepare, SlotReport},
+    wire::{BidWire, BundleParams, PrepareWire, RegistrationWire, ReserveWire, SignedPrepare, SlotReport},
 };
 use serde_json::{Value, json};
 
@@ -146,42 +146,68 @@ fn a_bid_is_what_its_bidder_signed() {
 }
 
 /// The type of a registration, and the separator of Lockstep's domain, as the documentation has them.
-const REGISTRATION_TYPE: &str = "Registration(uint64 chainId,uint256 reserve,address sequencer,string sequencerUrl,\
-uint64 blockTime,bool holds,uint64 feeShareBps,string ordering,uint64 laneGas,bool sameSlotClaims,uint64 nonce)";
+const REGISTRATION_TYPE: &str = "Registration(uint64 chainId,address sequencer,string sequencerUrl,address defaultProposer,\
+address payout,bool active,uint64 slotsAhead,uint64[] cluster,Reserve reserve,uint64 blockTime,uint64 blockAnchor,bool holds,\
+uint64 feeShareBps,string ordering,uint64 laneGas,uint64 inclusion,bool sameSlotClaims,bool followsL1,uint64 fromSlot,uint64 nonce)\
+Reserve(string rule,uint256 amount,Step[] steps,string basis,string measure,uint64 window,uint64 minSamples)\
+Step(uint64 fromSlot,uint256 reserve)";
+const RESERVE_TYPE: &str = "Reserve(string rule,uint256 amount,Step[] steps,string basis,string measure,uint64 window,\
+uint64 minSamples)Step(uint64 fromSlot,uint256 reserve)";
+const STEP_TYPE: &str = "Step(uint64 fromSlot,uint256 reserve)";
 const DOMAIN: B256 = b256!("1c9a60e99a9db5ad110f4f5fe82699ab974b8cdafbd6ed0a4798f7028708ed58");
 
 #[test]
 fn a_registration_is_signed_over_the_order_that_it_sells() {
     let registration = Registration {
         chain: 901,
-        reserve: U256::from(1_000),
         sequencer: ACCOUNT,
         sequencer_url: "http://localhost:1".to_owned(),
+        default_proposer: Address::repeat_byte(1),
+        payout: Address::repeat_byte(2),
+        active: true,
+        slots_ahead: 3,
+        cluster: [901, 902].into(),
+        reserve: ReserveRule::Schedule([(5, U256::from(1_000))].into()),
         block_time: 2,
+        block_anchor: 1,
         holds: true,
         fee_share_bps: 9_000,
-        same_slot_claims: true,
         ordering: OrderingPolicy::TopOfBlock { lane_gas: 5_000_000 },
+        inclusion: 4,
+        same_slot_claims: true,
+        follows_l1: false,
+        from_slot: 6,
         nonce: 7,
     };
     let word = |number: u64| B256::from(U256::from(number));
     let text = |text: &str| keccak256(text.as_bytes());
-    let fields = [
+    let hash = |words: &[B256]| keccak256(words.concat());
+    let step = hash(&[text(STEP_TYPE), word(5), word(1_000)]);
+    let reserve = hash(&[text(RESERVE_TYPE), text("schedule"), word(0), hash(&[step]), text(""), text(""), word(0), word(0)]);
+    let fields = hash(&[
         text(REGISTRATION_TYPE),
         word(901),
-        word(1_000),
         ACCOUNT.into_word(),
         text("http://localhost:1"),
+        Address::repeat_byte(1).into_word(),
+        Address::repeat_byte(2).into_word(),
+        word(1),
+        word(3),
+        hash(&[word(901), word(902)]),
+        reserve,
         word(2),
+        word(1),
         word(1),
         word(9_000),
         text("top-of-block"),
         word(5_000_000),
+        word(4),
         word(1),
+        word(0),
+        word(6),
         word(7),
-    ];
-    let fields: Vec<u8> = fields.iter().flat_map(|field| field.0).collect();
-    let digest = keccak256([&[0x19, 0x01], DOMAIN.as_slice(), keccak256(fields).as_slice()].concat());
+    ]);
+    let digest = keccak256([&[0x19, 0x01], DOMAIN.as_slice(), fields.as_slice()].concat());
     assert_eq!(registration.digest(), digest);
 
     let wire = RegistrationWire::new(&registration, Bytes::new());
@@ -191,6 +217,28 @@ fn a_registration_is_signed_over_the_order_that_it_sells() {
     assert_eq!(read.registration(), Ok(registration));
     let error = RegistrationWire { ordering: "lifo".to_owned(), ..wire }.registration().expect_err("there is no such order");
     assert_eq!(error.code(), "invalid_ordering");
+}
+
+#[test]
+fn a_reserve_is_an_amount_or_a_rule() {
+    let rule = |json: Value| serde_json::from_value::<ReserveWire>(json).map(|wire| wire.rule());
+    assert_eq!(rule(json!("1000")).expect("an amount"), Ok(ReserveRule::Fixed(U256::from(1_000))));
+    let steps = json!({ "schedule": [{ "fromSlot": 1, "reserve": "5" }, { "fromSlot": 9, "reserve": "0" }] });
+    let schedule = ReserveRule::Schedule([(1, U256::from(5)), (9, U256::ZERO)].into());
+    assert_eq!(rule(steps.clone()).expect("a schedule"), Ok(schedule.clone()));
+    assert_eq!(serde_json::to_value(ReserveWire::from(&schedule)).expect("it is JSON"), steps);
+    let implied = json!({ "implied": { "basis": "posted", "measure": "mean", "window": 9, "minSamples": 2, "floor": "3" } });
+    let parsed = rule(implied.clone()).expect("a rule").expect("with known names");
+    assert_eq!(serde_json::to_value(ReserveWire::from(&parsed)).expect("it is JSON"), implied);
+
+    let bad = |json: Value| rule(json).expect("well formed").expect_err("without a meaning").code();
+    let twice = json!({ "schedule": [{ "fromSlot": 1, "reserve": "5" }, { "fromSlot": 1, "reserve": "0" }] });
+    assert_eq!(bad(twice), "invalid_reserve");
+    let unnamed = |basis: &str, measure: &str| json!({ "implied": { "basis": basis, "measure": measure, "window": 9, "minSamples": 2, "floor": "3" } });
+    assert_eq!((bad(unnamed("rumour", "mean")), bad(unnamed("posted", "mode"))), ("invalid_reserve", "invalid_reserve"));
+    for malformed in [json!(1000), json!("0x10"), json!({ "fixed": "1" }), json!({ "schedule": [{ "reserve": "5" }] })] {
+        assert!(serde_json::from_value::<ReserveWire>(malformed).is_err());
+    }
 }
 
 #[test]

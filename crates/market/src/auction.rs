@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use alloy_primitives::{Address, B256};
-use lockstep_primitives::{Bid, ChainId, RollupSet, SlotNumber, recover};
+use lockstep_primitives::{Bid, RollupSet, recover};
 
-use crate::{AcceptedBid, MarketError, Outcome, Sale, Terms};
+use crate::{AcceptedBid, MarketError, Outcome, Sale};
 
 /// How many bids a slot's book holds.
 pub const MAX_BIDS_PER_SLOT: usize = 4096;
@@ -32,12 +32,9 @@ pub struct SlotAuction {
 }
 
 impl SlotAuction {
-    /// Opens the book of a slot for the rollups that have a block in it.
-    ///
-    /// # Errors
-    /// When more than [`MAX_SELLERS`](crate::MAX_SELLERS) rollups are on sale.
-    pub fn open(slot: SlotNumber, on_sale: BTreeMap<ChainId, Terms>) -> Result<Self, MarketError> {
-        Ok(Self { sale: Sale::new(slot, on_sale)?, bids: BTreeMap::new() })
+    /// Opens the book of a slot for what is on sale in it.
+    pub const fn open(sale: Sale) -> Self {
+        Self { sale, bids: BTreeMap::new() }
     }
 
     /// Takes a bid and returns its digest. The same bid again changes nothing.

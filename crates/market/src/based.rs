@@ -231,12 +231,10 @@ mod tests {
     #[test]
     fn whose_turn_it_is_follows_from_the_time_of_l1_blocks() {
         let schedule = schedule();
-        assert_eq!([0, 1, 2, 3].map(|slot| schedule.turn(&CLOCK, slot)), [
-            L1Turn::Of(A),
-            L1Turn::NoBlock,
-            L1Turn::NoBlock,
-            L1Turn::Of(B),
-        ]);
+        assert_eq!(
+            [0, 1, 2, 3].map(|slot| schedule.turn(&CLOCK, slot)),
+            [L1Turn::Of(A), L1Turn::NoBlock, L1Turn::NoBlock, L1Turn::Of(B),]
+        );
         assert_eq!(schedule.turn(&CLOCK, 6), L1Turn::Unknown(7));
         let long = SlotClock { slot_ms: 24_000, ..CLOCK };
         assert_eq!(schedule.turn(&long, 0), L1Turn::Several);

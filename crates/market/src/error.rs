@@ -3,6 +3,8 @@
 use alloy_primitives::{Address, U256};
 use lockstep_primitives::{ChainId, RollupSet, SlotNumber};
 
+use crate::{ReserveError, VersionError};
+
 /// Why a registration or a bid is refused. [`MarketError::code`] is stable; the text may be reworded.
 ///
 /// Amounts are in the numeraire's smallest unit.
@@ -58,16 +60,58 @@ pub enum MarketError {
         /// The key of the refused registration.
         sequencer: Address,
     },
-    /// An old registration.
-    #[error("nonce {nonce} of the registration of rollup {chain} is not above {current}")]
-    RegistrationNonceTooLow {
+    /// The rollup does not name itself.
+    #[error("the registration of rollup {chain} names the cluster {members:?}, without the rollup itself")]
+    NotInCluster {
         /// The rollup.
         chain: ChainId,
-        /// Of the refused registration.
-        nonce: u64,
-        /// Of the current one.
-        current: u64,
+        /// Whom it names.
+        members: RollupSet,
     },
+    /// More members than can be sold together.
+    #[error("the registration of rollup {chain} names a cluster of {members}, more than {limit}")]
+    TooManyMembers {
+        /// The rollup.
+        chain: ChainId,
+        /// How many it names.
+        members: usize,
+        /// How many it may.
+        limit: usize,
+    },
+    /// The proceeds would be lost, or nobody would build.
+    #[error("the registration of rollup {chain} has the zero address as {field}")]
+    ZeroAddress {
+        /// The rollup.
+        chain: ChainId,
+        /// `payout` or `defaultProposer`.
+        field: &'static str,
+    },
+    /// A longer inclusion list than there can be.
+    #[error("the inclusion lists of rollup {chain} would have {inclusion} transactions, more than {limit}")]
+    InclusionTooLarge {
+        /// The rollup.
+        chain: ChainId,
+        /// How many they would have.
+        inclusion: u64,
+        /// How many they may.
+        limit: u64,
+    },
+    /// Further ahead than anything is sold.
+    #[error("rollup {chain} would sell {slots_ahead} slots ahead, more than {limit}")]
+    TooFarAhead {
+        /// The rollup.
+        chain: ChainId,
+        /// How far ahead it would sell.
+        slots_ahead: u64,
+        /// How far it may.
+        limit: u64,
+    },
+    /// The terms are no update that can be taken.
+    #[error(transparent)]
+    Terms(#[from] VersionError),
+    /// The reserve makes no sense.
+    #[error(transparent)]
+    Reserve(#[from] ReserveError),
     /// No room for another rollup.
     #[error("the market serves at most {limit} rollups")]
     TooManySellers {
@@ -105,6 +149,26 @@ pub enum MarketError {
         slot: SlotNumber,
         /// The rollup.
         chain: ChainId,
+    },
+    /// The package takes a part of what is sold as a whole.
+    #[error("in slot {slot} rollup {chain} is sold only together with {missing:?} too")]
+    SplitsCluster {
+        /// The slot.
+        slot: SlotNumber,
+        /// The rollup.
+        chain: ChainId,
+        /// Which members of its cluster the package does not hold.
+        missing: RollupSet,
+    },
+    /// A member of its cluster keeps the rollup from being sold.
+    #[error("in slot {slot} rollup {chain} is not sold because of {because_of:?}, with which it is sold together or not at all")]
+    Withheld {
+        /// The slot.
+        slot: SlotNumber,
+        /// The rollup.
+        chain: ChainId,
+        /// Members that have not named the same cluster, or that do not sell.
+        because_of: RollupSet,
     },
     /// More than [`MAX_AMOUNT`](crate::MAX_AMOUNT).
     #[error("the bid for slot {slot} offers {amount}, more than 2^248 - 1")]
@@ -184,12 +248,20 @@ impl MarketError {
             Self::InvalidRegistrationSignature { .. } => "invalid_registration_signature",
             Self::WrongSigner { .. } => "wrong_signer",
             Self::SequencerChanged { .. } => "sequencer_changed",
-            Self::RegistrationNonceTooLow { .. } => "registration_nonce_too_low",
+            Self::NotInCluster { .. } => "not_in_cluster",
+            Self::TooManyMembers { .. } => "too_many_members",
+            Self::ZeroAddress { .. } => "zero_address",
+            Self::InclusionTooLarge { .. } => "inclusion_too_large",
+            Self::TooFarAhead { .. } => "slots_ahead_too_large",
+            Self::Terms(error) => error.code(),
+            Self::Reserve(error) => error.code(),
             Self::TooManySellers { .. } => "too_many_sellers",
             Self::WrongSlot { .. } => "wrong_slot",
             Self::Closed { .. } => "bidding_closed",
             Self::EmptyPackage { .. } => "empty_package",
             Self::NotOnSale { .. } => "not_on_sale",
+            Self::SplitsCluster { .. } => "splits_cluster",
+            Self::Withheld { .. } => "withheld_by_cluster",
             Self::AmountTooLarge { .. } => "amount_too_large",
             Self::BelowReserve { .. } => "below_reserve",
             Self::TagTooLong { .. } => "tag_too_long",
@@ -211,12 +283,21 @@ impl MarketError {
             }
             Self::WrongSigner { .. } => "sign with the sequencer's key, and check that every signed field is what was sent",
             Self::SequencerChanged { .. } => "sign with the key of the first registration",
-            Self::RegistrationNonceTooLow { .. } | Self::BidNonceTooLow { .. } => "raise the nonce",
+            Self::NotInCluster { .. } => "list all members, the rollup itself too; the rollup by itself sells alone",
+            Self::TooManyMembers { .. } => "sell in smaller clusters",
+            Self::ZeroAddress { .. } => "name who receives the proceeds, and who proposes when nobody buys",
+            Self::InclusionTooLarge { .. } => "promise a shorter inclusion list",
+            Self::TooFarAhead { .. } => "sell fewer slots ahead",
+            Self::Terms(error) => error.hint(),
+            Self::Reserve(error) => error.hint(),
+            Self::BidNonceTooLow { .. } => "raise the nonce",
             Self::TooManySellers { .. } => "run another market for more rollups",
             Self::WrongSlot { .. } => "ask the market which slot is open",
             Self::Closed { .. } => "bid for a later slot",
             Self::EmptyPackage { .. } => "name at least one rollup",
             Self::NotOnSale { .. } => "ask the market what is on sale: a rollup without a block in the slot is not",
+            Self::SplitsCluster { .. } => "bid for all rollups of the cluster that are on sale, or for none of them",
+            Self::Withheld { .. } => "every member has to name the same members, and to sell",
             Self::AmountTooLarge { .. } => "amounts are in the numeraire's smallest unit",
             Self::BelowReserve { .. } => "bid at least the sum of the reserves",
             Self::TagTooLong { .. } => "use a shorter tag",

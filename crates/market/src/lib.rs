@@ -18,13 +18,15 @@ mod clock;
 mod cluster;
 mod draw;
 mod error;
-pub mod mechanism;
+mod listing;
+mod mechanism;
 mod outcome;
 mod payment;
 mod registry;
 mod reserve;
 mod rights;
 mod sale;
+mod timeboost;
 mod winner;
 
 pub use ahead::{
@@ -35,22 +37,25 @@ pub use auction::{MAX_BIDS_PER_BIDDER, MAX_BIDS_PER_SLOT, MAX_TAG_BYTES, SlotAuc
 pub use based::{BasedError, L1Schedule, L1Turn, L1View, MAX_LOOKAHEAD};
 pub use bid::AcceptedBid;
 pub use clock::{MAX_BLOCKS_PER_SLOT, SlotClock};
-pub use cluster::{
-    ClusterError, ClusterId, Clusters, Consent, MAX_CLUSTER_MEMBERS, MAX_MEMBERSHIPS, Membership, Presence, Standing, Units,
-};
+pub use cluster::{MAX_CLUSTER_MEMBERS, Presence, Standing, Units, standing};
 pub use draw::Draws;
 pub use error::MarketError;
+pub use mechanism::{Clearing, FirstPrice, Mechanism, PostedPrice, SecondPrice, Win};
 pub use outcome::Outcome;
 pub use payment::{floors, split};
-pub use registry::{MAX_SELLERS, MAX_URL_BYTES, Registry};
+pub use registry::{MAX_SELLERS, MAX_SLOTS_AHEAD, MAX_URL_BYTES, Registry};
 pub use reserve::{
-    Earnings, EarningsHistory, Figure, ImpliedBasis, ImpliedMeasure, ImpliedReserve, MAX_EARNINGS, MAX_HISTORY_SLOTS,
-    MAX_PAST_VERSIONS, MAX_PENDING_VERSIONS, MAX_RESERVE_STEPS, Regret, ReserveError, ReserveRule, Version, VersionError, Versions,
-    median,
+    Earnings, EarningsHistory, Figure, MAX_EARNINGS, MAX_HISTORY_SLOTS, MAX_PAST_VERSIONS, MAX_PENDING_VERSIONS,
+    MAX_RESERVE_STEPS, Regret, ReserveError, Version, VersionError, Versions, check_reserve, median, reserve_at,
 };
 pub use rights::{
-    Acquisition, Breach, Delegation, Ending, Granted, MAX_RIGHT_SLOTS, MAX_RIGHTS_PER_SLOT, Resale, Right, RightRecord, RightState,
-    RightsBook, RightsError,
+    Acquisition, Breach, Delegation, Ending, Granted, MAX_RIGHT_SLOTS, MAX_RIGHTS_PER_SLOT, Resale, Right, RightRecord,
+    RightState, RightsBook, RightsError,
 };
 pub use sale::{MAX_AMOUNT, Sale, Terms};
+pub use timeboost::{
+    LaneResult, LaneSale, MAX_TIMEBOOST_BIDDERS, MAX_TIMEBOOST_SUBMISSIONS, PlacedBid, RoundTiming, RoundTimingError,
+    TIMEBOOST_BID_TYPE, TIMEBOOST_BID_TYPEHASH, TimeboostAuction, TimeboostBid, TimeboostDomain, TimeboostEntry, TimeboostError,
+    TimeboostRecord, tie_break,
+};
 pub use winner::MAX_SEARCH_NODES;

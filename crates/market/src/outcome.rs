@@ -11,7 +11,7 @@ use crate::{AcceptedBid, MAX_SEARCH_NODES, Sale, floors, split, winner};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// Who proposes where and what each proposer owes: one grant for each winning bid, and one at price zero to its
-    /// default proposer for each unsold rollup, ordered by smallest chain id.
+    /// default proposer for each other rollup with a block, ordered by smallest chain id.
     pub allocation: Allocation,
     /// All bids, winning or not, ordered by digest and bidder.
     pub bids: Vec<AcceptedBid>,
@@ -40,18 +40,17 @@ impl Outcome {
         let mut sold = RollupSet::new();
         for winner in &choice.winners {
             let AcceptedBid { bidder, bid, .. } = &bids[*winner];
-            let sellers: Vec<(ChainId, U256)> =
-                bid.rollups.iter().filter_map(|chain| Some((*chain, *floors.get(chain)?))).collect();
+            // What is sold by itself displaces no other sale: its sellers' due is their reserves.
+            let reserve = |chain| sale.terms().get(chain).map(|terms| terms.reserve);
+            let unit = sale.units().is_unit(&bid.rollups);
+            let due = |chain| if unit { reserve(chain) } else { floors.get(chain).copied() };
+            let sellers: Vec<(ChainId, U256)> = bid.rollups.iter().filter_map(|chain| Some((*chain, due(chain)?))).collect();
             proceeds.extend(split(bid.amount, &sellers));
             sold.extend(&bid.rollups);
             grants.push(Grant { proposer: *bidder, rollups: bid.rollups.clone(), price: bid.amount });
         }
-        let unsold = sale.terms().iter().filter(|(chain, _)| !sold.contains(*chain));
-        grants.extend(unsold.map(|(chain, terms)| Grant {
-            proposer: terms.default_proposer,
-            rollups: [*chain].into(),
-            price: U256::ZERO,
-        }));
+        let by_default = sale.default_proposers(&sold).into_iter();
+        grants.extend(by_default.map(|(chain, proposer)| Grant { proposer, rollups: [chain].into(), price: U256::ZERO }));
         grants.sort_by_key(|grant| grant.rollups.first().copied());
 
         Self {

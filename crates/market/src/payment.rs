@@ -7,18 +7,26 @@ use lockstep_primitives::ChainId;
 
 use crate::{AcceptedBid, Sale};
 
-/// What each seller must get from a package that contains its rollup: the greater of its reserve and the best bid of
-/// anyone for its rollup alone, which is what that single sale would have paid.
+/// What each seller must get from a package that contains its rollup: the greater of its reserve and its share of the best bid of
+/// anyone for its unit alone, which is what that single sale would have paid it. Rollups that are sold by themselves are units of
+/// one, and get all of it.
 pub fn floors(sale: &Sale, bids: &[AcceptedBid]) -> BTreeMap<ChainId, U256> {
-    let mut floors: BTreeMap<ChainId, U256> = sale.terms().iter().map(|(chain, terms)| (*chain, terms.reserve)).collect();
+    let mut best: BTreeMap<ChainId, U256> = BTreeMap::new();
     for AcceptedBid { bid, .. } in bids {
-        if bid.rollups.len() != 1 || sale.surplus(bid).is_err() {
-            continue;
-        }
-        if let Some(chain) = bid.rollups.first()
-            && let Some(floor) = floors.get_mut(chain)
+        if sale.units().is_unit(&bid.rollups)
+            && sale.surplus(bid).is_ok()
+            && let Some(first) = bid.rollups.first()
         {
-            *floor = bid.amount.max(*floor);
+            let known = best.entry(*first).or_default();
+            *known = bid.amount.max(*known);
+        }
+    }
+    let mut floors = BTreeMap::new();
+    for unit in sale.units().iter() {
+        let reserves = sale.reserves(unit);
+        match unit.first().and_then(|first| best.get(first)) {
+            Some(amount) => floors.extend(split(*amount, &reserves)),
+            None => floors.extend(reserves),
         }
     }
     floors

@@ -15,135 +15,62 @@ pub use error::ReserveError;
 pub use history::{Earnings, EarningsHistory, Figure, MAX_EARNINGS, MAX_HISTORY_SLOTS, Regret};
 pub use versions::{MAX_PAST_VERSIONS, MAX_PENDING_VERSIONS, Version, VersionError, Versions};
 
-use std::collections::BTreeMap;
-
 use alloy_primitives::U256;
-use lockstep_primitives::{ChainId, SlotNumber};
+use lockstep_primitives::{ChainId, ImpliedMeasure, ImpliedReserve, ReserveRule, SlotNumber};
 
 use crate::MAX_AMOUNT;
 
 /// How many steps a schedule of reserves has at the most.
 pub const MAX_RESERVE_STEPS: usize = 64;
 
-/// How a seller's reserve for a slot comes about. Amounts are in the numeraire's smallest unit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ReserveRule {
-    /// The same in every slot.
-    Fixed(U256),
-    /// From each of these slots on the reserve beside it, until the next step. Before the first step there is no reserve, and
-    /// without a reserve no sale. See [`ReserveRule::schedule`].
-    Schedule(BTreeMap<SlotNumber, U256>),
-    /// What its default proposer typically earned in recent slots.
-    Implied(ImpliedReserve),
-}
-
-/// What an implied reserve is taken from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ImpliedReserve {
-    /// Whose word counts where the default proposer did not build.
-    pub basis: ImpliedBasis,
-    /// What is typical.
-    pub measure: ImpliedMeasure,
-    /// How many slots back earnings count: 1 to [`MAX_HISTORY_SLOTS`]. Slots without a block of the rollup count as slots, so a
-    /// rollup with rare blocks needs a longer window.
-    pub window: u64,
-    /// With fewer slots of known earnings in the window than this the floor holds: 1 to `window`.
-    pub min_samples: u64,
-    /// The least that the reserve ever is.
-    pub floor: U256,
-}
-
-/// Whose word counts for what the default proposer would have earned in a slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ImpliedBasis {
-    /// What the rollup posted. It can raise its own reserve with it, and nothing else.
-    Posted,
-    /// The value of the proposal that a builder computed for the rollup alone.
-    Computed,
-}
-
-/// What is typical of many amounts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ImpliedMeasure {
-    /// See [`median`]: robust against single slots of great value, and blind to them.
-    Median,
-    /// The sum through the number, rounded up.
-    Mean,
-}
-
-impl ReserveRule {
-    /// A schedule of (first slot, reserve) steps.
-    ///
-    /// # Errors
-    /// When the slots do not rise from step to step: what a step given twice should mean is not guessed. Also what
-    /// [`ReserveRule::check`] finds.
-    pub fn schedule(chain: ChainId, steps: &[(SlotNumber, U256)]) -> Result<Self, ReserveError> {
-        let wrong = steps.windows(2).zip(1..).find(|(pair, _)| matches!(pair, [(earlier, _), (later, _)] if earlier >= later));
-        if let Some((_, step)) = wrong {
-            return Err(ReserveError::StepsDoNotRise { chain, step });
+/// Whether a rule makes sense for `chain`.
+///
+/// # Errors
+/// Names what does not: a schedule without steps or with more than [`MAX_RESERVE_STEPS`], a window or a number of samples out of
+/// range, an amount above [`MAX_AMOUNT`], which nobody may bid.
+pub fn check_reserve(chain: ChainId, rule: &ReserveRule) -> Result<(), ReserveError> {
+    match rule {
+        ReserveRule::Fixed(reserve) => check_amount(chain, *reserve),
+        ReserveRule::Schedule(steps) if steps.is_empty() || steps.len() > MAX_RESERVE_STEPS => {
+            Err(ReserveError::NumberOfSteps { chain, steps: steps.len(), limit: MAX_RESERVE_STEPS })
         }
-        let rule = Self::Schedule(steps.iter().copied().collect());
-        rule.check(chain)?;
-        Ok(rule)
-    }
-
-    /// Whether the rule makes sense for `chain`.
-    ///
-    /// # Errors
-    /// Names what does not: a schedule without steps or with more than [`MAX_RESERVE_STEPS`], a window or a number of samples out
-    /// of range, an amount above [`MAX_AMOUNT`], which nobody may bid.
-    pub fn check(&self, chain: ChainId) -> Result<(), ReserveError> {
-        match self {
-            Self::Fixed(reserve) => check_amount(chain, *reserve),
-            Self::Schedule(steps) if steps.is_empty() || steps.len() > MAX_RESERVE_STEPS => {
-                Err(ReserveError::NumberOfSteps { chain, steps: steps.len(), limit: MAX_RESERVE_STEPS })
+        ReserveRule::Schedule(steps) => steps.values().try_for_each(|reserve| check_amount(chain, *reserve)),
+        ReserveRule::Implied(implied) => {
+            let ImpliedReserve { window, min_samples, floor, .. } = *implied;
+            let limit = MAX_HISTORY_SLOTS as u64;
+            if window == 0 || window > limit {
+                return Err(ReserveError::Window { chain, window, limit });
             }
-            Self::Schedule(steps) => steps.values().try_for_each(|reserve| check_amount(chain, *reserve)),
-            Self::Implied(implied) => {
-                let ImpliedReserve { window, min_samples, floor, .. } = *implied;
-                let limit = MAX_HISTORY_SLOTS as u64;
-                if window == 0 || window > limit {
-                    return Err(ReserveError::Window { chain, window, limit });
-                }
-                if min_samples == 0 || min_samples > window {
-                    return Err(ReserveError::MinSamples { chain, min_samples, window });
-                }
-                check_amount(chain, floor)
+            if min_samples == 0 || min_samples > window {
+                return Err(ReserveError::MinSamples { chain, min_samples, window });
             }
-        }
-    }
-
-    /// The reserve for `slot`.
-    ///
-    /// `before` is the first slot whose earnings do not count: the slot that was running when the auction for `slot` opened, so
-    /// that the reserve is known to all who bid and no longer moves. Earnings of `slot` itself and of later ones never count.
-    ///
-    /// # Errors
-    /// When the slot lies before the first step of the schedule.
-    pub fn reserve_at(&self, slot: SlotNumber, before: SlotNumber, history: &EarningsHistory) -> Result<U256, ReserveError> {
-        match self {
-            Self::Fixed(reserve) => Ok(*reserve),
-            Self::Schedule(steps) => match steps.range(..=slot).next_back() {
-                Some((_, reserve)) => Ok(*reserve),
-                None => Err(ReserveError::BeforeSchedule { chain: history.chain(), slot, first: steps.keys().next().copied() }),
-            },
-            Self::Implied(implied) => Ok(implied.reserve(before.min(slot), history)),
+            check_amount(chain, floor)
         }
     }
 }
 
-impl ImpliedReserve {
-    fn reserve(&self, before: SlotNumber, history: &EarningsHistory) -> U256 {
-        let samples = history.samples(self.basis, before.saturating_sub(self.window), before);
-        if (samples.len() as u64) < self.min_samples {
-            return self.floor;
-        }
-        let typical = match self.measure {
-            ImpliedMeasure::Median => median(samples),
-            ImpliedMeasure::Mean => mean(&samples),
-        };
-        typical.map_or(self.floor, |typical| typical.max(self.floor))
+/// The reserve of a rule for `slot`; `None` before the first step of a schedule.
+///
+/// `before` is the first slot whose earnings do not count: the slot that was running when the auction for `slot` opened, so that
+/// the reserve is known to all who bid and no longer moves. Earnings of `slot` itself and of later ones never count.
+pub fn reserve_at(rule: &ReserveRule, slot: SlotNumber, before: SlotNumber, history: &EarningsHistory) -> Option<U256> {
+    match rule {
+        ReserveRule::Fixed(reserve) => Some(*reserve),
+        ReserveRule::Schedule(steps) => steps.range(..=slot).next_back().map(|(_, reserve)| *reserve),
+        ReserveRule::Implied(implied) => Some(implied_reserve(implied, before.min(slot), history)),
     }
+}
+
+fn implied_reserve(rule: &ImpliedReserve, before: SlotNumber, history: &EarningsHistory) -> U256 {
+    let samples = history.samples(rule.basis, before.saturating_sub(rule.window), before);
+    if (samples.len() as u64) < rule.min_samples {
+        return rule.floor;
+    }
+    let typical = match rule.measure {
+        ImpliedMeasure::Median => median(samples),
+        ImpliedMeasure::Mean => mean(&samples),
+    };
+    typical.map_or(rule.floor, |typical| typical.max(rule.floor))
 }
 
 fn check_amount(chain: ChainId, reserve: U256) -> Result<(), ReserveError> {
@@ -174,6 +101,10 @@ fn mean(amounts: &[U256]) -> Option<U256> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use lockstep_primitives::ImpliedBasis;
+
     use super::*;
 
     const CHAIN: ChainId = 10;
@@ -215,11 +146,11 @@ mod tests {
 
     #[test]
     fn a_schedule_steps_and_begins_with_its_first_step() {
-        let rule = ReserveRule::schedule(CHAIN, &[(10, amount(3)), (20, amount(1))]).unwrap();
+        let rule = ReserveRule::Schedule([(10, amount(3)), (20, amount(1))].into());
         let none = EarningsHistory::new(CHAIN);
-        let reserve = |slot| rule.reserve_at(slot, slot, &none);
-        assert_eq!([reserve(10), reserve(19), reserve(20), reserve(u64::MAX)], [3, 3, 1, 1].map(|value| Ok(amount(value))));
-        assert_eq!(reserve(9), Err(ReserveError::BeforeSchedule { chain: CHAIN, slot: 9, first: Some(10) }));
+        let reserve = |slot| reserve_at(&rule, slot, slot, &none);
+        assert_eq!([reserve(10), reserve(19), reserve(20), reserve(u64::MAX)], [3, 3, 1, 1].map(|value| Some(amount(value))));
+        assert_eq!(reserve(9), None);
     }
 
     #[test]
@@ -242,33 +173,30 @@ mod tests {
             (implied(|rule| rule.floor = U256::MAX), "reserve_too_large"),
         ];
         for (rule, code) in bad {
-            assert_eq!(rule.check(CHAIN).unwrap_err().code(), code, "{rule:?}");
+            assert_eq!(check_reserve(CHAIN, &rule).unwrap_err().code(), code, "{rule:?}");
         }
-        assert_eq!(ReserveRule::Implied(IMPLIED).check(CHAIN), Ok(()));
-        for steps in [[(5, U256::ZERO), (5, U256::ONE)], [(6, U256::ZERO), (5, U256::ONE)]] {
-            assert_eq!(ReserveRule::schedule(CHAIN, &steps), Err(ReserveError::StepsDoNotRise { chain: CHAIN, step: 1 }));
-        }
+        assert_eq!(check_reserve(CHAIN, &ReserveRule::Implied(IMPLIED)), Ok(()));
     }
 
     #[test]
     fn the_implied_reserve_looks_back_over_its_window_only() {
         let history = earned(&[1000, 1000, 10, 20, 30, 40, 9, 9]);
         let rule = ReserveRule::Implied(IMPLIED);
-        assert_eq!(rule.reserve_at(6, 6, &history), Ok(amount(25)));
+        assert_eq!(reserve_at(&rule, 6, 6, &history), Some(amount(25)));
         // Sold ahead: what was known when the auction opened.
-        assert_eq!(rule.reserve_at(8, 6, &history), Ok(amount(25)));
+        assert_eq!(reserve_at(&rule, 8, 6, &history), Some(amount(25)));
         // Nothing that comes after the slot counts, whatever is asked for.
-        assert_eq!(rule.reserve_at(6, 99, &history), Ok(amount(25)));
+        assert_eq!(reserve_at(&rule, 6, 99, &history), Some(amount(25)));
         let mean = ReserveRule::Implied(ImpliedReserve { measure: ImpliedMeasure::Mean, ..IMPLIED });
-        assert_eq!(mean.reserve_at(4, 4, &history), Ok(amount(508)), "2030 / 4, rounded up");
+        assert_eq!(reserve_at(&mean, 4, 4, &history), Some(amount(508)), "2030 / 4, rounded up");
     }
 
     #[test]
     fn with_few_samples_and_under_the_floor_the_floor_holds() {
         let rule = ReserveRule::Implied(IMPLIED);
-        assert_eq!(rule.reserve_at(2, 2, &earned(&[90, 90])), Ok(amount(5)));
-        assert_eq!(rule.reserve_at(3, 3, &earned(&[90, 90, 90])), Ok(amount(90)));
-        assert_eq!(rule.reserve_at(3, 3, &earned(&[1, 2, 3])), Ok(amount(5)));
-        assert_eq!(rule.reserve_at(0, 0, &EarningsHistory::new(CHAIN)), Ok(amount(5)));
+        assert_eq!(reserve_at(&rule, 2, 2, &earned(&[90, 90])), Some(amount(5)));
+        assert_eq!(reserve_at(&rule, 3, 3, &earned(&[90, 90, 90])), Some(amount(90)));
+        assert_eq!(reserve_at(&rule, 3, 3, &earned(&[1, 2, 3])), Some(amount(5)));
+        assert_eq!(reserve_at(&rule, 0, 0, &EarningsHistory::new(CHAIN)), Some(amount(5)));
     }
 }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use alloy_primitives::{Address, U256};
-use lockstep_primitives::{Bid, ChainId, Registration, SlotNumber};
+use lockstep_primitives::{Bid, ChainId, RollupSet, SlotNumber};
 
-use crate::{MAX_SELLERS, MarketError};
+use crate::{MAX_SELLERS, MarketError, Units};
 
 /// The most that a bid may offer: 2^248 - 1. Sums over all rollups of a slot then fit into 256 bits.
 pub const MAX_AMOUNT: U256 = U256::from_limbs([u64::MAX, u64::MAX, u64::MAX, u64::MAX >> 8]);
@@ -19,34 +19,56 @@ pub struct Terms {
     pub default_proposer: Address,
 }
 
-impl From<&Registration> for Terms {
-    fn from(registration: &Registration) -> Self {
-        Self { reserve: registration.reserve, default_proposer: registration.sequencer }
-    }
-}
-
 /// The rollups on sale in one slot, at most [`MAX_SELLERS`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sale {
-    slot: SlotNumber,
     terms: BTreeMap<ChainId, Terms>,
+    units: Units,
+    not_sold: BTreeMap<ChainId, Address>,
 }
 
 impl Sale {
-    /// Puts rollups on sale.
+    /// Puts rollups on sale, each by itself.
     ///
     /// # Errors
     /// When there are more than [`MAX_SELLERS`].
     pub fn new(slot: SlotNumber, terms: BTreeMap<ChainId, Terms>) -> Result<Self, MarketError> {
+        let units = Units::alone(slot, terms.keys().copied());
+        Self::in_units(units, terms)
+    }
+
+    /// Puts rollups on sale in units that are sold as a whole. Terms of rollups that are in no unit do not count.
+    ///
+    /// # Errors
+    /// When there are more than [`MAX_SELLERS`], or a rollup of a unit has no terms.
+    pub fn in_units(units: Units, mut terms: BTreeMap<ChainId, Terms>) -> Result<Self, MarketError> {
+        let on_sale = units.on_sale();
+        terms.retain(|chain, _| on_sale.contains(chain));
+        if let Some(chain) = on_sale.iter().find(|chain| !terms.contains_key(*chain)) {
+            return Err(MarketError::NotOnSale { slot: units.slot(), chain: *chain });
+        }
         if terms.len() > MAX_SELLERS {
             return Err(MarketError::TooManySellers { limit: MAX_SELLERS });
         }
-        Ok(Self { slot, terms })
+        Ok(Self { terms, units, not_sold: BTreeMap::new() })
+    }
+
+    /// Notes rollups that have a block in the slot and are not for sale, with their default proposers. Those on sale stay as they
+    /// are.
+    #[must_use]
+    pub fn with_not_sold(mut self, default_proposers: BTreeMap<ChainId, Address>) -> Self {
+        self.not_sold = default_proposers.into_iter().filter(|(chain, _)| !self.terms.contains_key(chain)).collect();
+        self
     }
 
     /// The slot.
     pub const fn slot(&self) -> SlotNumber {
-        self.slot
+        self.units.slot()
+    }
+
+    /// What goes together.
+    pub const fn units(&self) -> &Units {
+        &self.units
     }
 
     /// The terms of each rollup on sale.
@@ -54,13 +76,30 @@ impl Sale {
         &self.terms
     }
 
+    /// The reserves of a package's rollups that are on sale.
+    pub fn reserves(&self, rollups: &RollupSet) -> Vec<(ChainId, U256)> {
+        rollups.iter().filter_map(|chain| Some((*chain, self.terms.get(chain)?.reserve))).collect()
+    }
+
+    /// The sum of the reserves of a package's rollups that are on sale.
+    pub fn reserve(&self, rollups: &RollupSet) -> U256 {
+        self.reserves(rollups).into_iter().fold(U256::ZERO, |sum, (_, reserve)| sum.saturating_add(reserve))
+    }
+
+    /// Who proposes in each rollup that nobody bought: of those on sale, `sold` are the ones that somebody did.
+    pub fn default_proposers(&self, sold: &RollupSet) -> BTreeMap<ChainId, Address> {
+        let unsold = self.terms.iter().filter(|(chain, _)| !sold.contains(*chain));
+        let unsold = unsold.map(|(chain, terms)| (*chain, terms.default_proposer));
+        unsold.chain(self.not_sold.iter().map(|(chain, proposer)| (*chain, *proposer))).collect()
+    }
+
     /// By how much a bid is above the reserves of its rollups.
     ///
     /// # Errors
-    /// When the bid is no bid for this sale: another slot, an empty package, a rollup that is not on sale, more than
-    /// [`MAX_AMOUNT`], or less than the reserves.
+    /// When the bid is no bid for this sale: another slot, an empty package, a rollup that is not on sale, a part of a unit, more
+    /// than [`MAX_AMOUNT`], or less than the reserves.
     pub fn surplus(&self, bid: &Bid) -> Result<U256, MarketError> {
-        let slot = self.slot;
+        let slot = self.slot();
         if bid.slot != slot {
             return Err(MarketError::WrongSlot { slot: bid.slot, open: slot });
         }
@@ -70,11 +109,8 @@ impl Sale {
         if bid.amount > MAX_AMOUNT {
             return Err(MarketError::AmountTooLarge { slot, amount: bid.amount });
         }
-        let mut reserve = U256::ZERO;
-        for chain in &bid.rollups {
-            let terms = self.terms.get(chain).ok_or(MarketError::NotOnSale { slot, chain: *chain })?;
-            reserve = reserve.saturating_add(terms.reserve);
-        }
+        self.units.fits(&bid.rollups)?;
+        let reserve = self.reserve(&bid.rollups);
         bid.amount.checked_sub(reserve).ok_or_else(|| MarketError::BelowReserve {
             slot,
             rollups: bid.rollups.clone(),

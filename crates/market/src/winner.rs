@@ -109,7 +109,7 @@ fn feasible<'a>(sale: &Sale, bids: &'a [AcceptedBid], floors: &BTreeMap<ChainId,
         let bid = &accepted.bid;
         let Ok(surplus) = sale.surplus(bid) else { continue };
         let owed = bid.rollups.iter().try_fold(U256::ZERO, |sum, chain| sum.checked_add(*floors.get(chain)?));
-        if bid.rollups.len() > 1 && owed.is_none_or(|owed| bid.amount < owed) {
+        if !sale.units().is_unit(&bid.rollups) && owed.is_none_or(|owed| bid.amount < owed) {
             continue;
         }
         let mask = bid.rollups.iter().filter_map(|chain| bits.get(chain)).fold(0, |mask, bit| mask | (1u32 << *bit));

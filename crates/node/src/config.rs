@@ -4,6 +4,7 @@ mod messages;
 mod remote;
 mod rules;
 mod search;
+mod sequencer;
 mod strategies;
 
 use std::{
@@ -13,14 +14,14 @@ use std::{
 };
 
 use alloy_primitives::{Address, ChainId, I256, U256};
-use lockstep_primitives::{Guarantee, InvalidOrdering, MAX_INCLUSION, OrderingPolicy, Price, RollupSet};
+use lockstep_primitives::{Guarantee, Price, RollupSet};
 use lockstep_provider::{DeliverySettings, RemoteNode, RemoteSettings, RollupNode};
-use lockstep_simulation::{DataLimits, ForkSchedule};
+use lockstep_simulation::ForkSchedule;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     keys::Key,
-    process::{BuilderSetup, MarketSetup, Node, RollupMessages, RollupSetup, SequencerSetup, Setup},
+    process::{BuilderSetup, MarketSetup, Node, RollupMessages, RollupSetup, Setup},
     record::{DEFAULT_RECORD_SLOTS, SlotRecords},
 };
 
@@ -32,6 +33,7 @@ pub use self::{
     remote::{DeliveryConfig, DeliveryKind, LimitsConfig, NodeUrls},
     rules::{ForkConfig, RulesConfig},
     search::{MAX_ALTERNATIVES, MAX_EXACT_ITEMS, MAX_ROUND_WORK, SearchConfig},
+    sequencer::{ImpliedReserveConfig, ReserveStepConfig, SequencerConfig},
     strategies::{ArbitrageConfig, OrphanRelayConfig, PoolConfig, StrategiesConfig},
 };
 
@@ -206,52 +208,6 @@ impl RollupConfig {
     }
 }
 
-/// A rollup's sequencer and its terms of sale.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SequencerConfig {
-    /// File with its private key in hex.
-    pub key_file: PathBuf,
-    /// The least a slot is sold for, in the numeraire's smallest unit, as a decimal string.
-    #[serde(default = "default_reserve")]
-    pub reserve: String,
-    /// Whether it holds its block back while the decision cannot be read.
-    #[serde(default = "default_holds")]
-    pub holds: bool,
-    /// The proposer's share of protocol fees, in basis points.
-    #[serde(default)]
-    pub fee_share_bps: u64,
-    /// Whether its blocks may claim AggLayer exits of the same slot: then its settlement depends on the origin's.
-    #[serde(default)]
-    pub same_slot_claims: bool,
-    /// In which order blocks may hold transactions: `free`, `priority-fee`, `fcfs` or `top-of-block`.
-    #[serde(default = "default_ordering")]
-    pub ordering: String,
-    /// Gas of the free lane of `top-of-block`; 0 with any other ordering.
-    #[serde(default)]
-    pub lane_gas: u64,
-    /// How many of its oldest public transactions no list may leave out. Needs a builder in the same process, which sees them.
-    #[serde(default)]
-    pub inclusion: usize,
-    /// The most data that one transaction may have, in estimated compressed bytes, until the batcher says otherwise; 0 for no
-    /// limit. OP stack only.
-    #[serde(default)]
-    pub max_tx_da: u64,
-    /// The same of all transactions of a block.
-    #[serde(default)]
-    pub max_block_da: u64,
-    /// Whether `miner_setMaxDASize` is taken at `/rollup/<chainId>`, from anyone who reaches the port: batchers sign nothing.
-    #[serde(default)]
-    pub batcher_api: bool,
-}
-
-impl SequencerConfig {
-    /// In which order blocks may hold transactions.
-    fn policy(&self) -> Result<OrderingPolicy, InvalidOrdering> {
-        OrderingPolicy::parse(&self.ordering, self.lane_gas)
-    }
-}
-
 fn default_listen() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 8545))
 }
@@ -288,20 +244,8 @@ fn default_min_relay_value() -> String {
     "0".to_owned()
 }
 
-fn default_reserve() -> String {
-    "0".to_owned()
-}
-
-fn default_ordering() -> String {
-    OrderingPolicy::Free.name().to_owned()
-}
-
 const fn default_finality_blocks() -> u64 {
     64
-}
-
-const fn default_holds() -> bool {
-    true
 }
 
 /// What is wrong with a configuration, and where.
@@ -375,22 +319,16 @@ impl Config {
             rollup.limits.check().map_err(|problem| field_of("limits", problem))?;
             amount(&rollup.price).map_err(|problem| wrong(place("price"), problem))?;
             if let Some(sequencer) = &rollup.sequencer {
-                amount(&sequencer.reserve).map_err(|problem| wrong(place("sequencer.reserve"), problem))?;
-                if sequencer.fee_share_bps > 10_000 {
-                    return Err(wrong(place("sequencer.fee_share_bps"), "is more than 10000 basis points"));
-                }
+                let terms = sequencer.terms(rollup.chain_id);
+                terms.map_err(|(field, problem)| wrong(place(&format!("sequencer.{field}")), problem))?;
                 if sequencer.holds && !rollup.delivery.kind.can_hold() {
                     let kind = rollup.delivery.kind.name();
                     return Err(wrong(place("sequencer.holds"), format!("delivery {kind:?} cannot keep it: set holds = false")));
                 }
-                sequencer.policy().map_err(|error| wrong(place("sequencer.ordering"), error))?;
                 let throttled = sequencer.batcher_api || sequencer.max_tx_da > 0 || sequencer.max_block_da > 0;
                 if throttled && !op_stack {
                     let problem = "batcher_api, max_tx_da and max_block_da are for rollups under OP-stack rules";
                     return Err(wrong(place("sequencer"), problem));
-                }
-                if sequencer.inclusion > MAX_INCLUSION {
-                    return Err(wrong(place("sequencer.inclusion"), format!("is more than {MAX_INCLUSION}")));
                 }
             }
         }
@@ -505,17 +443,7 @@ async fn rollup_setup(rollup: &RollupConfig, roles: Roles) -> Result<RollupSetup
             let problem = "needs a builder in the same process, which sees public transactions";
             return Err(wrong(format!("{place}.sequencer.inclusion"), problem));
         }
-        Some(sequencer) if roles.sequencer => Some(SequencerSetup {
-            key: key(&sequencer.key_file)?,
-            reserve: amount(&sequencer.reserve).map_err(|problem| wrong(&place, problem))?,
-            holds: sequencer.holds,
-            fee_share_bps: sequencer.fee_share_bps,
-            same_slot_claims: sequencer.same_slot_claims,
-            ordering: sequencer.policy().map_err(|error| wrong(&place, error))?,
-            inclusion: sequencer.inclusion,
-            data: DataLimits::from_wire(sequencer.max_tx_da, sequencer.max_block_da),
-            batcher_api: sequencer.batcher_api,
-        }),
+        Some(sequencer) if roles.sequencer => Some(sequencer.setup(rollup.chain_id, &place)?),
         _ => None,
     };
     Ok(RollupSetup {

@@ -12,7 +12,7 @@ use lockstep_building::SearchLimits;
 use lockstep_messaging::{
     BridgeDeployment, CctpV1Deployment, CctpV2Deployment, InteropDeployment, MailboxDeployment, RollupDeployments,
 };
-use lockstep_primitives::{OrderingPolicy, Price, RollupSet};
+use lockstep_primitives::{OrderingPolicy, Price, ReserveRule, RollupSet};
 use lockstep_provider::{EmbeddedGenesis, EmbeddedRollup};
 use lockstep_simulation::{DataLimits, EthereumFork, ForkSchedule, OpFork, Rules};
 
@@ -20,7 +20,9 @@ use crate::{
     clock::now_ms,
     config::FollowConfig,
     keys::Key,
-    process::{BuilderSetup, MarketSetup, Node, Process, RollupMessages, RollupSetup, SequencerSetup, Setup, StartError},
+    process::{
+        BuilderSetup, MarketSetup, Node, Process, RollupMessages, RollupSetup, SaleTerms, SequencerSetup, Setup, StartError,
+    },
     record::SlotRecords,
 };
 
@@ -244,11 +246,13 @@ impl Dev {
                 deployments: deployments(&contracts, index, count),
                 sequencer: Some(SequencerSetup {
                     key: Key::of_name(&format!("sequencer {index}")),
-                    reserve: options.reserve,
-                    holds: true,
-                    fee_share_bps: 10_000,
-                    same_slot_claims: true,
-                    ordering: options.ordering,
+                    terms: SaleTerms {
+                        reserve: ReserveRule::Fixed(options.reserve),
+                        fee_share_bps: 10_000,
+                        same_slot_claims: true,
+                        ordering: options.ordering,
+                        ..SaleTerms::default()
+                    },
                     inclusion: options.inclusion,
                     data: DataLimits::default(),
                     batcher_api: false,

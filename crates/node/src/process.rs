@@ -7,18 +7,18 @@ use std::{
     sync::Arc,
 };
 
-use alloy_primitives::{Address, I256};
+use alloy_primitives::{Address, I256, U256};
 use jsonrpsee::RpcModule;
 use lockstep_building::{Policy, SearchLimits};
 use lockstep_messaging::{AggLayer, BridgeDeployment, Deployments, RollupDeployments};
-use lockstep_primitives::{ChainId, OrderingPolicy, Price, Registration, RollupSet};
+use lockstep_primitives::{ChainId, MAX_INCLUSION, OrderingPolicy, Price, Registration, ReserveRule, RollupSet};
 use lockstep_provider::{
     CctpVersion, EmbeddedRollup, EvidenceRoutes, EvidenceSource, IrisClient, IrisLimits, IrisSource, LocalAttester, RemoteNode,
     RollupNode,
 };
 use lockstep_rpc::{
     Limits as RpcLimits, Recovery, Routes, Server, ServerError,
-    api::{DecisionApiServer, LockstepApiServer, MarketApiClient, MarketApiServer, SequencerApiServer},
+    api::{DecisionApiServer, LockstepApiServer, MarketApiServer, SequencerApiServer},
     bind, serve_with,
 };
 use lockstep_simulation::{DataLimits, ForkSchedule};
@@ -70,21 +70,62 @@ impl Node {
     }
 }
 
+/// On what terms a rollup sells the right to propose. What each term is, [`Registration`] says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SaleTerms {
+    /// The least that a slot is sold for.
+    pub reserve: ReserveRule,
+    /// Who proposes when nobody buys; the sequencer when absent.
+    pub default_proposer: Option<Address>,
+    /// Who receives what the rollup is paid; the sequencer when absent.
+    pub payout: Option<Address>,
+    /// Whether it sells.
+    pub active: bool,
+    /// How many slots ahead it sells at the most.
+    pub slots_ahead: u64,
+    /// Other rollups that it is sold together with, or not at all.
+    pub cluster: RollupSet,
+    /// Whether it holds its block back while the decision cannot be read.
+    pub holds: bool,
+    /// The proposer's share of protocol fees, in basis points.
+    pub fee_share_bps: u64,
+    /// In which order its blocks may hold transactions.
+    pub ordering: OrderingPolicy,
+    /// How many transactions its inclusion lists have at the most.
+    pub inclusion: u64,
+    /// Whether its blocks may claim AggLayer exits of the same slot.
+    pub same_slot_claims: bool,
+    /// Whether its blocks follow Ethereum's newest state.
+    pub follows_l1: bool,
+}
+
+impl Default for SaleTerms {
+    /// For nothing at the least, alone, just in time, with all rules at their loosest; it holds.
+    fn default() -> Self {
+        Self {
+            reserve: ReserveRule::Fixed(U256::ZERO),
+            default_proposer: None,
+            payout: None,
+            active: true,
+            slots_ahead: 0,
+            cluster: RollupSet::new(),
+            holds: true,
+            fee_share_bps: 0,
+            ordering: OrderingPolicy::Free,
+            inclusion: MAX_INCLUSION as u64,
+            same_slot_claims: false,
+            follows_l1: false,
+        }
+    }
+}
+
 /// A rollup's sequencer, when this process plays it.
 #[derive(Clone, Debug)]
 pub struct SequencerSetup {
     /// Its key.
     pub key: Key,
-    /// The least a slot is sold for, in the numeraire's smallest unit.
-    pub reserve: alloy_primitives::U256,
-    /// Whether it holds its block back while the decision cannot be read.
-    pub holds: bool,
-    /// The proposer's share of protocol fees, in basis points.
-    pub fee_share_bps: u64,
-    /// Whether its blocks may claim AggLayer exits of the same slot.
-    pub same_slot_claims: bool,
-    /// In which order its blocks may hold transactions.
-    pub ordering: OrderingPolicy,
+    /// On what terms it sells.
+    pub terms: SaleTerms,
     /// How many of its public transactions an inclusion list has at the most, oldest first. Without a builder in the process
     /// it sees none.
     pub inclusion: usize,
@@ -336,20 +377,19 @@ impl Process {
             process.tasks.extend(process.builder.iter().flat_map(|builder| builder.messages().tasks()).collect::<Vec<_>>());
             process.tasks.extend(setup.rollups.iter().filter_map(|rollup| public_flow(rollup, intake)));
         }
-        process.run(market, sequencers, &market_url).await?;
+        process.run(market, sequencers).await?;
         Ok(process)
     }
 
     /// Registers the rollups, then sets every loop going.
-    async fn run(&mut self, market: Option<Arc<MarketRole>>, sequencers: Sequencers, market_url: &str) -> Result<(), StartError> {
-        let registry = client(market_url)?;
+    async fn run(&mut self, market: Option<Arc<MarketRole>>, sequencers: Sequencers) -> Result<(), StartError> {
         for role in sequencers.0.values() {
             let deadline = now_ms() + MARKET_WAIT_MS;
-            while let Err(error) = registry.register_rollup(role.registration()).await {
+            while let Err(error) = role.register().await {
                 if now_ms() > deadline {
-                    return Err(StartError::Market(error.to_string()));
+                    return Err(StartError::Market(error));
                 }
-                tracing::warn!(%error, "the market does not take the registration yet");
+                tracing::warn!(chain = role.chain(), %error, "the rollup is not registered yet");
                 sleep_until(now_ms() + 500).await;
             }
         }
@@ -528,6 +568,34 @@ impl eth::PendingNonces for Intake {
     }
 }
 
+/// What a rollup registers with, but for what the market and the chain say: from when on, and where its blocks are.
+fn registration(rollup: &RollupSetup, sequencer: &SequencerSetup, url: &str) -> Registration {
+    let (own, terms) = (sequencer.key.address(), sequencer.terms.clone());
+    let mut cluster = terms.cluster;
+    cluster.insert(rollup.chain);
+    Registration {
+        chain: rollup.chain,
+        sequencer: own,
+        sequencer_url: url.to_owned(),
+        default_proposer: terms.default_proposer.unwrap_or(own),
+        payout: terms.payout.unwrap_or(own),
+        active: terms.active,
+        slots_ahead: terms.slots_ahead,
+        cluster,
+        reserve: terms.reserve,
+        block_time: rollup.block_time,
+        block_anchor: 0,
+        holds: terms.holds,
+        fee_share_bps: terms.fee_share_bps,
+        ordering: terms.ordering,
+        inclusion: terms.inclusion,
+        same_slot_claims: terms.same_slot_claims,
+        follows_l1: terms.follows_l1,
+        from_slot: 0,
+        nonce: 0,
+    }
+}
+
 fn sequencers(
     setup: &Setup,
     timings: Timings,
@@ -540,32 +608,22 @@ fn sequencers(
     let mut sequencers = Sequencers::default();
     for rollup in &setup.rollups {
         let Some(sequencer) = &rollup.sequencer else { continue };
-        let registration = Registration {
-            chain: rollup.chain,
-            reserve: sequencer.reserve,
-            sequencer: sequencer.key.address(),
-            sequencer_url: own_url.to_owned(),
-            block_time: rollup.block_time,
-            holds: sequencer.holds,
-            fee_share_bps: sequencer.fee_share_bps,
-            same_slot_claims: sequencer.same_slot_claims,
-            ordering: sequencer.ordering,
-            // Terms that are stated later count.
-            nonce: now_ms(),
-        };
+        let registration = registration(rollup, sequencer, own_url);
         let settings = SequencerSettings {
             key: sequencer.key.clone(),
             registration,
             forks: rollup.forks.clone(),
+            price: rollup.price,
             timings,
             inclusion: sequencer.inclusion,
             data: sequencer.data,
             batcher_api: sequencer.batcher_api,
         };
         let mempool = intake.map(|intake| Arc::clone(intake) as Arc<dyn Mempool>);
-        let by_arrival = matches!(sequencer.ordering, OrderingPolicy::FirstComeFirstServed | OrderingPolicy::TopOfBlock { .. });
+        let ordering = sequencer.terms.ordering;
+        let by_arrival = matches!(ordering, OrderingPolicy::FirstComeFirstServed | OrderingPolicy::TopOfBlock { .. });
         if mempool.is_none() && by_arrival {
-            let ordering = sequencer.ordering.name();
+            let ordering = ordering.name();
             tracing::warn!(chain = rollup.chain, ordering, "no builder shares this process: no transaction has an arrival");
         }
         let node = rollup.node.rollup_node();

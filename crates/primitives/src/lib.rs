@@ -4,12 +4,14 @@
 //! live in the `rpc` crate. Hashes that identify or are signed over are made here, so that there is one definition.
 
 mod bundle;
+mod delivery_report;
 mod hash;
 mod lists;
 mod market;
 mod money;
 mod ordering;
 mod reason;
+mod registration;
 mod signing;
 mod stand_in;
 mod status;
@@ -18,12 +20,14 @@ mod tx_id;
 mod tx_rules;
 
 pub use bundle::{Asset, BlockRange, Bundle, LandedRef, Leg, LegTx, Relay, Replacement, Requirement, RevertMode};
+pub use delivery_report::{DeliveryReport, SlotEnding};
 pub use hash::{BUNDLE_TYPE, dialect_bundle_hash};
 pub use lists::{BlockList, ListBlock, RollupSet};
-pub use market::{Allocation, Bid, Grant, Registration};
+pub use market::{Allocation, Bid, Grant};
 pub use money::{Price, to_signed};
 pub use ordering::{InvalidOrdering, MAX_ARRIVALS, MAX_INCLUSION, OrderedTx, OrderingPolicy, OutOfOrder};
 pub use reason::{Place, Reason, Rejection, Validity};
+pub use registration::{ImpliedBasis, ImpliedMeasure, ImpliedReserve, InvalidReserve, Registration, ReserveRule};
 pub use signing::{InvalidSignature, SignatureBytes, digest, domain, recover, subscription_digest};
 pub use stand_in::StandIn;
 pub use status::{BundleState, Guarantee};

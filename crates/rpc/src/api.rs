@@ -10,8 +10,8 @@ use jsonrpsee::{
 use serde_json::Value;
 
 use crate::wire::{
-    AllocationWire, BidReceipt, BidWire, BundleStatus, DecisionWire, Explanation, MarketSlot, MessageList, RegistrationWire,
-    SentBundle, SignedPrepare, SimulationResult, SlotOffer, SlotStatus, VoteWire,
+    AllocationWire, BidReceipt, BidWire, BundleStatus, DecisionWire, DeliveryReportWire, Explanation, MarketSlot, MessageList,
+    RegistrationWire, RollupTerms, SentBundle, SignedPrepare, SimulationResult, SlotOffer, SlotStatus, VoteWire,
 };
 
 use alloy_primitives::{Address, B256, Bytes, U64};
@@ -61,6 +61,14 @@ pub trait MarketApi {
     #[method(name = "registerRollup")]
     async fn register_rollup(&self, registration: RegistrationWire) -> RpcResult<bool>;
 
+    /// Changes the terms of a rollup that is registered.
+    #[method(name = "updateRollup")]
+    async fn update_rollup(&self, registration: RegistrationWire) -> RpcResult<bool>;
+
+    /// A rollup's terms over time; null for one that is not registered.
+    #[method(name = "getRollup")]
+    async fn get_rollup(&self, chain_id: U64) -> RpcResult<Option<RollupTerms>>;
+
     /// Takes a sealed bid.
     #[method(name = "submitBid")]
     async fn submit_bid(&self, bid: BidWire) -> RpcResult<BidReceipt>;
@@ -72,6 +80,10 @@ pub trait MarketApi {
     /// Who proposes in a slot; null while it is open.
     #[method(name = "getAllocation")]
     async fn get_allocation(&self, slot: u64) -> RpcResult<Option<AllocationWire>>;
+
+    /// Takes a sequencer's word on how a slot ended. The same again changes nothing.
+    #[method(name = "reportDelivery")]
+    async fn report_delivery(&self, report: DeliveryReportWire) -> RpcResult<bool>;
 
     /// The market's key, which signs allocations.
     #[method(name = "address")]
@@ -120,8 +132,13 @@ pub(crate) fn most_parameters(method: &str) -> Option<usize> {
         "market_address" => 0,
         "lockstep_sendBundle" | "lockstep_simulateBundle" | "lockstep_cancelBundle" | "lockstep_getBundle" => 1,
         "lockstep_explainBundle" | "lockstep_getSlot" | "lockstep_getMessages" | "lockstep_unsubscribe" => 1,
-        "market_registerRollup" | "market_submitBid" | "market_getSlot" | "market_getAllocation" => 1,
-        "decision_record" | "sequencer_prepare" => 1,
+        "market_registerRollup"
+        | "market_updateRollup"
+        | "market_getRollup"
+        | "market_submitBid"
+        | "market_getSlot"
+        | "market_getAllocation" => 1,
+        "market_reportDelivery" | "decision_record" | "sequencer_prepare" => 1,
         "lockstep_subscribe" | "decision_get" => 2,
         "sequencer_getSlot" | "sequencer_decided" | "sequencer_setInclusionList" => 3,
         _ => return None,

@@ -42,5 +42,5 @@ mod writer;
 pub use error::{Damage, StoreError};
 pub use limits::Limits;
 pub use op::{Op, PutOutcome};
-pub use store::{KeyValue, Store, StoreStatus};
+pub use store::{KeyValue, Queued, Store, StoreStatus};
 pub use table::Table;

@@ -62,6 +62,22 @@ impl Drop for Inner {
     }
 }
 
+/// Steps that wait to be written.
+#[derive(Debug)]
+#[must_use = "whether the steps were written is known only when they are waited for"]
+pub struct Queued(Option<oneshot::Receiver<Answer>>);
+
+impl Queued {
+    /// Returns when the steps are on disk.
+    ///
+    /// # Errors
+    /// When they could not be written.
+    pub async fn written(self) -> Result<(), StoreError> {
+        let Some(answer) = self.0 else { return Ok(()) };
+        answer.await.unwrap_or(Err(StoreError::WriterGone)).map(|_| ())
+    }
+}
+
 impl Store {
     /// Opens the store in this file, or makes it. The folder has to exist.
     ///
@@ -131,12 +147,21 @@ impl Store {
 
     /// Several steps in order, all of them or none. Returns when they are on disk.
     pub async fn write(&self, batch: Vec<Op>) -> Result<(), StoreError> {
+        self.queue(batch)?.written().await
+    }
+
+    /// The same, in two parts: what is queued is written in the order in which it was queued, and [`Queued::written`] waits for
+    /// it. So a caller that changes a state and queues the change under one lock has its changes on disk in their order, without
+    /// holding the lock while it waits.
+    ///
+    /// # Errors
+    /// When a step is too large, the queue is full or the store writes no more. Nothing is queued then.
+    pub fn queue(&self, batch: Vec<Op>) -> Result<Queued, StoreError> {
         let mut steps = batch.into_iter().map(|op| self.prepare(op)).collect::<Result<Vec<_>, _>>()?.into_iter();
         let Some(first) = steps.next() else {
-            return Ok(());
+            return Ok(Queued(None));
         };
-        self.submit(Work::Apply { first, rest: steps.collect() }).await?;
-        Ok(())
+        Ok(Queued(Some(self.enqueue(Work::Apply { first, rest: steps.collect() })?)))
     }
 
     /// The value of a key. Reads see what has been committed and wait for no writer; they block on the disk for what

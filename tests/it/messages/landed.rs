@@ -22,7 +22,7 @@ async fn strict() -> World {
         for rollup in &mut setup.rollups {
             rollup.deployments.interop.as_mut().expect("dev has interop").expires_after = WINDOW_S;
         }
-        setup.rollups[1].sequencer.as_mut().expect("dev plays the sequencer").same_slot_claims = false;
+        setup.rollups[1].sequencer.as_mut().expect("dev plays the sequencer").terms.same_slot_claims = false;
     })
     .await
 }

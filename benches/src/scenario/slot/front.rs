@@ -22,8 +22,17 @@ use crate::Failed;
 /// The method that takes bids.
 const BID: &str = "market_submitBid";
 /// What a market answers (`docs/RPC.md`).
-const METHODS: [&str; 7] =
-    [BID, "market_registerRollup", "market_getSlot", "market_getAllocation", "market_address", "decision_record", "decision_get"];
+const METHODS: [&str; 9] = [
+    BID,
+    "market_registerRollup",
+    "market_getRollup",
+    "market_getSlot",
+    "market_getAllocation",
+    "market_reportDelivery",
+    "market_address",
+    "decision_record",
+    "decision_get",
+];
 /// "Internal error" of JSON-RPC 2.0.
 const INTERNAL: i32 = -32_603;
 

@@ -26,24 +26,6 @@ pub enum ReserveError {
         /// How many it may have.
         limit: usize,
     },
-    /// Steps out of order, or two for one slot.
-    #[error("step {step} of the reserve schedule of rollup {chain} begins no later than the step before it")]
-    StepsDoNotRise {
-        /// The rollup.
-        chain: ChainId,
-        /// Index of the step, from 0.
-        step: usize,
-    },
-    /// A slot that the schedule says nothing about.
-    #[error("the reserve schedule of rollup {chain} says nothing about slot {slot}: its first step is {first:?}")]
-    BeforeSchedule {
-        /// The rollup.
-        chain: ChainId,
-        /// The slot.
-        slot: SlotNumber,
-        /// Where the schedule begins.
-        first: Option<SlotNumber>,
-    },
     /// No window, or a longer one than is remembered.
     #[error("the implied reserve of rollup {chain} looks back over {window} slots, it may over 1 to {limit}")]
     Window {
@@ -128,8 +110,6 @@ impl ReserveError {
         match self {
             Self::ReserveTooLarge { .. } => "reserve_too_large",
             Self::NumberOfSteps { .. } => "reserve_steps",
-            Self::StepsDoNotRise { .. } => "reserve_steps_do_not_rise",
-            Self::BeforeSchedule { .. } => "before_reserve_schedule",
             Self::Window { .. } => "reserve_window",
             Self::MinSamples { .. } => "reserve_min_samples",
             Self::EarningsTooLarge { .. } => "earnings_too_large",
@@ -145,8 +125,6 @@ impl ReserveError {
         match self {
             Self::ReserveTooLarge { .. } | Self::EarningsTooLarge { .. } => "amounts are in the numeraire's smallest unit",
             Self::NumberOfSteps { .. } => "send the steps that come next, and the others with a later update",
-            Self::StepsDoNotRise { .. } => "order the steps by their slots, one step a slot",
-            Self::BeforeSchedule { .. } => "begin the schedule with the slot from which the rollup sells",
             Self::Window { .. } => "choose a window of at least one slot, and no longer than earnings are remembered",
             Self::MinSamples { .. } => "ask for at least one sample and for no more than the window has slots",
             Self::FutureSlot { .. } => "report what a slot earned once it has run",

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use alloy_primitives::{I256, U256};
-use lockstep_primitives::{ChainId, SlotNumber};
+use lockstep_primitives::{ChainId, ImpliedBasis, SlotNumber};
 
-use super::{ImpliedBasis, ReserveError};
+use super::ReserveError;
 
 /// How many slots of a rollup's earnings are remembered. The oldest go first.
 pub const MAX_HISTORY_SLOTS: usize = 4096;

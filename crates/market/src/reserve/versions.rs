@@ -43,9 +43,7 @@ impl<T> Versions<T> {
     /// # Errors
     /// When slots and nonces do not rise, or there are more than there can be.
     pub fn restore(chain: ChainId, kept: Vec<Version<T>>, fixed_before: SlotNumber, dropped: u64) -> Result<Self, VersionError> {
-        let rising = |pair: &[Version<T>]| {
-            matches!(pair, [earlier, later] if earlier.from_slot < later.from_slot && earlier.nonce < later.nonce)
-        };
+        let rising = |pair: &[Version<T>]| matches!(pair, [earlier, later] if earlier.from_slot < later.from_slot && earlier.nonce < later.nonce);
         if kept.len() > MAX_PENDING_VERSIONS + MAX_PAST_VERSIONS || !kept.windows(2).all(rising) {
             return Err(VersionError::Disordered { chain });
         }
@@ -104,7 +102,7 @@ impl<T> Versions<T> {
     }
 
     /// All that is remembered, in the order of slots.
-    pub fn iter(&self) -> impl Iterator<Item = &Version<T>> {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Version<T>> {
         self.kept.iter()
     }
 
@@ -167,9 +165,9 @@ impl VersionError {
     /// The stable code.
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::NonceTooLow { .. } => "update_nonce_too_low",
-            Self::TooSoon { .. } => "update_too_soon",
-            Self::TooManyPending { .. } => "too_many_pending_updates",
+            Self::NonceTooLow { .. } => "registration_nonce_too_low",
+            Self::TooSoon { .. } => "terms_too_soon",
+            Self::TooManyPending { .. } => "too_many_updates",
             Self::Disordered { .. } => "disordered_versions",
         }
     }
@@ -200,13 +198,10 @@ mod tests {
         let mut versions = Versions::new(CHAIN);
         versions.update(5, 1, "first", 0).unwrap();
         versions.update(9, 2, "second", 6).unwrap();
-        assert_eq!([4, 5, 8, 9, u64::MAX].map(|slot| at(&versions, slot)), [
-            None,
-            Some("first"),
-            Some("first"),
-            Some("second"),
-            Some("second"),
-        ]);
+        assert_eq!(
+            [4, 5, 8, 9, u64::MAX].map(|slot| at(&versions, slot)),
+            [None, Some("first"), Some("first"), Some("second"), Some("second"),]
+        );
         assert_eq!(versions.pending_after(5).len(), 1);
         assert!(versions.pending_after(9).is_empty());
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use alloy::signers::local::PrivateKeySigner;
 use alloy_primitives::{B256, U256};
-use lockstep_market::{MAX_AMOUNT, MAX_BIDS_PER_BIDDER, MAX_TAG_BYTES, MarketError, SlotAuction};
+use lockstep_market::{MAX_AMOUNT, MAX_BIDS_PER_BIDDER, MAX_TAG_BYTES, MarketError, Sale, SlotAuction};
 use lockstep_primitives::{Bid, ChainId, Grant};
 
 use crate::fixtures::{bid, default_proposer, key, sign, terms};
@@ -12,7 +12,7 @@ use crate::fixtures::{bid, default_proposer, key, sign, terms};
 const CLOSE_MS: u64 = 1000;
 
 fn open() -> SlotAuction {
-    SlotAuction::open(7, terms(&[(1, 10), (10, 20), (42, 0)])).expect("three rollups are not too many")
+    SlotAuction::open(Sale::new(7, terms(&[(1, 10), (10, 20), (42, 0)])).expect("three rollups are not too many"))
 }
 
 fn submit(auction: &mut SlotAuction, bid: &Bid, signer: &PrivateKeySigner) -> Result<B256, MarketError> {

@@ -7,3 +7,5 @@ mod properties;
 mod registry;
 mod reserve;
 mod rights;
+mod single;
+mod timeboost;

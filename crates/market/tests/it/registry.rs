@@ -1,48 +1,79 @@
 //! Only a rollup's sequencer speaks for it, and never twice with the same nonce.
 
 use alloy::signers::local::PrivateKeySigner;
-use alloy_primitives::U256;
-use lockstep_market::{MAX_SELLERS, MAX_URL_BYTES, MarketError, Registry, Terms};
-use lockstep_primitives::{ChainId, OrderingPolicy, Registration};
+use alloy_primitives::{Address, U256};
+use lockstep_market::{
+    MAX_CLUSTER_MEMBERS, MAX_SELLERS, MAX_SLOTS_AHEAD, MAX_URL_BYTES, MarketError, Registry, VersionError, Versions,
+};
+use lockstep_primitives::{ChainId, MAX_INCLUSION, OrderingPolicy, Registration, ReserveRule, RollupSet};
 
 use crate::fixtures::{key, sign};
 
 fn registration(chain: ChainId, sequencer: &PrivateKeySigner, nonce: u64) -> Registration {
     Registration {
         chain,
-        reserve: U256::from(100 + nonce),
         sequencer: sequencer.address(),
         sequencer_url: "http://localhost:1".to_owned(),
+        default_proposer: sequencer.address(),
+        payout: sequencer.address(),
+        active: true,
+        slots_ahead: 0,
+        cluster: [chain].into(),
+        reserve: ReserveRule::Fixed(U256::from(100 + nonce)),
         block_time: 2,
+        block_anchor: 0,
         holds: true,
         fee_share_bps: 10_000,
-        same_slot_claims: false,
         ordering: OrderingPolicy::Free,
+        inclusion: 0,
+        same_slot_claims: false,
+        follows_l1: false,
+        from_slot: 0,
         nonce,
     }
 }
 
 fn register(registry: &mut Registry, registration: Registration, signer: &PrivateKeySigner) -> Result<(), MarketError> {
+    register_from(registry, registration, signer, 0)
+}
+
+fn register_from(
+    registry: &mut Registry,
+    registration: Registration,
+    signer: &PrivateKeySigner,
+    earliest: u64,
+) -> Result<(), MarketError> {
     let signature = sign(signer, registration.digest());
-    registry.register(registration, &signature)
+    registry.register(registration, &signature, earliest).map(|_| ())
 }
 
 #[test]
-fn the_sequencer_registers_and_changes_its_terms() {
+fn terms_hold_from_their_slot_on() {
     let (mut registry, sequencer) = (Registry::new(), key(1));
     assert!(registry.is_empty());
-    register(&mut registry, registration(10, &sequencer, 0), &sequencer).unwrap();
-    register(&mut registry, registration(10, &sequencer, 5), &sequencer).unwrap();
+    // The first one holds as soon as may be.
+    register_from(&mut registry, registration(10, &sequencer, 0), &sequencer, 5).unwrap();
+    assert_eq!((registry.at(10, 4), registry.at(10, 5).map(|terms| terms.nonce)), (None, Some(0)));
+    let later = Registration { from_slot: 9, ..registration(10, &sequencer, 5) };
+    register_from(&mut registry, later, &sequencer, 8).unwrap();
+    assert_eq!([8, 9, 99].map(|slot| registry.at(10, slot).unwrap().nonce), [0, 5, 5]);
     assert_eq!(registry.len(), 1);
-    let current = registry.get(10).unwrap();
-    assert_eq!(current, &registration(10, &sequencer, 5));
-    assert_eq!(Terms::from(current), Terms { reserve: U256::from(105), default_proposer: sequencer.address() });
 
+    let late = Registration { from_slot: 9, ..registration(10, &sequencer, 6) };
+    let refused = register_from(&mut registry, late, &sequencer, 10);
+    assert_eq!(refused, Err(MarketError::Terms(VersionError::TooSoon { chain: 10, from_slot: 9, earliest: 10 })));
     for nonce in [4, 5] {
-        let refused = register(&mut registry, registration(10, &sequencer, nonce), &sequencer);
-        assert_eq!(refused, Err(MarketError::RegistrationNonceTooLow { chain: 10, nonce, current: 5 }));
+        let again = Registration { from_slot: 20, ..registration(10, &sequencer, nonce) };
+        let refused = register_from(&mut registry, again, &sequencer, 10);
+        assert_eq!(refused, Err(MarketError::Terms(VersionError::NonceTooLow { chain: 10, nonce, current: 5 })));
     }
-    assert_eq!(registry.get(10), Some(&registration(10, &sequencer, 5)));
+    assert_eq!(registry.at(10, 99).unwrap().nonce, 5);
+    let clusters = registry.clusters_at(9);
+    assert_eq!(clusters, [(10, RollupSet::from([10]))].into());
+    assert!(registry.clusters_at(4).is_empty());
+
+    let stored: Vec<Versions<Registration>> = registry.versions().cloned().collect();
+    assert_eq!(Registry::restore(stored), Ok(registry));
 }
 
 #[test]
@@ -56,7 +87,7 @@ fn nobody_else_registers_for_it() {
     let refused = register(&mut registry, registration(10, &thief, 1), &thief);
     assert_eq!(refused, Err(MarketError::SequencerChanged { chain: 10, registered: expected, sequencer: signer }));
 
-    let refused = registry.register(registration(11, &sequencer, 0), &[0; 64]);
+    let refused = registry.register(registration(11, &sequencer, 0), &[0; 64], 0);
     assert_eq!(refused, Err(MarketError::InvalidRegistrationSignature { chain: 11 }));
     assert_eq!(registry.len(), 1);
 }
@@ -65,14 +96,23 @@ fn nobody_else_registers_for_it() {
 fn terms_without_a_meaning_are_refused() {
     let (mut registry, sequencer) = (Registry::new(), key(1));
     let good = registration(10, &sequencer, 0);
+    let crowd: RollupSet = (0..=MAX_CLUSTER_MEMBERS as u64).collect();
     let bad = [
         (Registration { block_time: 0, ..good.clone() }, "zero_block_time"),
         (Registration { fee_share_bps: 10_001, ..good.clone() }, "fee_share_too_large"),
-        (Registration { sequencer_url: "x".repeat(MAX_URL_BYTES + 1), ..good }, "url_too_long"),
+        (Registration { sequencer_url: "x".repeat(MAX_URL_BYTES + 1), ..good.clone() }, "url_too_long"),
+        (Registration { payout: Address::ZERO, ..good.clone() }, "zero_address"),
+        (Registration { default_proposer: Address::ZERO, ..good.clone() }, "zero_address"),
+        (Registration { cluster: [11].into(), ..good.clone() }, "not_in_cluster"),
+        (Registration { cluster: crowd, ..good.clone() }, "too_many_members"),
+        (Registration { inclusion: MAX_INCLUSION as u64 + 1, ..good.clone() }, "inclusion_too_large"),
+        (Registration { slots_ahead: MAX_SLOTS_AHEAD + 1, ..good.clone() }, "slots_ahead_too_large"),
+        (Registration { reserve: ReserveRule::Fixed(U256::MAX), ..good }, "reserve_too_large"),
     ];
     for (registration, code) in bad {
         assert_eq!(register(&mut registry, registration, &sequencer).unwrap_err().code(), code);
     }
+    assert!(registry.is_empty());
 }
 
 #[test]
@@ -84,6 +124,6 @@ fn a_full_registry_still_takes_changes() {
     let refused = register(&mut registry, registration(99, &sequencer, 0), &sequencer);
     assert_eq!(refused, Err(MarketError::TooManySellers { limit: MAX_SELLERS }));
     register(&mut registry, registration(3, &sequencer, 1), &sequencer).unwrap();
-    let chains: Vec<ChainId> = registry.iter().map(|registration| registration.chain).collect();
+    let chains: Vec<ChainId> = registry.all_at(0).map(|registration| registration.chain).collect();
     assert_eq!(chains, (0..MAX_SELLERS as u64).collect::<Vec<_>>());
 }

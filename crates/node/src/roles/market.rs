@@ -8,12 +8,14 @@ use jsonrpsee::{
     types::ErrorObjectOwned,
 };
 use lockstep_delivery::{Decision, DecisionKey, WriteOutcome, judge_write, proposer_of_attempt};
-use lockstep_market::{MarketError, Outcome, Registry, SlotAuction, Terms};
-use lockstep_primitives::{Allocation, Registration, RollupSet, SlotNumber, recover};
+use lockstep_market::{MarketError, Outcome, Registry, SlotAuction, Version, Versions};
+use lockstep_primitives::{Allocation, ChainId, Registration, RollupSet, SlotNumber, recover};
 use lockstep_rpc::{
     api::{DecisionApiServer, MarketApiServer},
     invalid_params, not_found, unavailable,
-    wire::{AllocationWire, BidReceipt, BidView, BidWire, Decimal, DecisionWire, MarketSlot, RegistrationWire, Sale},
+    wire::{
+        AllocationWire, BidReceipt, BidView, BidWire, Decimal, DecisionWire, MarketSlot, RegistrationWire, RollupTerms, Sale,
+    },
 };
 use lockstep_store::{Op, PutOutcome, Store, StoreError, Table};
 use parking_lot::Mutex;
@@ -37,16 +39,21 @@ const SLOTS_AHEAD: u64 = 4;
 
 struct Closed {
     outcome: Outcome,
-    on_sale: Vec<Registration>,
+    on_sale: Vec<Sale>,
     signature: Bytes,
 }
 
 #[derive(Default)]
 struct Inner {
     registry: Registry,
-    open: BTreeMap<SlotNumber, (SlotAuction, Vec<Registration>)>,
+    /// The signed registrations that the registry remembers.
+    signed: BTreeMap<TermsKey, RegistrationWire>,
+    open: BTreeMap<SlotNumber, (SlotAuction, Vec<Sale>)>,
     closed: BTreeMap<SlotNumber, Closed>,
 }
+
+/// A rollup, and the slot from which on its terms hold.
+type TermsKey = (ChainId, SlotNumber);
 
 /// The market of a process.
 pub(crate) struct MarketRole {
@@ -56,6 +63,8 @@ pub(crate) struct MarketRole {
     sellers: RollupSet,
     store: Store,
     inner: Mutex<Inner>,
+    /// Held while terms are taken.
+    registering: tokio::sync::Mutex<()>,
 }
 
 impl std::fmt::Debug for MarketRole {
@@ -70,21 +79,18 @@ impl MarketRole {
     /// # Errors
     /// When the store cannot be read.
     pub(crate) fn new(key: Key, timings: Timings, sellers: RollupSet, store: Store) -> Result<Self, StoreError> {
-        let role = Self { key, timings, sellers, store, inner: Mutex::default() };
-        for (_, value) in role.store.scan(Table::Registrations)? {
-            let Ok(wire) = serde_json::from_slice::<RegistrationWire>(&value) else { continue };
-            let registration = match wire.registration() {
-                Ok(registration) => registration,
-                Err(error) => {
-                    tracing::error!(%error, "a stored registration cannot be read");
-                    continue;
+        let mut signed = BTreeMap::new();
+        for (key, value) in store.scan(Table::Registrations)? {
+            match serde_json::from_slice::<RegistrationWire>(&value) {
+                Ok(wire) => {
+                    signed.insert((wire.chain_id.to(), from_slot_of(&key).unwrap_or(wire.from_slot)), wire);
                 }
-            };
-            if let Err(error) = role.inner.lock().registry.register(registration, &wire.signature) {
-                tracing::error!(%error, "a stored registration does not hold any more");
+                Err(error) => tracing::error!(%error, "a stored registration cannot be read"),
             }
         }
-        Ok(role)
+        let registry = restored(&signed);
+        let inner = Mutex::new(Inner { registry, signed, ..Inner::default() });
+        Ok(Self { key, timings, sellers, store, inner, registering: tokio::sync::Mutex::default() })
     }
 
     /// The market's address.
@@ -112,23 +118,70 @@ impl MarketRole {
         slot
     }
 
-    /// Opens a slot with the terms of now, unless it is open or over.
+    /// Opens a slot with its terms, unless it is open or over.
     fn ensure_open(&self, inner: &mut Inner, slot: SlotNumber) -> Result<(), MarketError> {
         if inner.open.contains_key(&slot) || inner.closed.contains_key(&slot) {
             return Ok(());
         }
-        let on_sale: Vec<Registration> =
-            inner.registry.iter().filter(|registration| self.has_block(slot, registration)).cloned().collect();
-        let terms = on_sale.iter().map(|registration| (registration.chain, Terms::from(registration))).collect();
-        inner.open.insert(slot, (SlotAuction::open(slot, terms)?, on_sale));
+        let running = self.timings.clock.slot_at(now_ms()).unwrap_or_default();
+        let sale = inner.registry.sale(&self.timings.clock, slot, running, &BTreeMap::new())?;
+        let on_sale = sale.units().iter().flat_map(|unit| unit.iter().map(move |chain| (*chain, unit)));
+        let on_sale = on_sale.filter_map(|(chain, unit)| {
+            let reserve = sale.terms().get(&chain)?.reserve;
+            Some(Sale::new(inner.registry.at(chain, slot)?, unit, reserve))
+        });
+        let on_sale = on_sale.collect();
+        inner.open.insert(slot, (SlotAuction::open(sale), on_sale));
         Ok(())
     }
 
-    /// Whether a rollup has a block in a slot. The market follows no chain: blocks are taken to lie at whole block times
-    /// since the clock's genesis, which the sequencer's own answer corrects.
-    fn has_block(&self, slot: SlotNumber, registration: &Registration) -> bool {
-        let clock = self.timings.clock;
-        !clock.block_timestamps(slot, registration.block_time, clock.genesis_ms / 1000).is_empty()
+    /// The first slot whose terms may still change: the one after all that are on sale or were.
+    fn earliest(&self, inner: &Inner, now: u64) -> SlotNumber {
+        let listed = inner.open.last_key_value().map(|(slot, _)| *slot).max(inner.closed.last_key_value().map(|(slot, _)| *slot));
+        listed.map_or(0, |slot| slot.saturating_add(1)).max(self.bidding_slot(now))
+    }
+
+    /// Takes terms, of a rollup that has to be known already or may be new.
+    async fn take_terms(&self, wire: RegistrationWire, known: bool) -> RpcResult<bool> {
+        let chain = wire.chain_id.to::<u64>();
+        if !self.sellers.is_empty() && !self.sellers.contains(&chain) {
+            let text = format!("this market does not sell slots of rollup {chain}");
+            return Err(invalid_params("unknown_rollup", text, "ask the market's operator to admit the rollup"));
+        }
+        let terms = wire.registration().map_err(|error| invalid_params(error.code(), error.to_string(), error.hint()))?;
+        // One at a time: what is not on disk is not registered, and nothing comes in between.
+        let _turn = self.registering.lock().await;
+        let earliest = {
+            let inner = self.inner.lock();
+            if known && inner.registry.of(chain).is_none() {
+                let text = format!("rollup {chain} is not registered");
+                return Err(invalid_params("not_registered", text, "register it first"));
+            }
+            self.earliest(&inner, now_ms())
+        };
+        let mut registry = self.inner.lock().registry.clone();
+        registry.register(terms, &wire.signature, earliest).map_err(|error| market_error(&error))?;
+        let mut batch = Vec::new();
+        let mut signed = self.inner.lock().signed.clone();
+        let kept: Vec<SlotNumber> =
+            registry.of(chain).into_iter().flat_map(Versions::iter).map(|version| version.from_slot).collect();
+        signed.retain(|key, _| {
+            let stays = key.0 != chain || kept.contains(&key.1);
+            if !stays {
+                batch.push(Op::delete(Table::Registrations, terms_key(*key)));
+            }
+            stays
+        });
+        if let Some(newest) = kept.last() {
+            let key = (chain, *newest);
+            let value = serde_json::to_vec(&wire).map_err(|error| unavailable("store", error.to_string()))?;
+            batch.push(Op::put(Table::Registrations, terms_key(key), value));
+            signed.insert(key, wire);
+        }
+        self.store.write(batch).await.map_err(|error| unavailable(error.code(), error.to_string()))?;
+        let mut inner = self.inner.lock();
+        (inner.registry, inner.signed) = (registry, signed);
+        Ok(true)
     }
 
     async fn close(&self, slot: SlotNumber) {
@@ -222,6 +275,38 @@ impl std::ops::Deref for MarketRpc {
     }
 }
 
+/// The registry that signed registrations make. Each was checked when it was taken; one that does not hold any more, because the
+/// store is another's, is left out and told.
+fn restored(signed: &BTreeMap<TermsKey, RegistrationWire>) -> Registry {
+    let mut versions: BTreeMap<ChainId, Vec<Version<Registration>>> = BTreeMap::new();
+    for ((chain, from_slot), wire) in signed {
+        let signer = wire.registration().map(|terms| (recover(terms.digest(), &wire.signature).ok(), terms));
+        match signer {
+            Ok((signer, value)) if signer == Some(value.sequencer) => {
+                versions.entry(*chain).or_default().push(Version { from_slot: *from_slot, nonce: value.nonce, value });
+            }
+            _ => tracing::error!(chain, from_slot, "a stored registration does not hold any more"),
+        }
+    }
+    let versions = versions.into_iter().filter_map(|(chain, kept)| {
+        let fixed_before = kept.first().map_or(0, |version| version.from_slot);
+        let restored = Versions::restore(chain, kept, fixed_before, 0);
+        restored.inspect_err(|error| tracing::error!(%error, "the stored terms of a rollup cannot be used")).ok()
+    });
+    Registry::restore(versions).unwrap_or_else(|error| {
+        tracing::error!(%error, "the stored registrations cannot be used");
+        Registry::new()
+    })
+}
+
+fn terms_key((chain, from_slot): TermsKey) -> Vec<u8> {
+    [chain.to_be_bytes(), from_slot.to_be_bytes()].concat()
+}
+
+fn from_slot_of(key: &[u8]) -> Option<SlotNumber> {
+    Some(SlotNumber::from_be_bytes(key.get(8..)?.try_into().ok()?))
+}
+
 fn decision_key(key: DecisionKey) -> Vec<u8> {
     [key.slot.to_be_bytes().as_slice(), &key.attempt.to_be_bytes()].concat()
 }
@@ -234,23 +319,19 @@ fn market_error(error: &MarketError) -> ErrorObjectOwned {
 #[async_trait]
 impl MarketApiServer for MarketRpc {
     async fn register_rollup(&self, registration: RegistrationWire) -> RpcResult<bool> {
-        let chain = registration.chain_id.to::<u64>();
-        if !self.sellers.is_empty() && !self.sellers.contains(&chain) {
-            let text = format!("this market does not sell slots of rollup {chain}");
-            return Err(invalid_params("unknown_rollup", text, "ask the market's operator to admit the rollup"));
-        }
-        let terms = registration.registration().map_err(|error| {
-            let hint = "name free, priority-fee or fcfs with laneGas 0, or top-of-block with the gas of its lane";
-            invalid_params(error.code(), error.to_string(), hint)
-        })?;
-        // Checked on a copy first: what is not on disk is not registered.
-        let mut registry = self.inner.lock().registry.clone();
-        registry.register(terms.clone(), &registration.signature).map_err(|error| market_error(&error))?;
-        let key = registration.chain_id.to::<u64>().to_be_bytes().to_vec();
-        let value = serde_json::to_vec(&registration).map_err(|error| unavailable("store", error.to_string()))?;
-        self.store.put(Table::Registrations, key, value).await.map_err(|error| unavailable(error.code(), error.to_string()))?;
-        self.inner.lock().registry.register(terms, &registration.signature).map_err(|error| market_error(&error))?;
-        Ok(true)
+        self.take_terms(registration, false).await
+    }
+
+    async fn update_rollup(&self, registration: RegistrationWire) -> RpcResult<bool> {
+        self.take_terms(registration, true).await
+    }
+
+    async fn get_rollup(&self, chain_id: U64) -> RpcResult<Option<RollupTerms>> {
+        let inner = self.inner.lock();
+        let of_rollup = inner.signed.range((chain_id.to(), 0)..=(chain_id.to(), SlotNumber::MAX));
+        let terms: Vec<RegistrationWire> = of_rollup.map(|(_, wire)| wire.clone()).collect();
+        let earliest_slot = self.earliest(&inner, now_ms());
+        Ok((!terms.is_empty()).then_some(RollupTerms { chain_id, terms, earliest_slot }))
     }
 
     async fn submit_bid(&self, bid: BidWire) -> RpcResult<BidReceipt> {
@@ -303,7 +384,7 @@ impl MarketApiServer for MarketRpc {
             (Some((_, on_sale)), None) => ("open", on_sale, Vec::new()),
             (None, None) => return Err(not_found(format!("slot {slot} is over and forgotten"))),
         };
-        let on_sale = on_sale.iter().map(Sale::from).collect();
+        let on_sale = on_sale.clone();
         Ok(MarketSlot {
             slot,
             start_ms: clock.start_ms(slot),

@@ -4,18 +4,19 @@ mod check;
 mod data;
 mod mempool;
 mod own;
+mod report;
 mod rpc;
 mod rules;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, U64};
 use jsonrpsee::{core::ClientError, http_client::HttpClient, types::ErrorObjectOwned};
 use lockstep_delivery::{
     Decision, DecisionKey, Prepare, SequencerEffect, SequencerEvent, SequencerPhase, SequencerSlot, SequencerTerms, Vote,
     VoteRefusal, Which, proposer_of_attempt,
 };
-use lockstep_primitives::{Allocation, ChainId, Registration, SignedTx, SlotNumber, recover};
+use lockstep_primitives::{Allocation, ChainId, Price, Registration, SignedTx, SlotNumber, recover};
 use lockstep_provider::{NodeError, RollupNode};
 use lockstep_rpc::{
     RpcError,
@@ -33,6 +34,7 @@ pub(crate) use rpc::Sequencers;
 use self::{
     check::{Unfit, check},
     data::DataThrottle,
+    report::Published,
     rules::ListRules,
 };
 use super::Timings;
@@ -61,6 +63,8 @@ pub(crate) struct SequencerSettings {
     pub(crate) registration: Registration,
     /// When which rules hold.
     pub(crate) forks: ForkSchedule,
+    /// The price of its native asset.
+    pub(crate) price: Price,
     /// The slots.
     pub(crate) timings: Timings,
     /// How many of its public transactions an inclusion list has at the most, oldest first.
@@ -87,6 +91,8 @@ struct Running {
     decision: Option<Decision>,
     /// How many blocks of the decided list are out.
     out: usize,
+    /// What was published so far.
+    published: Published,
 }
 
 /// The sequencer of one rollup.
@@ -136,10 +142,29 @@ impl SequencerRole {
         self.settings.registration.chain
     }
 
-    /// The registration with its signature.
-    pub(crate) fn registration(&self) -> RegistrationWire {
-        let registration = &self.settings.registration;
-        RegistrationWire::new(registration, self.settings.key.sign_bytes(registration.digest()))
+    /// Registers its terms with the market, where they are not the newest ones that it knows. A change holds as soon as it may.
+    ///
+    /// # Errors
+    /// In words, when the node does not say where its blocks are, or the market does not take them.
+    pub(crate) async fn register(&self) -> Result<(), String> {
+        let head = self.node.head().await.map_err(|error| error.to_string())?;
+        let known = self.market.get_rollup(U64::from(self.chain())).await.map_err(|error| error.to_string())?;
+        let terms = &self.settings.registration;
+        // Where it is in the grid of its blocks, whichever block is the newest.
+        let block_anchor = head.timestamp.checked_rem(terms.block_time).unwrap_or_default();
+        let newest = known.as_ref().and_then(|known| known.terms.last()).and_then(|wire| wire.registration().ok());
+        if let Some(newest) = newest {
+            let (from_slot, nonce) = (newest.from_slot, newest.nonce);
+            if newest == (Registration { block_anchor, from_slot, nonce, ..terms.clone() }) {
+                return Ok(());
+            }
+        }
+        let from_slot = known.map_or(0, |known| known.earliest_slot);
+        // Terms that are stated later count.
+        let registration = Registration { block_anchor, from_slot, nonce: now_ms(), ..terms.clone() };
+        let signature = self.settings.key.sign_bytes(registration.digest());
+        let registered = self.market.register_rollup(RegistrationWire::new(&registration, signature)).await;
+        registered.map(|_| ()).map_err(|error| error.to_string())
     }
 
     /// Takes up the votes that were given before a restart and whose slots are not over: a yes binds.
@@ -167,7 +192,7 @@ impl SequencerRole {
             match SequencerSlot::restore(terms, prepare, vote, None) {
                 Ok(machine) => {
                     tracing::info!(chain = self.chain(), slot, "a vote from before the restart is taken up");
-                    let running = Running { machine, rollup: None, decision: None, out: 0 };
+                    let running = Running { machine, rollup: None, decision: None, out: 0, published: Published::default() };
                     self.slots.lock().insert(slot, Arc::new(Mutex::new(running)));
                 }
                 Err(error) => tracing::error!(%error, "a stored vote cannot be taken up"),
@@ -196,6 +221,7 @@ impl SequencerRole {
             };
             if Some(head.hash) == parent {
                 self.publish_slot(&running, slot).await;
+                self.report(&running, slot).await;
             } else {
                 self.slots.lock().remove(&slot);
             }
@@ -207,7 +233,9 @@ impl SequencerRole {
             let running = match self.first_timestamp(slot).await {
                 Some(first) => {
                     let running = self.running(slot, first);
-                    sleep_until(self.publish_ms(first)).await;
+                    let publish_ms = self.publish_ms(first);
+                    self.note_own_value(&running, slot, publish_ms).await;
+                    sleep_until(publish_ms).await;
                     Some(running)
                 }
                 None => {
@@ -216,8 +244,12 @@ impl SequencerRole {
                     self.slots.lock().get(&slot).cloned()
                 }
             };
-            if let Some(running) = running {
-                self.publish_slot(&running, slot).await;
+            match running {
+                Some(running) => {
+                    self.publish_slot(&running, slot).await;
+                    self.report(&running, slot).await;
+                }
+                None => self.report_no_block(slot).await,
             }
             slot += 1;
         }
@@ -283,7 +315,13 @@ impl SequencerRole {
             t_publish_ms: self.publish_ms(first_timestamp),
         };
         let running = Arc::clone(slots.entry(slot).or_insert_with(|| {
-            Arc::new(Mutex::new(Running { machine: SequencerSlot::new(terms), rollup: None, decision: None, out: 0 }))
+            Arc::new(Mutex::new(Running {
+                machine: SequencerSlot::new(terms),
+                rollup: None,
+                decision: None,
+                out: 0,
+                published: Published::default(),
+            }))
         }));
         while slots.len() > MAX_SLOTS {
             slots.pop_first();
@@ -506,6 +544,7 @@ impl SequencerRole {
                 return false;
             }
             metrics::counter!("lockstep_delivery_reports_total", "code" => "decided-list-impossible").increment(1);
+            running.published.lapsed = true;
             error = match self.try_publish(running, Which::Own, false).await {
                 Ok(()) => return true,
                 Err(error) => error,
@@ -525,7 +564,11 @@ impl SequencerRole {
             (Which::WithoutCross, Some(prepare)) => {
                 (self.prepared_rollup(running, prepare).await?, prepare.without_cross.list.clone())
             }
-            _ => self.own_list(running.machine.terms().slot, bare).await?,
+            _ => {
+                let (rollup, list, value) = self.own_list(running.machine.terms().slot, bare).await?;
+                running.published.earned = Some(value);
+                (rollup, list)
+            }
         };
         // The own list is made anew from the head, so what is out already is not in it.
         let done = if which == Which::Own { 0 } else { running.out };
@@ -533,6 +576,7 @@ impl SequencerRole {
             sleep_until(self.publish_ms(plan.next.timestamp)).await;
             let block = self.node.publish(&rollup, &list, index).await?;
             running.out = index + 1;
+            running.published.blocks.push(block.hash);
             metrics::counter!("lockstep_blocks_total", "chain" => self.chain().to_string(), "list" => which_name(which))
                 .increment(1);
             tracing::debug!(chain = self.chain(), number = block.number, hash = %block.hash, ?which, "published");

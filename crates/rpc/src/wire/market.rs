@@ -1,79 +1,10 @@
-//! Registrations, bids and allocations as JSON.
+//! Slots on sale, bids and allocations as JSON.
 
-use alloy_primitives::{Address, B256, Bytes, U64};
-use lockstep_primitives::{Allocation, Bid, Grant, InvalidOrdering, OrderingPolicy, Registration};
+use alloy_primitives::{Address, B256, Bytes, U64, U256};
+use lockstep_primitives::{Allocation, Bid, Grant, InvalidOrdering, OrderingPolicy, Registration, RollupSet};
 use serde::{Deserialize, Serialize};
 
 use super::{Decimal, chains};
-
-/// The parameter of `market_registerRollup`: a registration and its sequencer's EIP-712 signature.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct RegistrationWire {
-    /// The rollup.
-    pub chain_id: U64,
-    /// In the numeraire's smallest unit.
-    pub reserve: Decimal,
-    /// The sequencer's key.
-    pub sequencer: Address,
-    /// Where its JSON-RPC is reached.
-    pub sequencer_url: String,
-    /// Seconds between blocks.
-    pub block_time: u64,
-    /// Whether it holds its block back while the decision cannot be read.
-    pub holds: bool,
-    /// The proposer's share of protocol fees, in basis points.
-    pub fee_share_bps: u64,
-    /// In which order its blocks may hold transactions: `free`, `priority-fee`, `fcfs` or `top-of-block`.
-    pub ordering: String,
-    /// Gas of the free lane; 0 for every ordering but `top-of-block`.
-    pub lane_gas: u64,
-    /// Whether its blocks may claim AggLayer exits of the same slot.
-    pub same_slot_claims: bool,
-    /// Rises with each change.
-    pub nonce: u64,
-    /// 65 bytes r || s || v.
-    pub signature: Bytes,
-}
-
-impl RegistrationWire {
-    /// A signed registration.
-    pub fn new(registration: &Registration, signature: Bytes) -> Self {
-        Self {
-            chain_id: U64::from(registration.chain),
-            reserve: Decimal(registration.reserve),
-            sequencer: registration.sequencer,
-            sequencer_url: registration.sequencer_url.clone(),
-            block_time: registration.block_time,
-            holds: registration.holds,
-            fee_share_bps: registration.fee_share_bps,
-            ordering: registration.ordering.name().to_owned(),
-            lane_gas: registration.ordering.lane_gas(),
-            same_slot_claims: registration.same_slot_claims,
-            nonce: registration.nonce,
-            signature,
-        }
-    }
-
-    /// What is signed.
-    ///
-    /// # Errors
-    /// When its ordering is none.
-    pub fn registration(&self) -> Result<Registration, InvalidOrdering> {
-        Ok(Registration {
-            chain: self.chain_id.to(),
-            reserve: self.reserve.0,
-            sequencer: self.sequencer,
-            sequencer_url: self.sequencer_url.clone(),
-            block_time: self.block_time,
-            holds: self.holds,
-            fee_share_bps: self.fee_share_bps,
-            ordering: OrderingPolicy::parse(&self.ordering, self.lane_gas)?,
-            same_slot_claims: self.same_slot_claims,
-            nonce: self.nonce,
-        })
-    }
-}
 
 /// The parameter of `market_submitBid`: a bid and its bidder's EIP-712 signature.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,9 +78,13 @@ pub struct BidView {
 pub struct Sale {
     /// The rollup.
     pub chain_id: U64,
-    /// The least it is sold for.
+    /// The rollups that are sold together with it in this slot, itself among them: a bid takes all of them or none.
+    pub unit: Vec<U64>,
+    /// The least it is sold for in this slot.
     pub reserve: Decimal,
-    /// The default proposer.
+    /// Who proposes when nobody buys.
+    pub default_proposer: Address,
+    /// The key that speaks for it, and votes.
     pub sequencer: Address,
     /// Where it is reached.
     pub sequencer_url: String,
@@ -163,25 +98,23 @@ pub struct Sale {
     pub ordering: String,
     /// Gas of the free lane; 0 for every ordering but `top-of-block`.
     pub lane_gas: u64,
+    /// How many transactions its inclusion list has at the most.
+    pub inclusion: u64,
     /// Whether its blocks may claim AggLayer exits of the same slot.
     pub same_slot_claims: bool,
+    /// Whether its blocks follow Ethereum's newest state.
+    #[serde(rename = "followsL1")]
+    pub follows_l1: bool,
 }
 
 impl Sale {
-    /// In which order its blocks may hold transactions.
-    ///
-    /// # Errors
-    /// When the market names an ordering that is none.
-    pub fn policy(&self) -> Result<OrderingPolicy, InvalidOrdering> {
-        OrderingPolicy::parse(&self.ordering, self.lane_gas)
-    }
-}
-
-impl From<&Registration> for Sale {
-    fn from(registration: &Registration) -> Self {
+    /// A rollup on sale in a slot, with its reserve in it.
+    pub fn new(registration: &Registration, unit: &RollupSet, reserve: U256) -> Self {
         Self {
             chain_id: U64::from(registration.chain),
-            reserve: Decimal(registration.reserve),
+            unit: chains(unit),
+            reserve: Decimal(reserve),
+            default_proposer: registration.default_proposer,
             sequencer: registration.sequencer,
             sequencer_url: registration.sequencer_url.clone(),
             block_time: registration.block_time,
@@ -189,8 +122,18 @@ impl From<&Registration> for Sale {
             fee_share_bps: registration.fee_share_bps,
             ordering: registration.ordering.name().to_owned(),
             lane_gas: registration.ordering.lane_gas(),
+            inclusion: registration.inclusion,
             same_slot_claims: registration.same_slot_claims,
+            follows_l1: registration.follows_l1,
         }
+    }
+
+    /// In which order its blocks may hold transactions.
+    ///
+    /// # Errors
+    /// When the market names an ordering that is none.
+    pub fn policy(&self) -> Result<OrderingPolicy, InvalidOrdering> {
+        OrderingPolicy::parse(&self.ordering, self.lane_gas)
     }
 }
 

@@ -2,9 +2,11 @@
 
 mod bundle;
 mod delivery;
+mod delivery_report;
 mod eth_bundle;
 mod market;
 mod message;
+mod registration;
 mod status;
 
 pub use bundle::{
@@ -14,11 +16,15 @@ pub use delivery::{
     ArrivalWire, BlockPlanWire, DataLimitsWire, DecisionWire, ExpectedBlockWire, ListBlockWire, ListWire, PrepareWire,
     PreparedListWire, RequirementResultWire, SignedPrepare, SlotOffer, VoteRefusalWire, VoteWire,
 };
+pub use delivery_report::{DeliveryReportWire, EndingWire};
 pub use eth_bundle::{
     CallBundleParams, CallBundleResult, CallTxResult, EthBundleParams, EthCancelParams, EthSentBundle, PrivateTxParams,
 };
-pub use market::{AllocationWire, BidReceipt, BidView, BidWire, GrantWire, MarketSlot, RegistrationWire, Sale};
+pub use market::{AllocationWire, BidReceipt, BidView, BidWire, GrantWire, MarketSlot, Sale};
 pub use message::{DeliveryStatus, MessageList, MessageOrigin, MessageStatus, MessagesParams};
+pub use registration::{
+    ImpliedReserveWire, InvalidTerms, RegistrationWire, ReserveRuleWire, ReserveStepWire, ReserveWire, RollupTerms,
+};
 pub use status::{
     BalanceChangeWire, BundleStatus, Event, Explanation, LandedTx, LegStatus, MessageWire, Obstacle, ReportBlock, ReportBundle,
     ReportRollup, SimulatedLeg, SimulatedTx, SimulationResult, SlotReport, SlotRollupStatus, SlotStatus, SlotTiming,

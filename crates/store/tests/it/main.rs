@@ -439,3 +439,19 @@ fn debug_output_shows_no_value() {
     assert_eq!(format!("{:?}", Op::delete(Table::Bids, b"\x01")), "Delete(bids/0x01)");
     assert_eq!(format!("{:?}", PutOutcome::Exists(b"secret".to_vec())), "Exists(6 bytes)");
 }
+
+#[tokio::test]
+async fn what_is_queued_is_written_in_its_order_whoever_waits_first() {
+    let store = Store::in_memory().unwrap();
+    let put = |value: &[u8]| vec![Op::put(Table::Meta, b"key".to_vec(), value.to_vec())];
+    let first = store.queue(put(b"first")).unwrap();
+    let second = store.queue(put(b"second")).unwrap();
+    second.written().await.unwrap();
+    first.written().await.unwrap();
+    assert_eq!(store.get(Table::Meta, b"key").unwrap(), Some(b"second".to_vec()));
+    store.queue(Vec::new()).unwrap().written().await.unwrap();
+    // What nobody waits for is written as well.
+    drop(store.queue(put(b"third")).unwrap());
+    store.queue(put(b"fourth")).unwrap().written().await.unwrap();
+    assert_eq!(store.get(Table::Meta, b"key").unwrap(), Some(b"fourth".to_vec()));
+}

@@ -106,6 +106,10 @@ impl BuilderRole {
         let delivery = DeliveryTerms { carries: carried(&offer.carries), publish_ms: offer.publish_ms };
         let arrivals = arrivals(&offer)?;
         let inclusion = inclusion(&offer, chain)?;
+        if inclusion.len() as u64 > sale.inclusion {
+            let (asked, sold) = (inclusion.len(), sale.inclusion);
+            return Err(format!("the rollup sells with at most {sold} transactions to include, its sequencer asks for {asked}"));
+        }
         let slot = SlotRollup { chain, forks: served.forks.clone(), parent: head, state, blocks: plans(offer)? };
         let price = self.settings.prices.get(&chain).copied().unwrap_or(Price::PAR);
         let fee_share_bps = sale.fee_share_bps;

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use alloy_primitives::U256;
 use lockstep_building::{Candidate, Policy, RollupView, SlotView, build, simulate_all};
 use lockstep_messaging::Deployments;
-use lockstep_primitives::{BlockList, ListBlock, Price, RollupSet, SlotNumber};
+use lockstep_primitives::{BlockList, ListBlock, RollupSet, SlotNumber};
 use lockstep_provider::NodeError;
 use lockstep_simulation::SlotRollup;
 
@@ -15,29 +16,29 @@ const WHOLE_SHARE_BPS: u64 = 10_000;
 
 impl SequencerRole {
     /// Builds the list that the rollup publishes without a proposer. It keeps the rules that proposers are judged by. When it is
-    /// `bare` there is nothing in it but what is forced.
-    pub(super) async fn own_list(&self, slot: SlotNumber, bare: bool) -> Result<(Arc<SlotRollup>, BlockList), NodeError> {
+    /// `bare` there is nothing in it but what is forced. With it comes what it earns, in the numeraire's smallest unit.
+    pub(super) async fn own_list(&self, slot: SlotNumber, bare: bool) -> Result<(Arc<SlotRollup>, BlockList, U256), NodeError> {
         let rollup = self.slot_rollup(slot, self.settings.key.address()).await?;
         if bare {
             let list = empty_list(&rollup);
-            return Ok((rollup, list));
+            return Ok((rollup, list, U256::ZERO));
         }
-        let list = match self.build_own(slot, &rollup).await {
-            Ok(list) => list,
+        let (list, value) = match self.build_own(slot, &rollup).await {
+            Ok(built) => built,
             Err(error) => {
                 tracing::warn!(chain = self.chain(), slot, %error, "the default list is empty");
-                empty_list(&rollup)
+                (empty_list(&rollup), U256::ZERO)
             }
         };
-        Ok((rollup, list))
+        Ok((rollup, list, value))
     }
 
-    async fn build_own(&self, slot: SlotNumber, rollup: &Arc<SlotRollup>) -> Result<BlockList, String> {
+    async fn build_own(&self, slot: SlotNumber, rollup: &Arc<SlotRollup>) -> Result<(BlockList, U256), String> {
         let inclusion = self.rules(slot, rollup).await?.inclusion.clone();
         let public = self.public();
         let candidates: Vec<Candidate> = public.iter().filter(|seen| seen.free).map(|seen| seen.candidate.clone()).collect();
         if candidates.is_empty() && inclusion.is_empty() {
-            return Ok(empty_list(rollup));
+            return Ok((empty_list(rollup), U256::ZERO));
         }
         // What came in since the rules were fixed has a place by its arrival too: after all that they know.
         let arrivals = public.iter().map(|seen| (seen.tx.hash(), seen.arrival_ms)).collect();
@@ -45,7 +46,7 @@ impl SequencerRole {
             ordering: self.settings.registration.ordering,
             arrivals,
             inclusion,
-            ..RollupView::free(Arc::clone(rollup), Price::PAR, WHOLE_SHARE_BPS)
+            ..RollupView::free(Arc::clone(rollup), self.settings.price, WHOLE_SHARE_BPS)
         };
         let chain = rollup.chain;
         let proposer = self.settings.key.address();
@@ -66,7 +67,9 @@ impl SequencerRole {
                 transactions: block.listed().iter().map(|executed| executed.tx.raw().clone()).collect(),
             })
             .collect();
-        Ok(BlockList { chain, blocks })
+        // A list that costs more than it brings need not be built: it earns nothing.
+        let value = U256::try_from(draft.value).unwrap_or_default();
+        Ok((BlockList { chain, blocks }, value))
     }
 }
 

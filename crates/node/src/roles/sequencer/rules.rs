@@ -88,9 +88,14 @@ impl SequencerRole {
         self.mempool.as_ref().map(|mempool| mempool.public(self.chain())).unwrap_or_default()
     }
 
+    /// How many transactions an inclusion list may have by the terms of sale.
+    fn inclusion_limit(&self) -> usize {
+        usize::try_from(self.settings.registration.inclusion).map_or(MAX_INCLUSION, |limit| limit.min(MAX_INCLUSION))
+    }
+
     /// The oldest of the transactions that are valid one after the other at the slot's begin: a list can hold all of them.
     async fn choose(&self, rollup: &Arc<SlotRollup>, seen: &[PublicTx]) -> Result<Vec<Arc<SignedTx>>, String> {
-        let limit = self.settings.inclusion.min(MAX_INCLUSION);
+        let limit = self.settings.inclusion.min(self.inclusion_limit());
         // Whether a message of another rollup may be executed is for the proposer to say, who knows the others' blocks.
         let free =
             seen.iter().filter(|seen| seen.free && !executes_messages(&seen.tx)).take(limit.saturating_mul(TRIED_PER_PLACE));
@@ -123,8 +128,9 @@ impl SequencerRole {
 
     fn decode(&self, raw: Vec<Bytes>) -> Result<Vec<Arc<SignedTx>>, Rejection> {
         let chain = self.chain();
-        if raw.len() > MAX_INCLUSION {
-            let reason = Reason::TooManyTransactions { count: raw.len(), limit: MAX_INCLUSION };
+        let limit = self.inclusion_limit();
+        if raw.len() > limit {
+            let reason = Reason::TooManyTransactions { count: raw.len(), limit };
             return Err(Rejection::new(Place::rollup(chain), reason));
         }
         let mut hashes = BTreeSet::new();
