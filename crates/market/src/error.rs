@@ -3,7 +3,7 @@
 use alloy_primitives::{Address, U256};
 use lockstep_primitives::{ChainId, RollupSet, SlotNumber};
 
-use crate::{ReserveError, VersionError};
+use crate::{LedgerError, ReserveError, RightsError, VersionError};
 
 /// Why a registration or a bid is refused. [`MarketError::code`] is stable; the text may be reworded.
 ///
@@ -218,6 +218,74 @@ pub enum MarketError {
         /// Of the bid in the book.
         current: u64,
     },
+    /// A bid that is to be taken back and is not there.
+    #[error("{bidder} has no bid for rollups {rollups:?} in slot {slot} with that tag")]
+    UnknownBid {
+        /// The slot.
+        slot: SlotNumber,
+        /// Who bids.
+        bidder: Address,
+        /// The package.
+        rollups: RollupSet,
+    },
+    /// A slot that is over, or not open yet.
+    #[error("slot {slot} is not open for bids: slots {first} to {last} are")]
+    NotOpen {
+        /// The slot.
+        slot: SlotNumber,
+        /// The first one that is open.
+        first: SlotNumber,
+        /// The last one.
+        last: SlotNumber,
+    },
+    /// A rollup that is not registered.
+    #[error("rollup {chain} is not registered")]
+    NotRegistered {
+        /// The rollup.
+        chain: ChainId,
+    },
+    /// Somebody else's word on a slot.
+    #[error("for rollup {chain} speaks {sequencer}, who did not sign the report on slot {slot}")]
+    WrongReporter {
+        /// The slot.
+        slot: SlotNumber,
+        /// The rollup.
+        chain: ChainId,
+        /// Who should have signed.
+        sequencer: Address,
+    },
+    /// A report on a slot that has not begun, or was over long ago.
+    #[error("a report on slot {slot} is taken from {from_ms} to {until_ms} ms, it is {now_ms} ms")]
+    ReportOutOfTime {
+        /// The slot.
+        slot: SlotNumber,
+        /// From when on.
+        from_ms: u64,
+        /// Until when.
+        until_ms: u64,
+        /// When it came.
+        now_ms: u64,
+    },
+    /// A report that the decision record gives the lie.
+    #[error("rollup {chain} reports that nothing was delivered in slot {slot}, and the record says that its proposer committed")]
+    ContradictsRecord {
+        /// The slot.
+        slot: SlotNumber,
+        /// The rollup.
+        chain: ChainId,
+    },
+    /// No signer can be recovered, or it is not whose word is needed.
+    #[error("the request is not signed by {expected}")]
+    WrongRequestSigner {
+        /// Who should have signed.
+        expected: Address,
+    },
+    /// A step in the book of rights that cannot be taken.
+    #[error(transparent)]
+    Rights(#[from] RightsError),
+    /// A step in the ledger that cannot be taken.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
     /// No room for another bid of the bidder.
     #[error("{bidder} has {limit} bids for slot {slot}, which is the limit")]
     TooManyBids {
@@ -267,6 +335,15 @@ impl MarketError {
             Self::TagTooLong { .. } => "tag_too_long",
             Self::InvalidBidSignature { .. } => "invalid_bid_signature",
             Self::BidNonceTooLow { .. } => "bid_nonce_too_low",
+            Self::UnknownBid { .. } => "unknown_bid",
+            Self::NotOpen { .. } => "slot_not_open",
+            Self::NotRegistered { .. } => "not_registered",
+            Self::WrongReporter { .. } => "wrong_reporter",
+            Self::ReportOutOfTime { .. } => "report_out_of_time",
+            Self::ContradictsRecord { .. } => "contradicts_record",
+            Self::WrongRequestSigner { .. } => "wrong_request_signer",
+            Self::Rights(error) => error.code(),
+            Self::Ledger(error) => error.code(),
             Self::TooManyBids { .. } => "too_many_bids",
             Self::BookFull { .. } => "book_full",
         }
@@ -301,6 +378,17 @@ impl MarketError {
             Self::AmountTooLarge { .. } => "amounts are in the numeraire's smallest unit",
             Self::BelowReserve { .. } => "bid at least the sum of the reserves",
             Self::TagTooLong { .. } => "use a shorter tag",
+            Self::UnknownBid { .. } => "name the package and the tag of a bid that is in the book",
+            Self::NotOpen { .. } => "ask the market which slot is open",
+            Self::NotRegistered { .. } => "register it first",
+            Self::WrongReporter { .. } => "sign with the key that speaks for the rollup in that slot",
+            Self::ReportOutOfTime { .. } => "report when the slot's blocks are published, and soon",
+            Self::ContradictsRecord { .. } => "what was committed has to be published",
+            Self::WrongRequestSigner { .. } => {
+                "sign the EIP-712 digest (domain Lockstep, version 1): 65 bytes r || s || v with a low s"
+            }
+            Self::Rights(error) => error.hint(),
+            Self::Ledger(error) => error.hint(),
             Self::TooManyBids { .. } => "replace one of your bids: same package and tag, higher nonce",
             Self::BookFull { .. } => "bid earlier, or for a later slot",
         }

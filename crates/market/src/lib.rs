@@ -1,12 +1,12 @@
 //! The market: who may propose where in a slot, and at what price.
 //!
-//! Rollups register their terms in a [`Registry`]. A [`SlotClock`] says which rollups have blocks in a slot and so are on
-//! sale in it. Bids for packages of rollups come in sealed to a [`SlotAuction`]; closing it determines the winners exactly
-//! and yields an [`Outcome`]: the allocation, what each seller gets, and all the bids, so that anyone can check it with
-//! [`Outcome::decide`].
+//! Rollups register their terms in a [`Registry`], which puts on [`Sale`] what is sold in a slot. Bids for packages of rollups come
+//! in sealed to a [`SlotAuction`]; closing it has a [`Mechanism`] decide and yields an [`Outcome`]: the allocation, what each seller
+//! gets, and all the bids, so that anyone can check it with [`Outcome::decide`]. A [`Ledger`] keeps the money, a [`RightsBook`] who
+//! may propose where and how it ended, and [`EarningsHistory`] what each rollup earned. The [`Marketplace`] is all of that together.
 //!
-//! The payment rule is pay-as-bid. Each seller gets at least its reserve, and a package must pay each of its sellers at
-//! least the best bid for that seller's rollup alone, which the package displaces.
+//! Whatever the mechanism, each seller gets at least its reserve, and a package must pay each of its sellers at least what the best
+//! bid for that seller alone, which the package displaces, would have paid.
 //!
 //! Nothing here reads a clock or a socket. The same bids in any order give the same outcome.
 
@@ -16,9 +16,12 @@ mod based;
 mod bid;
 mod clock;
 mod cluster;
+mod cover;
 mod draw;
 mod error;
+mod ledger;
 mod listing;
+mod marketplace;
 mod mechanism;
 mod outcome;
 mod payment;
@@ -33,14 +36,20 @@ pub use ahead::{
     AheadSale, AheadSeller, BlockTimes, Calendar, CalendarError, ClockJump, MAX_EPOCH_SLOTS, SaleWindow, SlotPhase, SlotTimes,
     SteadyTime,
 };
-pub use auction::{MAX_BIDS_PER_BIDDER, MAX_BIDS_PER_SLOT, MAX_TAG_BYTES, SlotAuction};
+pub use auction::{Admission, MAX_BIDS_PER_BIDDER, MAX_BIDS_PER_SLOT, MAX_TAG_BYTES, SlotAuction};
 pub use based::{BasedError, L1Schedule, L1Turn, L1View, MAX_LOOKAHEAD};
 pub use bid::AcceptedBid;
 pub use clock::{MAX_BLOCKS_PER_SLOT, SlotClock};
 pub use cluster::{MAX_CLUSTER_MEMBERS, Presence, Standing, Units, standing};
+pub use cover::{bond, most_payable};
 pub use draw::Draws;
 pub use error::MarketError;
-pub use mechanism::{Clearing, FirstPrice, Mechanism, PostedPrice, SecondPrice, Win};
+pub use ledger::{
+    Account, Balance, HoldId, Ledger, LedgerError, LedgerRecord, MAX_ACCOUNTS, MAX_HOLDS, MAX_WITHDRAWALS, Posting, PostingKind,
+    Withdrawal,
+};
+pub use marketplace::{Closed, DepositRules, MAX_CLOSED, MarketRecord, Marketplace, Reported, Rules, SLOTS_AHEAD, Taken};
+pub use mechanism::{Clearing, Combinatorial, FirstPrice, Mechanism, PostedPrice, SecondPrice, Win};
 pub use outcome::Outcome;
 pub use payment::{floors, split};
 pub use registry::{MAX_SELLERS, MAX_SLOTS_AHEAD, MAX_URL_BYTES, Registry};

@@ -5,12 +5,14 @@
 //! sale that the package displaces would have paid it under the same mechanism; nobody pays more than it offered; what sellers get
 //! sums to what winners pay; the outcome is the same for the same offers in any order.
 
+mod combinatorial;
 mod first_price;
 mod matching;
 mod posted;
 mod second_price;
 mod single;
 
+pub use combinatorial::Combinatorial;
 pub use first_price::FirstPrice;
 pub use posted::PostedPrice;
 pub use second_price::SecondPrice;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use alloy_primitives::U256;
+use alloy_primitives::{B256, U256};
 use lockstep_primitives::{Allocation, ChainId, Grant, RollupSet};
 
-use crate::{AcceptedBid, MAX_SEARCH_NODES, Sale, floors, split, winner};
+use crate::{AcceptedBid, Mechanism, Sale, Win};
 
 /// The outcome of a slot's auction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,56 +15,49 @@ pub struct Outcome {
     pub allocation: Allocation,
     /// All bids, winning or not, ordered by digest and bidder.
     pub bids: Vec<AcceptedBid>,
-    /// Which of `bids` won, in ascending order.
-    pub winners: Vec<usize>,
-    /// By how much the winning bids together are above the reserves of what they bought.
-    pub surplus: U256,
+    /// What was won, by the lowest rollup of each.
+    pub wins: Vec<Win>,
     /// What each rollup on sale is paid; zero where nobody bought. The sum is that of the prices, to the wei.
     pub proceeds: BTreeMap<ChainId, U256>,
-    /// Whether no other choice of bids is better. `false` when the search reached [`MAX_SEARCH_NODES`].
-    pub optimal: bool,
+    /// By how much the surplus over the reserves may be below the greatest there is. Zero when the search was complete.
+    pub gap: U256,
 }
 
 impl Outcome {
-    /// Determines the winners of a sale.
+    /// Has a mechanism decide a sale.
     ///
-    /// The bidders are taken as recovered. A bid that is no bid for this sale (see [`Sale::surplus`]) wins nothing.
-    pub fn decide(sale: &Sale, mut bids: Vec<AcceptedBid>) -> Self {
+    /// The bidders are taken as recovered. A bid that is no bid for this sale (see [`Sale::surplus`]) wins nothing. `seed` is what
+    /// draws are made with; nobody may know it before the bids are fixed.
+    pub fn decide(mechanism: &dyn Mechanism, sale: &Sale, mut bids: Vec<AcceptedBid>, seed: B256) -> Self {
         bids.sort_by_key(AcceptedBid::order);
         bids.dedup_by_key(|accepted| accepted.order());
-        let floors = floors(sale, &bids);
-        let choice = winner::solve(sale, &bids, &floors, MAX_SEARCH_NODES);
+        let clearing = mechanism.clear(sale, &bids, seed);
 
         let mut proceeds: BTreeMap<ChainId, U256> = sale.terms().keys().map(|chain| (*chain, U256::ZERO)).collect();
         let mut grants = Vec::new();
         let mut sold = RollupSet::new();
-        for winner in &choice.winners {
-            let AcceptedBid { bidder, bid, .. } = &bids[*winner];
-            // What is sold by itself displaces no other sale: its sellers' due is their reserves.
-            let reserve = |chain| sale.terms().get(chain).map(|terms| terms.reserve);
-            let unit = sale.units().is_unit(&bid.rollups);
-            let due = |chain| if unit { reserve(chain) } else { floors.get(chain).copied() };
-            let sellers: Vec<(ChainId, U256)> = bid.rollups.iter().filter_map(|chain| Some((*chain, due(chain)?))).collect();
-            proceeds.extend(split(bid.amount, &sellers));
-            sold.extend(&bid.rollups);
-            grants.push(Grant { proposer: *bidder, rollups: bid.rollups.clone(), price: bid.amount });
+        for win in &clearing.wins {
+            proceeds.extend(win.shares.clone());
+            sold.extend(&win.rollups);
+            grants.push(Grant { proposer: win.bidder, rollups: win.rollups.clone(), price: win.price });
         }
         let by_default = sale.default_proposers(&sold).into_iter();
         grants.extend(by_default.map(|(chain, proposer)| Grant { proposer, rollups: [chain].into(), price: U256::ZERO }));
         grants.sort_by_key(|grant| grant.rollups.first().copied());
 
-        Self {
-            allocation: Allocation { slot: sale.slot(), grants },
-            bids,
-            winners: choice.winners,
-            surplus: choice.surplus,
-            proceeds,
-            optimal: choice.optimal,
-        }
+        let allocation = Allocation { slot: sale.slot(), grants };
+        Self { allocation, bids, wins: clearing.wins, proceeds, gap: clearing.gap }
+    }
+
+    /// Which of the bids won, in ascending order.
+    pub fn winners(&self) -> Vec<usize> {
+        let won =
+            |accepted: &AcceptedBid| self.wins.iter().any(|win| (win.bid, win.bidder) == (accepted.digest, accepted.bidder));
+        self.bids.iter().enumerate().filter(|(_, accepted)| won(accepted)).map(|(index, _)| index).collect()
     }
 
     /// The bids that won, ordered by digest and bidder.
     pub fn winning_bids(&self) -> impl Iterator<Item = &AcceptedBid> {
-        self.winners.iter().filter_map(|winner| self.bids.get(*winner))
+        self.winners().into_iter().filter_map(|winner| self.bids.get(winner))
     }
 }

@@ -22,7 +22,7 @@ use lockstep_primitives::ChainId;
 use crate::{AcceptedBid, MAX_BIDS_PER_SLOT, MAX_SELLERS, Sale};
 
 /// How many table entries and offers to them the search for a slot's winners may look at. Beyond it the best packing found
-/// so far wins and the outcome says that it may not be optimal.
+/// so far wins and the outcome says how far from the optimum it may be.
 pub const MAX_SEARCH_NODES: u64 = 1 << 30;
 
 /// What the search found.
@@ -32,14 +32,16 @@ pub(crate) struct Choice {
     pub(crate) winners: Vec<usize>,
     /// Their surplus over the reserves.
     pub(crate) surplus: U256,
-    /// Whether nothing better exists.
-    pub(crate) optimal: bool,
+    /// By how much the surplus may be below the greatest there is; zero when the search was complete.
+    pub(crate) gap: U256,
 }
 
 /// Chooses the winners among `bids`, which are ordered by digest and bidder.
 pub(crate) fn solve(sale: &Sale, bids: &[AcceptedBid], floors: &BTreeMap<ChainId, U256>, max_nodes: u64) -> Choice {
     let mut candidates = undominated(feasible(sale, bids, floors));
-    let mut choice = Choice { winners: Vec::new(), surplus: U256::ZERO, optimal: candidates.len() <= MAX_BIDS_PER_SLOT };
+    let mut choice = Choice { winners: Vec::new(), surplus: U256::ZERO, gap: U256::ZERO };
+    let mut optimal = candidates.len() <= MAX_BIDS_PER_SLOT;
+    let bound = bound(&candidates);
     candidates.sort_by(denser_first);
     candidates.truncate(MAX_BIDS_PER_SLOT);
     candidates.sort_by_key(|candidate| candidate.index);
@@ -56,12 +58,30 @@ pub(crate) fn solve(sale: &Sale, bids: &[AcceptedBid], floors: &BTreeMap<ChainId
             .map(|group| group.iter().map(|candidate| candidate.within(component)).collect())
             .collect();
         let (packing, exact) = pack(&members, component.count_ones(), &mut nodes);
-        choice.optimal &= exact;
+        optimal &= exact;
         choice.surplus += packing.surplus;
         choice.winners.extend(packing.ranks().iter().map(|rank| candidates[usize::from(*rank)].index));
     }
     choice.winners.sort_unstable();
+    if !optimal {
+        choice.gap = bound.saturating_sub(choice.surplus);
+    }
     choice
+}
+
+/// No packing has more surplus than this: each candidate's, spread evenly over its rollups, is at most the sum of the greatest
+/// shares of these.
+fn bound(candidates: &[Candidate<'_>]) -> U256 {
+    let mut shares = [U256::ZERO; MAX_SELLERS];
+    for candidate in candidates {
+        let share = candidate.surplus.div_ceil(U256::from(candidate.mask.count_ones().max(1)));
+        for (bit, greatest) in shares.iter_mut().enumerate() {
+            if candidate.mask >> bit & 1 == 1 {
+                *greatest = share.max(*greatest);
+            }
+        }
+    }
+    shares.iter().fold(U256::ZERO, |sum, share| sum + *share)
 }
 
 /// A bid that may win.
@@ -292,7 +312,8 @@ fn denser_first(a: &Candidate<'_>, b: &Candidate<'_>) -> Ordering {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Outcome, Terms, floors};
+    use crate::{Combinatorial, Outcome, Terms, floors};
+    use alloy_primitives::B256;
     use lockstep_primitives::Bid;
 
     fn sale(reserves: &[u64]) -> Sale {
@@ -309,8 +330,8 @@ mod tests {
     }
 
     fn won(sale: &Sale, bids: &[AcceptedBid]) -> Vec<(Vec<ChainId>, u64)> {
-        let outcome = Outcome::decide(sale, bids.to_vec());
-        assert!(outcome.optimal);
+        let outcome = Outcome::decide(&Combinatorial, sale, bids.to_vec(), B256::ZERO);
+        assert_eq!(outcome.gap, U256::ZERO);
         let mut won: Vec<(Vec<ChainId>, u64)> = outcome
             .winning_bids()
             .map(|winner| (winner.bid.rollups.iter().copied().collect(), winner.bid.amount.to::<u64>()))
@@ -357,8 +378,8 @@ mod tests {
     #[test]
     fn of_equal_bids_the_one_with_the_smaller_digest_wins() {
         let bids = [bid(1, &[0], 5, "a"), bid(1, &[0], 5, "b"), bid(1, &[0], 5, "c")];
-        let outcome = Outcome::decide(&sale(&[0]), bids.to_vec());
-        assert_eq!(outcome.winners, [0]);
+        let outcome = Outcome::decide(&Combinatorial, &sale(&[0]), bids.to_vec(), B256::ZERO);
+        assert_eq!(outcome.winners(), [0]);
         assert_eq!(outcome.bids[0].digest, bids.iter().map(|accepted| accepted.digest).min().unwrap());
     }
 
@@ -401,9 +422,10 @@ mod tests {
             }
             expected.push(best);
         }
-        let outcome = Outcome::decide(&sale(&[0; 20]), bids);
-        assert!(outcome.optimal);
-        assert_eq!(outcome.surplus, U256::from(expected[20]));
+        let outcome = Outcome::decide(&Combinatorial, &sale(&[0; 20]), bids, B256::ZERO);
+        assert_eq!(outcome.gap, U256::ZERO);
+        let prices = outcome.wins.iter().fold(U256::ZERO, |sum, win| sum + win.price);
+        assert_eq!(prices, U256::from(expected[20]));
     }
 
     #[test]
@@ -417,10 +439,11 @@ mod tests {
             let choice = solve(&sale, &bids, &floors, nodes);
             assert!(choice.surplus >= U256::from(16), "greedy sells {{1, 2}} and {{0}}");
             assert!(choice.surplus >= last, "more work is never worse here");
-            assert!(!choice.optimal || choice == solve(&sale, &bids, &floors, u64::MAX));
+            assert!(choice.surplus + choice.gap >= U256::from(19), "no more is there than it says");
+            assert!(!choice.gap.is_zero() || choice == solve(&sale, &bids, &floors, u64::MAX));
             last = choice.surplus;
         }
-        assert!(!solve(&sale, &bids, &floors, 0).optimal);
+        assert!(!solve(&sale, &bids, &floors, 0).gap.is_zero());
         assert_eq!(last, U256::from(19));
     }
 }

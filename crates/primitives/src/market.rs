@@ -17,6 +17,26 @@ mod eip712 {
             uint64 nonce;
         }
 
+        struct BidCancellation {
+            uint64 slot;
+            uint64[] rollups;
+            string exclusive;
+            uint64 nonce;
+        }
+
+        struct Deposit {
+            uint64 number;
+            address account;
+            uint256 amount;
+        }
+
+        struct Withdrawal {
+            address account;
+            address to;
+            uint256 amount;
+            uint64 nonce;
+        }
+
         struct Grant {
             address proposer;
             uint64[] rollups;
@@ -55,6 +75,69 @@ impl Bid {
             exclusive: self.exclusive.clone().unwrap_or_default(),
             nonce: self.nonce,
         })
+    }
+}
+
+/// Takes back the signer's bid for a package and tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BidCancellation {
+    /// The slot.
+    pub slot: SlotNumber,
+    /// The bid's package.
+    pub rollups: RollupSet,
+    /// The bid's tag.
+    pub exclusive: Option<String>,
+    /// Above that of the bid.
+    pub nonce: u64,
+}
+
+impl BidCancellation {
+    /// The EIP-712 digest that the bidder signs.
+    pub fn digest(&self) -> B256 {
+        digest(&eip712::BidCancellation {
+            slot: self.slot,
+            rollups: self.rollups.iter().copied().collect(),
+            exclusive: self.exclusive.clone().unwrap_or_default(),
+            nonce: self.nonce,
+        })
+    }
+}
+
+/// Tells a market that money came in for an account. Whoever keeps the market's money signs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deposit {
+    /// Counts deposits from 0.
+    pub number: u64,
+    /// For whom.
+    pub account: Address,
+    /// In the numeraire's smallest unit.
+    pub amount: U256,
+}
+
+impl Deposit {
+    /// The EIP-712 digest that the keeper of the money signs.
+    pub fn digest(&self) -> B256 {
+        digest(&eip712::Deposit { number: self.number, account: self.account, amount: self.amount })
+    }
+}
+
+/// Asks for money of an account to be paid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WithdrawalRequest {
+    /// Whose money.
+    pub account: Address,
+    /// Where it goes.
+    pub to: Address,
+    /// In the numeraire's smallest unit.
+    pub amount: U256,
+    /// Rises with each request of the account, from 1 on.
+    pub nonce: u64,
+}
+
+impl WithdrawalRequest {
+    /// The EIP-712 digest that the account signs.
+    pub fn digest(&self) -> B256 {
+        digest(&eip712::Withdrawal { account: self.account, to: self.to, amount: self.amount, nonce: self.nonce })
     }
 }
 

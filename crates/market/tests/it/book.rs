@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use alloy::signers::local::PrivateKeySigner;
 use alloy_primitives::{B256, U256};
-use lockstep_market::{MAX_AMOUNT, MAX_BIDS_PER_BIDDER, MAX_TAG_BYTES, MarketError, Sale, SlotAuction};
-use lockstep_primitives::{Bid, ChainId, Grant};
+use lockstep_market::{Combinatorial, MAX_AMOUNT, MAX_BIDS_PER_BIDDER, MAX_TAG_BYTES, MarketError, Outcome, Sale, SlotAuction};
+use lockstep_primitives::{Bid, BidCancellation, ChainId, Grant};
 
 use crate::fixtures::{bid, default_proposer, key, sign, terms};
 
@@ -20,6 +20,11 @@ fn submit(auction: &mut SlotAuction, bid: &Bid, signer: &PrivateKeySigner) -> Re
     auction.submit(bid.clone(), &signature, CLOSE_MS - 1, CLOSE_MS)
 }
 
+fn decided(auction: SlotAuction) -> Outcome {
+    let (sale, bids) = auction.close();
+    Outcome::decide(&Combinatorial, &sale, bids, B256::ZERO)
+}
+
 #[test]
 fn bids_become_an_allocation() {
     let (mut auction, ann, bob) = (open(), key(1), key(2));
@@ -27,7 +32,7 @@ fn bids_become_an_allocation() {
     submit(&mut auction, &bid(&[1], 20), &bob).unwrap();
     assert_eq!(digest, bid(&[1, 10], 60).digest());
 
-    let outcome = auction.close();
+    let outcome = decided(auction);
     assert_eq!(outcome.allocation.slot, 7);
     assert_eq!(
         outcome.allocation.grants,
@@ -39,15 +44,14 @@ fn bids_become_an_allocation() {
     // Both floors are 20: rollup 1's is what bob would have paid, rollup 10's its reserve.
     let proceeds = BTreeMap::from([(1, U256::from(30)), (10, U256::from(30)), (42, U256::ZERO)]);
     assert_eq!(outcome.proceeds, proceeds);
-    assert_eq!(outcome.surplus, U256::from(30));
     assert_eq!(outcome.bids.len(), 2);
     assert_eq!(outcome.winning_bids().map(|winner| winner.bidder).collect::<Vec<_>>(), [ann.address()]);
-    assert!(outcome.optimal);
+    assert_eq!(outcome.gap, U256::ZERO);
 }
 
 #[test]
 fn an_empty_book_leaves_everything_to_the_default_proposers() {
-    let outcome = open().close();
+    let outcome = decided(open());
     let grant = |chain: ChainId| Grant { proposer: default_proposer(chain), rollups: [chain].into(), price: U256::ZERO };
     assert_eq!(outcome.allocation.grants, [grant(1), grant(10), grant(42)]);
 }
@@ -100,7 +104,7 @@ fn a_higher_nonce_replaces_and_the_same_bid_changes_nothing() {
     // Another tag is another bid, which may have any nonce.
     submit(&mut auction, &Bid { exclusive: Some("a".to_owned()), nonce: 0, ..bid(&[1], 30) }, &ann).unwrap();
     assert_eq!(auction.len(), 2);
-    assert_eq!(auction.close().proceeds[&1], U256::from(40));
+    assert_eq!(decided(auction).proceeds[&1], U256::from(40));
 }
 
 #[test]
@@ -112,7 +116,7 @@ fn bidders_do_not_replace_each_other() {
     submit(&mut auction, &bid(&[10], 50), &ann).unwrap();
     submit(&mut auction, &bid(&[10], 50), &bob).unwrap();
     assert_eq!(auction.len(), 4, "one for each bidder and package");
-    let outcome = auction.close();
+    let outcome = decided(auction);
     assert_eq!(outcome.allocation.proposer_of(1), Some(ann.address()));
     assert_eq!(outcome.allocation.proposer_of(10), Some(ann.address().min(bob.address())));
 }
@@ -148,10 +152,38 @@ fn the_order_of_submission_does_not_matter() {
             let (bid, signer) = &bids[*index];
             submit(&mut auction, bid, signer).expect("each bid is valid");
         }
-        auction.close()
+        decided(auction)
     };
     let expected = outcome_of(&[0, 1, 2, 3, 4, 5]);
     for order in [[5, 4, 3, 2, 1, 0], [3, 0, 5, 2, 4, 1], [1, 3, 5, 0, 2, 4], [2, 5, 0, 4, 1, 3]] {
         assert_eq!(outcome_of(&order), expected);
     }
+}
+
+#[test]
+fn a_bid_that_is_taken_back_is_gone_and_cannot_be_handed_in_again() {
+    let (mut auction, ann, bob) = (open(), key(1), key(2));
+    let good = bid(&[1], 20);
+    submit(&mut auction, &good, &ann).unwrap();
+    let cancellation = BidCancellation { slot: 7, rollups: [1].into(), exclusive: None, nonce: 2 };
+    let cancel = |auction: &mut SlotAuction, cancellation: &BidCancellation, signer: &PrivateKeySigner, now_ms| {
+        auction.cancel(cancellation, &sign(signer, cancellation.digest()), now_ms, CLOSE_MS).map_err(|error| error.code())
+    };
+    assert_eq!(cancel(&mut auction, &cancellation, &bob, 0), Err("unknown_bid"));
+    assert_eq!(cancel(&mut auction, &cancellation, &ann, CLOSE_MS), Err("bidding_closed"));
+    for (wrong, code) in [
+        (BidCancellation { slot: 8, ..cancellation.clone() }, "wrong_slot"),
+        (BidCancellation { nonce: 1, ..cancellation.clone() }, "bid_nonce_too_low"),
+        (BidCancellation { exclusive: Some("x".to_owned()), ..cancellation.clone() }, "unknown_bid"),
+    ] {
+        assert_eq!(cancel(&mut auction, &wrong, &ann, 0), Err(code));
+    }
+    assert_eq!(auction.cancel(&cancellation, &[0; 65], 0, CLOSE_MS).unwrap_err().code(), "invalid_bid_signature");
+    assert_eq!(auction.len(), 1);
+    assert_eq!(cancel(&mut auction, &cancellation, &ann, 0).map(|gone| gone.bid), Ok(good.clone()));
+    assert!(auction.is_empty());
+    assert_eq!(cancel(&mut auction, &cancellation, &ann, 0), Err("unknown_bid"));
+    assert_eq!(submit(&mut auction, &good, &ann).unwrap_err().code(), "bid_nonce_too_low");
+    submit(&mut auction, &Bid { nonce: 3, ..good }, &ann).unwrap();
+    assert_eq!(auction.len(), 1);
 }

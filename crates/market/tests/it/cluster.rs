@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use alloy_primitives::{Address, U256};
-use lockstep_market::{AcceptedBid, MarketError, Outcome, Presence, Sale, Standing, Terms, Units, standing};
+use alloy_primitives::{Address, B256, U256};
+use lockstep_market::{AcceptedBid, Combinatorial, MarketError, Outcome, Presence, Sale, Standing, Terms, Units, standing};
 use lockstep_primitives::{Bid, ChainId, RollupSet, SlotNumber};
 use proptest::prelude::*;
 
@@ -143,8 +143,8 @@ proptest! {
             let bid = Bid { slot: SLOT, rollups, amount: U256::from(amount), exclusive: None, nonce: 0 };
             AcceptedBid::new(Address::with_last_byte(bidder), bid)
         }).collect();
-        let outcome = Outcome::decide(&sale, bids.clone());
-        prop_assert!(outcome.optimal);
+        let outcome = Outcome::decide(&Combinatorial, &sale, bids.clone(), B256::ZERO);
+        prop_assert_eq!(outcome.gap, U256::ZERO);
         for winner in outcome.winning_bids() {
             let mut paid = U256::ZERO;
             for unit in units.iter().filter(|unit| unit.is_subset(&winner.bid.rollups)) {

@@ -3,6 +3,8 @@
 mod book;
 mod cluster;
 mod fixtures;
+mod ledger;
+mod marketplace;
 mod properties;
 mod registry;
 mod reserve;

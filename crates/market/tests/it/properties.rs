@@ -5,8 +5,8 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use alloy_primitives::{Address, U256};
-use lockstep_market::{AcceptedBid, Outcome, Sale, split};
+use alloy_primitives::{Address, B256, U256};
+use lockstep_market::{AcceptedBid, Combinatorial, Outcome, Sale, split};
 use lockstep_primitives::{Bid, ChainId, Grant, RollupSet};
 use proptest::prelude::*;
 
@@ -85,28 +85,23 @@ fn try_everything(sale: &Sale, bids: &[AcceptedBid]) -> Vec<usize> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(ProptestConfig::with_cases(10_000))]
 
     #[test]
     fn the_winners_are_those_of_the_oracle((sale, bids) in books()) {
-        let outcome = Outcome::decide(&sale, bids);
-        prop_assert!(outcome.optimal);
-        prop_assert_eq!(&outcome.winners, &try_everything(&sale, &outcome.bids));
-        let surplus = outcome
-            .winning_bids()
-            .map(|winner| winner.bid.amount - reserve(&sale, &winner.bid.rollups))
-            .fold(U256::ZERO, |sum, surplus| sum + surplus);
-        prop_assert_eq!(outcome.surplus, surplus);
+        let outcome = Outcome::decide(&Combinatorial, &sale, bids, B256::ZERO);
+        prop_assert_eq!(outcome.gap, U256::ZERO);
+        prop_assert_eq!(&outcome.winners(), &try_everything(&sale, &outcome.bids));
     }
 
     #[test]
     fn the_order_of_bids_does_not_matter((sale, bids, shuffled) in shuffled_books()) {
-        prop_assert_eq!(Outcome::decide(&sale, bids), Outcome::decide(&sale, shuffled));
+        prop_assert_eq!(Outcome::decide(&Combinatorial, &sale, bids, B256::ZERO), Outcome::decide(&Combinatorial, &sale, shuffled, B256::ZERO));
     }
 
     #[test]
     fn every_seller_and_every_bidder_gets_its_due((sale, bids) in books()) {
-        let outcome = Outcome::decide(&sale, bids);
+        let outcome = Outcome::decide(&Combinatorial, &sale, bids, B256::ZERO);
         let grants = &outcome.allocation.grants;
 
         // Each rollup on sale is in exactly one grant.

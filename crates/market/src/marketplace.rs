@@ -1,0 +1,230 @@
+//! A market as a whole: who sells, what is bid, who won, how slots ended, and the money.
+//!
+//! ```text
+//!  register ──> put on sale ──> bids, covered ──> closed: allocation, rights ──> reports ──> charged, paid, released
+//!                                by deposits        what is owed stays held       of the sellers
+//! ```
+//!
+//! Everything is an argument: the time, the seed of draws, what the decision record says. Each step says what changed, so that
+//! whoever drives it can store exactly that; [`MarketRecord`] is all that has to be stored to go on after a restart.
+
+mod bids;
+mod closing;
+mod reports;
+
+pub use bids::Taken;
+pub use closing::Closed;
+pub use reports::Reported;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use alloy_primitives::{Address, U256};
+use lockstep_primitives::{ChainId, Deposit, Registration, SlotNumber, WithdrawalRequest, recover};
+
+use crate::{
+    AcceptedBid, EarningsHistory, Ledger, MarketError, Mechanism, Outcome, Posting, Registry, RightsBook, SlotAuction, SlotClock,
+    Version,
+};
+
+/// How many slots ahead bids are taken: the one that is open next, and these after it.
+pub const SLOTS_AHEAD: u64 = 4;
+
+/// How many closed slots' outcomes are kept.
+pub const MAX_CLOSED: usize = 256;
+
+/// How a market works.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Its slots.
+    pub clock: SlotClock,
+    /// How offers become an allocation and payments.
+    pub mechanism: Arc<dyn Mechanism>,
+    /// What bids have to be covered by. Without, they need no cover, and nothing is collected.
+    pub deposits: Option<DepositRules>,
+    /// For how many slots after its own a slot may be reported on. Then it lapses: whoever bought it is not charged.
+    pub report_slots: u64,
+}
+
+/// What bids have to be covered by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DepositRules {
+    /// What is held beside what a bidder may have to pay, for the case that it does not deliver: a part of that, in basis points.
+    pub bond_bps: u64,
+    /// Whose word counts for deposits: who keeps the money.
+    pub keeper: Address,
+}
+
+/// What a market has to remember to go on after a restart.
+#[derive(Debug, Default)]
+pub struct MarketRecord {
+    /// The terms of all rollups.
+    pub registry: Registry,
+    /// What they earned.
+    pub histories: BTreeMap<ChainId, EarningsHistory>,
+    /// The money.
+    pub ledger: Ledger,
+    /// Who may propose where, and how it ended.
+    pub rights: RightsBook,
+    /// The bids of slots that are not closed.
+    pub bids: Vec<AcceptedBid>,
+    /// Slots before this one are closed.
+    pub closed_before: SlotNumber,
+}
+
+/// A market.
+#[derive(Debug)]
+pub struct Marketplace {
+    rules: Rules,
+    registry: Registry,
+    histories: BTreeMap<ChainId, EarningsHistory>,
+    ledger: Ledger,
+    rights: RightsBook,
+    open: BTreeMap<SlotNumber, SlotAuction>,
+    closed: BTreeMap<SlotNumber, Outcome>,
+    /// Slots before this one are closed.
+    closed_before: SlotNumber,
+    /// Rights that have not ended.
+    unsettled: BTreeSet<(SlotNumber, ChainId)>,
+}
+
+impl Marketplace {
+    /// A market that remembers.
+    ///
+    /// # Errors
+    /// When a slot of a stored bid cannot be opened.
+    pub fn new(rules: Rules, record: MarketRecord) -> Result<Self, MarketError> {
+        let MarketRecord { registry, histories, ledger, rights, bids, closed_before } = record;
+        let unsettled = rights.records().filter(|record| record.right.ending.is_none()).map(|record| (record.slot, record.chain));
+        let unsettled = unsettled.collect();
+        let (open, closed) = (BTreeMap::new(), BTreeMap::new());
+        let mut market = Self { rules, registry, histories, ledger, rights, open, closed, closed_before, unsettled };
+        for bid in bids {
+            market.restore_bid(bid)?;
+        }
+        Ok(market)
+    }
+
+    /// Registers a rollup, or changes its terms, and returns what waited for its slot and is replaced.
+    ///
+    /// # Errors
+    /// See [`Registry::register`].
+    pub fn register(
+        &mut self,
+        registration: Registration,
+        signature: &[u8],
+        now_ms: u64,
+    ) -> Result<Vec<Version<Registration>>, MarketError> {
+        let earliest = self.earliest_terms(now_ms);
+        self.registry.register(registration, signature, earliest)
+    }
+
+    /// The first slot whose terms may still change: the one after all that are on sale or were.
+    pub fn earliest_terms(&self, now_ms: u64) -> SlotNumber {
+        let listed = self.open.last_key_value().map_or(0, |(slot, _)| slot.saturating_add(1));
+        listed.max(self.first_open(now_ms))
+    }
+
+    /// The first slot whose bidding has not ended.
+    pub fn first_open(&self, now_ms: u64) -> SlotNumber {
+        let clock = &self.rules.clock;
+        let begun = clock.slot_at(now_ms.saturating_add(clock.close_before_ms)).map_or(0, |slot| slot.saturating_add(1));
+        begun.max(self.closed_before)
+    }
+
+    /// Opens a slot for bids with its terms, unless it is open, and returns its book.
+    ///
+    /// Earnings count for implied reserves up to the slots whose bidding was over when this one's began, whenever it is opened: so
+    /// everybody is told the same reserve.
+    ///
+    /// # Errors
+    /// When the slot is not open for bids at that time.
+    pub fn open(&mut self, slot: SlotNumber, now_ms: u64) -> Result<&SlotAuction, MarketError> {
+        let first = self.first_open(now_ms);
+        let last = first.saturating_add(SLOTS_AHEAD);
+        if slot < first || slot > last {
+            return Err(MarketError::NotOpen { slot, first, last });
+        }
+        self.book(slot).map(|book| &*book)
+    }
+
+    /// What is kept of a closed slot.
+    pub fn outcome(&self, slot: SlotNumber) -> Option<&Outcome> {
+        self.closed.get(&slot)
+    }
+
+    /// Credits a deposit, by the word of who keeps the money.
+    ///
+    /// # Errors
+    /// When it is not signed by the keeper, or the ledger does not take it.
+    pub fn deposit(&mut self, deposit: &Deposit, signature: &[u8]) -> Result<Posting, MarketError> {
+        let expected = self.rules.deposits.map(|rules| rules.keeper).unwrap_or_default();
+        check_signer(recover(deposit.digest(), signature).ok(), expected)?;
+        Ok(self.ledger.deposit(deposit.number, deposit.account, deposit.amount)?)
+    }
+
+    /// Takes money out of an account, to be paid out by who keeps it. Returns the number of the withdrawal.
+    ///
+    /// # Errors
+    /// When the account did not sign it, or the ledger does not take it.
+    pub fn withdraw(&mut self, request: &WithdrawalRequest, signature: &[u8]) -> Result<(u64, Posting), MarketError> {
+        check_signer(recover(request.digest(), signature).ok(), request.account)?;
+        Ok(self.ledger.withdraw(request.account, request.to, request.amount, request.nonce)?)
+    }
+
+    /// How it works.
+    pub const fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Who sells.
+    pub const fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The money.
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Who may propose where.
+    pub const fn rights(&self) -> &RightsBook {
+        &self.rights
+    }
+
+    /// What rollups earned.
+    pub const fn histories(&self) -> &BTreeMap<ChainId, EarningsHistory> {
+        &self.histories
+    }
+
+    /// The book of an open slot.
+    pub fn book_of(&self, slot: SlotNumber) -> Option<&SlotAuction> {
+        self.open.get(&slot)
+    }
+
+    fn book(&mut self, slot: SlotNumber) -> Result<&mut SlotAuction, MarketError> {
+        use std::collections::btree_map::Entry;
+        match self.open.entry(slot) {
+            Entry::Occupied(book) => Ok(book.into_mut()),
+            Entry::Vacant(place) => {
+                let before = slot.saturating_sub(SLOTS_AHEAD + 1);
+                let sale = self.registry.sale(&self.rules.clock, slot, before, &self.histories)?;
+                Ok(place.insert(SlotAuction::open(sale)))
+            }
+        }
+    }
+}
+
+fn check_signer(signer: Option<Address>, expected: Address) -> Result<(), MarketError> {
+    if signer != Some(expected) || expected.is_zero() {
+        return Err(MarketError::WrongRequestSigner { expected });
+    }
+    Ok(())
+}
+
+/// What has to be held for what a bidder may have to pay.
+fn with_bond(payable: U256, rules: &DepositRules) -> U256 {
+    payable.saturating_add(crate::bond(payable, rules.bond_bps))
+}

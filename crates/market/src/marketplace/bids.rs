@@ -1,0 +1,81 @@
+//! Bids: taken when they are covered, and taken back.
+
+use alloy_primitives::{Address, B256};
+use lockstep_primitives::{Bid, BidCancellation, SlotNumber};
+
+use super::{Marketplace, with_bond};
+use crate::{AcceptedBid, HoldId, MarketError, Posting, most_payable};
+
+/// What taking a bid, or taking one back, changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Who bids.
+    pub bidder: Address,
+    /// The bid's digest.
+    pub digest: B256,
+    /// The bid that is in the book now; `None` when it was there before, or was taken back.
+    pub added: Option<AcceptedBid>,
+    /// The bid that is not in the book any more.
+    pub removed: Option<AcceptedBid>,
+    /// What is held for the bidder's bids in the slot now.
+    pub posting: Option<Posting>,
+}
+
+impl Marketplace {
+    /// Takes a bid, when the bidder's deposit covers all that its bids for the slot may cost. The same bid again changes nothing.
+    ///
+    /// # Errors
+    /// Names what is wrong with the bid, or what the deposit lacks. Nothing is then changed.
+    pub fn bid(&mut self, bid: Bid, signature: &[u8], now_ms: u64) -> Result<Taken, MarketError> {
+        let slot = bid.slot;
+        let close_ms = self.rules.clock.close_ms(slot);
+        let admission = self.open(slot, now_ms)?.check(bid, signature, now_ms, close_ms)?;
+        let accepted = admission.bid().clone();
+        let (bidder, digest) = (accepted.bidder, accepted.digest);
+        if admission.is_known() {
+            return Ok(Taken { bidder, digest, added: None, removed: None, posting: None });
+        }
+        let posting = match &self.rules.deposits {
+            None => None,
+            Some(rules) => {
+                let replaced = |other: &&AcceptedBid| other.bid.rollups != accepted.bid.rollups || other.tag() != accepted.tag();
+                let book = self.open.get(&slot).into_iter();
+                let others = book.flat_map(|book| book.bids_of(bidder)).filter(replaced);
+                let needed = with_bond(most_payable(others.chain([&accepted])), rules);
+                Some(self.ledger.hold(HoldId { slot, bidder }, needed)?)
+            }
+        };
+        let removed = self.book(slot)?.put(admission);
+        Ok(Taken { bidder, digest, added: Some(accepted), removed, posting })
+    }
+
+    /// Takes a bid back.
+    ///
+    /// # Errors
+    /// Names why not. Nothing is then changed.
+    pub fn cancel(&mut self, cancellation: &BidCancellation, signature: &[u8], now_ms: u64) -> Result<Taken, MarketError> {
+        let slot = cancellation.slot;
+        let close_ms = self.rules.clock.close_ms(slot);
+        self.open(slot, now_ms)?;
+        let removed = self.book(slot)?.cancel(cancellation, signature, now_ms, close_ms)?;
+        let (bidder, digest) = (removed.bidder, removed.digest);
+        let posting = self.cover(slot, bidder)?;
+        Ok(Taken { bidder, digest, added: None, removed: Some(removed), posting })
+    }
+
+    /// Puts a stored bid back into its book. What covers it is in the ledger.
+    pub(super) fn restore_bid(&mut self, bid: AcceptedBid) -> Result<(), MarketError> {
+        if bid.bid.slot >= self.closed_before {
+            self.book(bid.bid.slot)?.restore(bid);
+        }
+        Ok(())
+    }
+
+    /// Holds what the bidder's bids in an open slot may cost.
+    fn cover(&mut self, slot: SlotNumber, bidder: Address) -> Result<Option<Posting>, MarketError> {
+        let Some(rules) = &self.rules.deposits else { return Ok(None) };
+        let bids = self.open.get(&slot).into_iter().flat_map(|book| book.bids_of(bidder));
+        let needed = with_bond(most_payable(bids), rules);
+        Ok(Some(self.ledger.hold(HoldId { slot, bidder }, needed)?))
+    }
+}

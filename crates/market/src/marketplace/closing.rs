@@ -1,0 +1,115 @@
+//! The end of a slot's bidding: winners are determined, rights granted, and what losers put up is released.
+
+use std::collections::BTreeMap;
+
+use alloy_primitives::{Address, B256, U256};
+use lockstep_primitives::{ChainId, SlotNumber};
+
+use super::{MAX_CLOSED, Marketplace, with_bond};
+use crate::{AcceptedBid, Acquisition, Figure, Granted, HoldId, MarketError, Outcome, Posting, RightRecord, Sale, floors};
+
+/// What closing a slot changed.
+#[derive(Debug)]
+pub struct Closed {
+    /// Who won what.
+    pub outcome: Outcome,
+    /// What was on sale.
+    pub sale: Sale,
+    /// Who may propose where.
+    pub rights: Vec<RightRecord>,
+    /// What was released.
+    pub postings: Vec<Posting>,
+    /// What the best bids for each rollup alone said that it is worth.
+    pub computed: BTreeMap<ChainId, U256>,
+}
+
+impl Marketplace {
+    /// Ends the bidding for a slot and determines the winners. `seed` is what draws are made with.
+    ///
+    /// # Errors
+    /// When the slot is closed already, or its terms cannot be put on sale.
+    pub fn close(&mut self, slot: SlotNumber, seed: B256) -> Result<Closed, MarketError> {
+        if slot < self.closed_before {
+            let first = self.closed_before;
+            return Err(MarketError::NotOpen { slot, first, last: first });
+        }
+        self.book(slot)?;
+        let Some(book) = self.open.remove(&slot) else { return Err(MarketError::NotOpen { slot, first: slot, last: slot }) };
+        self.closed_before = slot.saturating_add(1);
+        let (sale, bids) = book.close();
+        let outcome = Outcome::decide(self.rules.mechanism.as_ref(), &sale, bids, seed);
+        let postings = self.release_losers(slot, &outcome)?;
+        let rights = self.grant_all(&outcome, &sale)?;
+        let computed = self.note_computed(&sale, &outcome.bids);
+        self.closed.insert(slot, outcome.clone());
+        while self.closed.len() > MAX_CLOSED {
+            self.closed.pop_first();
+        }
+        Ok(Closed { outcome, sale, rights, postings, computed })
+    }
+
+    /// Leaves held what winners owe, with the bond, and releases the rest.
+    fn release_losers(&mut self, slot: SlotNumber, outcome: &Outcome) -> Result<Vec<Posting>, MarketError> {
+        let Some(rules) = self.rules.deposits else { return Ok(Vec::new()) };
+        let mut owed: BTreeMap<Address, U256> = BTreeMap::new();
+        for win in &outcome.wins {
+            // The shares are settled one by one, each with its bond.
+            let held = win.shares.values().fold(U256::ZERO, |sum, share| sum.saturating_add(with_bond(*share, &rules)));
+            let sum = owed.entry(win.bidder).or_default();
+            *sum = sum.saturating_add(held);
+        }
+        let mut postings = Vec::new();
+        for bidder in self.ledger.holders(slot) {
+            let id = HoldId { slot, bidder };
+            // Never more than was put up: closing a slot must not fail for anybody's money.
+            let keep = owed.get(&bidder).copied().unwrap_or_default().min(self.ledger.held_for(id));
+            let posting = self.ledger.hold(id, keep)?;
+            if !posting.is_empty() {
+                postings.push(posting);
+            }
+        }
+        Ok(postings)
+    }
+
+    fn grant_all(&mut self, outcome: &Outcome, sale: &Sale) -> Result<Vec<RightRecord>, MarketError> {
+        let slot = outcome.allocation.slot;
+        let defaults = sale.default_proposers(&Default::default());
+        let mut records = Vec::new();
+        for (chain, default_proposer) in defaults {
+            let win = outcome.wins.iter().find(|win| win.rollups.contains(&chain));
+            let granted = match win {
+                Some(win) => Granted {
+                    holder: win.bidder,
+                    how: Acquisition::JustInTime,
+                    price: win.shares.get(&chain).copied().unwrap_or_default(),
+                    default_proposer,
+                },
+                None => Granted { holder: default_proposer, how: Acquisition::Default, price: U256::ZERO, default_proposer },
+            };
+            self.rights.grant(slot, chain, granted)?;
+            self.unsettled.insert((slot, chain));
+            if let Some(right) = self.rights.get(slot, chain) {
+                records.push(RightRecord { slot, chain, right: *right });
+            }
+        }
+        Ok(records)
+    }
+
+    /// Notes what bids say that each rollup is worth alone: the base of reserves that are computed.
+    fn note_computed(&mut self, sale: &Sale, bids: &[AcceptedBid]) -> BTreeMap<ChainId, U256> {
+        let slot = sale.slot();
+        let offered = bids.iter().filter(|accepted| sale.units().is_unit(&accepted.bid.rollups));
+        let offered: std::collections::BTreeSet<ChainId> = offered.flat_map(|accepted| accepted.bid.rollups.clone()).collect();
+        let mut computed = floors(sale, bids);
+        computed.retain(|chain, _| offered.contains(chain));
+        for (chain, value) in &computed {
+            // What the history refuses, because it is too much to be true, does not count.
+            let _too_much = self.history(*chain).record(slot, Figure::Computed(*value), slot);
+        }
+        computed
+    }
+
+    pub(super) fn history(&mut self, chain: ChainId) -> &mut crate::EarningsHistory {
+        self.histories.entry(chain).or_insert_with(|| crate::EarningsHistory::new(chain))
+    }
+}
