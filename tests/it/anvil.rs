@@ -10,7 +10,9 @@ use lockstep_node::{
     config::FollowConfig,
     dev::{Contracts, DOMAIN_BASE, attesters, builder, burn_mint_buy, cctp},
     keys::Key,
-    process::{BuilderSetup, MarketSetup, Node, Process, RollupMessages, RollupSetup, SaleTerms, SequencerSetup, Setup},
+    process::{
+        BuilderSetup, MarketPlan, MarketSetup, Node, Process, RollupMessages, RollupSetup, SaleTerms, SequencerSetup, Setup,
+    },
 };
 use lockstep_pool::Limits;
 use lockstep_primitives::{Price, ReserveRule, RollupSet, SignedTx};
@@ -206,7 +208,7 @@ impl Rig {
                 pool: Limits::default(),
                 record: None,
             }),
-            market: MarketSetup::Own(Key::of_name("market"), RollupSet::from(CHAINS)),
+            market: MarketSetup::Own(Box::new(MarketPlan::new(Key::of_name("market"), RollupSet::from(CHAINS)))),
         };
         let process = Process::start(setup).await.expect("the process starts");
         let lockstep = Lockstep::at(&process.url());

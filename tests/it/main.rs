@@ -9,6 +9,7 @@ mod chain;
 mod crossings;
 mod lockstep;
 mod node;
+mod signed;
 mod transactions;
 mod wait;
 mod world;

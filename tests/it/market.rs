@@ -5,16 +5,21 @@ use lockstep_node::{
     dev::{DevOptions, builder, user},
     keys::Key,
 };
-use lockstep_primitives::{Bid, RollupSet, recover};
+use lockstep_primitives::{Bid, BidCancellation, Deposit, RollupSet, WithdrawalRequest, recover};
 use lockstep_rpc::{
     api::MarketApiClient,
     codes,
-    wire::{BidWire, Decimal, GrantWire},
+    wire::{
+        BidCancellationWire, BidWire, Decimal, DepositWire, GrantWire, LedgerView, RevenueParams, SlotRevenue, WithdrawalWire,
+    },
 };
+use serde_json::json;
 
 use crate::{
     lockstep::{places, refused},
+    signed::post,
     transactions::Tx,
+    wait::until,
     world::{World, options},
 };
 
@@ -35,6 +40,24 @@ fn whole(units: u64) -> U256 {
     U256::from(units) * U256::from(1_000_000_000_000_000_000_u64)
 }
 
+/// What an account of the market has, told to itself.
+async fn ledger(world: &World, key: &Key) -> LedgerView {
+    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "market_getLedger", "params": [key.address()] });
+    let answer = post(&world.url(), &body.to_string(), Some(key)).await;
+    serde_json::from_value(answer["result"].clone()).expect("an account is told what it has")
+}
+
+/// What a rollup's slots brought, once its sequencer has reported on one of them.
+async fn revenue(world: &World, index: usize, slot: u64) -> SlotRevenue {
+    let chain = U64::from(world.chain(index).id);
+    until(&format!("slot {slot} has ended"), async || {
+        let one = RevenueParams { from_slot: Some(slot), to_slot: Some(slot + 1) };
+        let revenue = world.lockstep.client.get_revenue(chain, Some(one)).await.expect("the market answers");
+        revenue.slots.into_iter().find(|slot| slot.ending.is_some())
+    })
+    .await
+}
+
 /// The default proposer of a rollup, as the market tells it.
 async fn sequencer(world: &World, index: usize) -> Address {
     let sales = world.lockstep.open_slot().await.on_sale;
@@ -51,7 +74,8 @@ async fn a_winner_that_delivers_nothing_costs_slots_but_no_bundle() {
     let proposer = sequencer(&world, 0).await;
 
     // The stranger buys three slots ahead, for far more than anything in them is worth.
-    let amount = whole(1);
+    let (amount, deposit) = (whole(1), whole(10));
+    world.credit(stranger().address(), deposit).await;
     let open = world.lockstep.open_slot().await.slot;
     let (first, last) = (open + 1, open + 3);
     for slot in first..=last {
@@ -88,6 +112,24 @@ async fn a_winner_that_delivers_nothing_costs_slots_but_no_bundle() {
     let landed = origin.mined(plain.hash()).await;
     assert_eq!(origin.block(landed.block()).await.miner, proposer, "it did not have to wait for the builder");
 
+    // The silent winner owes each rollup what it would have been paid, less what its own list earned.
+    let mut owed = U256::ZERO;
+    for slot in first..=last {
+        for index in 0..world.chains().len() {
+            let slot = revenue(&world, index, slot).await;
+            assert_eq!((slot.holder, slot.ending.as_deref()), (stranger().address(), Some("taken_over")));
+            let earned = slot.earned.expect("its own list was published");
+            assert_eq!(slot.paid, Some(Decimal(slot.price.0 - earned.0)));
+            owed += slot.price.0 - earned.0;
+        }
+    }
+    assert!(owed > whole(2), "three slots were bought: {owed}");
+    let account = ledger(&world, &stranger()).await;
+    assert_eq!((account.free, account.held), (Decimal(deposit - owed), Decimal(U256::ZERO)));
+    let received =
+        ledger(&world, &Key::of_name("sequencer 0")).await.free.0 + ledger(&world, &Key::of_name("sequencer 1")).await.free.0;
+    assert!(received >= owed, "the sequencers are paid by the builder as well");
+
     // And the bundle lands when its builder wins again.
     let placed = places(&world.lockstep.landed(bundle).await);
     assert_eq!(placed.len(), 3);
@@ -102,6 +144,9 @@ async fn a_bid_that_is_no_bid_is_refused_with_its_code() {
     let market = &world.lockstep.client;
     let open = world.lockstep.open_slot().await.slot;
     let bid = Bid { slot: open + 2, rollups: all(&world), amount: whole(1), exclusive: None, nonce: 5 };
+    let uncovered = market.submit_bid(signed(&bid, &stranger())).await;
+    assert_eq!(refused(uncovered), (codes::INVALID_PARAMS, "deposit_too_small".to_owned()));
+    world.credit(stranger().address(), whole(3)).await;
     market.submit_bid(signed(&bid, &stranger())).await.expect("this one is in order");
 
     let variants = [
@@ -110,9 +155,10 @@ async fn a_bid_that_is_no_bid_is_refused_with_its_code() {
         ("empty_package", Bid { rollups: RollupSet::new(), ..bid.clone() }),
         ("amount_too_large", Bid { amount: U256::MAX, ..bid.clone() }),
         ("bid_nonce_too_low", Bid { amount: whole(2), ..bid.clone() }),
+        ("deposit_too_small", Bid { amount: whole(3), nonce: 6, ..bid.clone() }),
         ("tag_too_long", Bid { exclusive: Some("x".repeat(65)), ..bid.clone() }),
-        ("slot_closed", Bid { slot: 0, ..bid.clone() }),
-        ("too_far_ahead", Bid { slot: open + 1_000, ..bid.clone() }),
+        ("slot_not_open", Bid { slot: 0, ..bid.clone() }),
+        ("slot_not_open", Bid { slot: open + 1_000, ..bid.clone() }),
     ];
     for (reason, bid) in variants {
         let answer = market.submit_bid(signed(&bid, &stranger())).await;
@@ -133,11 +179,19 @@ async fn bids_are_sealed_until_their_slot_is_closed() {
     let market = &world.lockstep.client;
     let slot = world.lockstep.open_slot().await.slot + 2;
     let single = world.chain(1).id;
+    world.credit(stranger().address(), whole(5)).await;
     let package = Bid { slot, rollups: all(&world), amount: whole(2), exclusive: Some("either".to_owned()), nonce: 1 };
     let other = Bid { rollups: [single].into(), amount: whole(1), ..package.clone() };
     for bid in [&package, &other] {
         market.submit_bid(signed(bid, &stranger())).await.expect("the bid is taken");
     }
+    // What is held says what was bid, so nobody else is told. Of one tag one bid wins: only the greater is held for.
+    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "market_getLedger", "params": [stranger().address()] }).to_string();
+    for asker in [None, Some(&builder())] {
+        let answer = post(&world.url(), &body, asker).await;
+        assert_eq!(answer["error"]["data"]["reason"].as_str(), Some("not_your_account"));
+    }
+    assert_eq!(ledger(&world, &stranger()).await.held, Decimal(whole(2) * U256::from(11) / U256::from(10)));
 
     let open = market.get_market_slot(Some(slot)).await.expect("it can be asked for");
     assert_eq!((open.state.as_str(), open.bids.len()), ("open", 0));
@@ -179,4 +233,65 @@ async fn above_every_reserve_nobody_buys_and_the_default_proposers_make_the_bloc
         assert!(closed.bids.is_empty(), "no bid is worth the reserve: {:?}", closed.bids);
         assert!(closed.on_sale.iter().all(|sale| sale.reserve == Decimal(reserve)));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delivered_slot_is_charged_and_money_leaves_only_by_its_owners_word() {
+    let world = World::start(options()).await;
+    let market = &world.lockstep.client;
+    let bundle = world.lockstep.send(&world.story(&user(0), 1).await).await;
+    let placed = places(&world.lockstep.landed(bundle).await);
+    let slot = world.slot_of(placed[0].chain, placed[0].block).await;
+    let mut paid = U256::ZERO;
+    for index in 0..world.chains().len() {
+        let slot = revenue(&world, index, slot).await;
+        assert_eq!((slot.holder, slot.how.as_str()), (builder().address(), "just_in_time"));
+        assert_eq!((slot.ending.as_deref(), slot.paid), (Some("delivered"), Some(slot.price)));
+        paid += slot.price.0;
+    }
+    let price =
+        world.lockstep.allocation(slot).await.grants.iter().map(|grant| grant.price.0).fold(U256::ZERO, |sum, price| sum + price);
+    assert_eq!(paid, price);
+    let spent: U256 = ledger(&world, &builder())
+        .await
+        .postings
+        .iter()
+        .filter(|posting| posting.slot == Some(slot) && posting.kind == "price")
+        .map(|posting| posting.entries.iter().map(|entry| entry.amount.0.unsigned_abs()).max().unwrap_or_default())
+        .fold(U256::ZERO, |sum, price| sum + price);
+    assert_eq!(spent, price);
+
+    // What nobody signed who may does not move.
+    let key = stranger();
+    world.credit(key.address(), whole(2)).await;
+    let next = ledger(&world, &key).await.next_deposit;
+    let credit = Deposit { number: next, account: key.address(), amount: whole(1) };
+    let forged = market.deposit(DepositWire::new(&credit, key.sign_bytes(credit.digest()))).await;
+    assert_eq!(refused(forged), (codes::INVALID_PARAMS, "wrong_request_signer".to_owned()));
+    let request = WithdrawalRequest { account: key.address(), to: key.address(), amount: whole(1), nonce: 1 };
+    let theft = market.withdraw(WithdrawalWire::new(&request, builder().sign_bytes(request.digest()))).await;
+    assert_eq!(refused(theft), (codes::INVALID_PARAMS, "wrong_request_signer".to_owned()));
+    let signed_by_its_owner = WithdrawalWire::new(&request, key.sign_bytes(request.digest()));
+    let receipt = market.withdraw(signed_by_its_owner.clone()).await.expect("it is free");
+    let again = market.withdraw(signed_by_its_owner).await;
+    assert_eq!(refused(again), (codes::INVALID_PARAMS, "request_nonce_too_low".to_owned()));
+    let account = ledger(&world, &key).await;
+    assert_eq!((account.free, account.leaving), (Decimal(whole(1)), Decimal(whole(1))));
+    assert_eq!(account.withdrawals[0].withdrawal, receipt.withdrawal);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bid_is_taken_back_by_its_bidder_and_nothing_stays_held() {
+    let world = World::start(options()).await;
+    let market = &world.lockstep.client;
+    world.credit(stranger().address(), whole(3)).await;
+    let slot = world.lockstep.open_slot().await.slot + 2;
+    let bid = Bid { slot, rollups: all(&world), amount: whole(1), exclusive: None, nonce: 1 };
+    market.submit_bid(signed(&bid, &stranger())).await.expect("the bid is taken");
+    let cancellation = BidCancellation { slot, rollups: all(&world), exclusive: None, nonce: 2 };
+    let cancel = |key: &Key| market.cancel_bid(BidCancellationWire::new(&cancellation, key.sign_bytes(cancellation.digest())));
+    assert_eq!(refused(cancel(&builder()).await), (codes::INVALID_PARAMS, "unknown_bid".to_owned()));
+    assert!(cancel(&stranger()).await.expect("its own bid"));
+    assert_eq!(ledger(&world, &stranger()).await.held, Decimal(U256::ZERO));
+    assert!(world.lockstep.closed(slot).await.bids.iter().all(|bid| bid.bidder != stranger().address()));
 }

@@ -9,17 +9,14 @@ use lockstep_node::{
 use lockstep_primitives::{Allocation, Bid, BlockList, ListBlock, OrderingPolicy, SignedTx, recover};
 use lockstep_rpc::{
     api::{MarketApiClient, SequencerApiClient},
-    codes, sign_body,
+    codes,
     wire::{BidWire, PrepareWire, SignedPrepare, SlotOffer, VoteRefusalWire},
 };
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
 
 use crate::{
     lockstep::places,
+    signed::post,
     transactions::Tx,
     wait::until,
     world::{World, options},
@@ -123,6 +120,7 @@ async fn buy(world: &World, early: &SignedTx, late: &SignedTx) -> Option<Bought>
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_list_out_of_order_or_with_something_left_out_gets_a_signed_no_that_names_it() {
     let world = World::start(by_arrival()).await;
+    world.credit(stranger().address(), U256::from(10_u64.pow(19))).await;
     let chain = world.chain(0);
     // Whether two transactions come in at different times, and early enough for their slot, is up to the machine: the next
     // slot is as good.
@@ -172,21 +170,6 @@ async fn the_builders_own_lists_keep_the_order_and_leave_nothing_out() {
         assert!((number, index) > last, "they came in one after the other");
         last = (number, index);
     }
-}
-
-/// Posts a JSON-RPC request, signed by a key if there is one.
-async fn post(url: &str, body: &str, key: Option<&Key>) -> Value {
-    let address = url.strip_prefix("http://").expect("an HTTP URL");
-    let signature = key.map(|key| sign_body(key.address(), body.as_bytes(), |digest| key.sign(digest)));
-    let signed = signature.map(|header| format!("x-flashbots-signature: {header}\r\n")).unwrap_or_default();
-    let length = format!("content-length: {}\r\n", body.len());
-    let head = format!("POST / HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\nconnection: close\r\n");
-    let mut stream = TcpStream::connect(address).await.expect("the process listens");
-    stream.write_all(format!("{head}{length}{signed}\r\n{body}").as_bytes()).await.expect("it reads");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("it answers");
-    let (begin, end) = (answer.find('{').expect("JSON begins"), answer.rfind('}').expect("and ends"));
-    serde_json::from_str(&answer[begin..=end]).expect("the answer is JSON")
 }
 
 /// Asks a sequencer to set the inclusion list of a slot.

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use alloy_primitives::{ChainId, U256};
+use alloy_primitives::{Address, ChainId, U256};
 use lockstep_node::{
     dev::{Contracts, Dev, DevOptions, burn_mint_buy},
     keys::Key,
@@ -68,6 +68,11 @@ impl World {
         let chains =
             dev.rollups.iter().map(|rollup| Chain::at(rollup.chain, &format!("{url}/rollup/{}", rollup.chain))).collect();
         Self { dev, lockstep: Lockstep::at(&url), chains }
+    }
+
+    /// Credits an account of the market.
+    pub(crate) async fn credit(&self, account: Address, amount: U256) {
+        self.dev.process.credit(account, amount).await.expect("dev plays the market");
     }
 
     pub(crate) fn url(&self) -> String {

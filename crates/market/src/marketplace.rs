@@ -150,6 +150,11 @@ impl Marketplace {
         self.book(slot).map(|book| &*book)
     }
 
+    /// Slots before this one are closed.
+    pub const fn closed_before(&self) -> SlotNumber {
+        self.closed_before
+    }
+
     /// What is kept of a closed slot.
     pub fn outcome(&self, slot: SlotNumber) -> Option<&Outcome> {
         self.closed.get(&slot)

@@ -1,5 +1,6 @@
 //! Configuration: flag over environment over file over default. Unknown fields are errors.
 
+mod market;
 mod messages;
 mod remote;
 mod rules;
@@ -13,7 +14,7 @@ use std::{
     sync::Arc,
 };
 
-use alloy_primitives::{Address, ChainId, I256, U256};
+use alloy_primitives::{ChainId, I256, U256};
 use lockstep_primitives::{Guarantee, Price, RollupSet};
 use lockstep_provider::{DeliverySettings, RemoteNode, RemoteSettings, RollupNode};
 use lockstep_simulation::ForkSchedule;
@@ -26,6 +27,7 @@ use crate::{
 };
 
 pub use self::{
+    market::{DepositsConfig, MarketConfig, MechanismName},
     messages::{
         AggLayerConfig, CctpV1Config, CctpV2Config, CircleConfig, CircleProtocol, ExitRootConfig, FollowConfig, InteropConfig,
         MailboxConfig, ProtocolsConfig,
@@ -73,24 +75,6 @@ pub struct SlotsConfig {
     pub genesis_ms: u64,
     /// Length of a slot in milliseconds.
     pub length_ms: u64,
-}
-
-/// The market: with a key file this process may play it, with url and address it is elsewhere.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MarketConfig {
-    /// File with the market's private key in hex.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key_file: Option<PathBuf>,
-    /// Its JSON-RPC.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub url: Option<String>,
-    /// The address that signs its allocations.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub address: Option<Address>,
-    /// The rollups whose registrations the market takes; any when empty, first come first served.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub sellers: Vec<ChainId>,
 }
 
 /// The builder.
@@ -292,10 +276,7 @@ impl Config {
         if self.slots.length_ms < 1_000 {
             return Err(wrong("slots.length_ms", "a slot is at least 1000 ms long, because blocks count whole seconds"));
         }
-        match (&self.market.key_file, &self.market.url, self.market.address) {
-            (Some(_), None, None) | (None, Some(_), Some(_)) | (Some(_), Some(_), Some(_)) => {}
-            _ => return Err(wrong("market", "give key_file to play the market, or url and address of one elsewhere")),
-        }
+        self.market.check()?;
         if self.builder.as_ref().is_some_and(|builder| builder.record_slots == 0) {
             return Err(wrong("builder.record_slots", "at least 1 slot is kept: leave record_dir out to record none"));
         }
@@ -357,10 +338,9 @@ impl Config {
     /// # Errors
     /// When a key file or a node cannot be used, or the configuration lacks a role.
     pub async fn setup(&self, roles: Roles) -> Result<Setup, ConfigError> {
-        let market = match (&self.market.key_file, &self.market.url, self.market.address) {
-            (Some(file), ..) if roles.market => MarketSetup::Own(key(file)?, self.market.sellers.iter().copied().collect()),
-            (_, Some(url), Some(address)) if !roles.market => MarketSetup::At(url.clone(), address),
-            _ if roles.market => return Err(wrong("market.key_file", "the market's key is needed to play it")),
+        let market = match (&self.market.url, self.market.address) {
+            _ if roles.market => MarketSetup::Own(Box::new(self.market.plan()?)),
+            (Some(url), Some(address)) => MarketSetup::At(url.clone(), address),
             _ => return Err(wrong("market", "url and address are needed when the market is elsewhere")),
         };
         let builder = match &self.builder {

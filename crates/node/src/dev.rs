@@ -9,6 +9,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use alloy_primitives::{ChainId, I256, U256};
 use lockstep_building::SearchLimits;
+use lockstep_market::DepositRules;
 use lockstep_messaging::{
     BridgeDeployment, CctpV1Deployment, CctpV2Deployment, InteropDeployment, MailboxDeployment, RollupDeployments,
 };
@@ -18,10 +19,11 @@ use lockstep_simulation::{DataLimits, EthereumFork, ForkSchedule, OpFork, Rules}
 
 use crate::{
     clock::now_ms,
-    config::FollowConfig,
+    config::{FollowConfig, MechanismName},
     keys::Key,
     process::{
-        BuilderSetup, MarketSetup, Node, Process, RollupMessages, RollupSetup, SaleTerms, SequencerSetup, Setup, StartError,
+        BuilderSetup, MarketPlan, MarketSetup, Node, Process, RollupMessages, RollupSetup, SaleTerms, SequencerSetup, Setup,
+        StartError,
     },
     record::SlotRecords,
 };
@@ -49,6 +51,10 @@ const FAST_FEE_BPS: u64 = 1;
 const FAST_EXPIRY_BLOCKS: u64 = 43_200;
 /// For how long messages of OP interop can be executed, in seconds: seven days, as on the OP stack.
 const INTEROP_EXPIRY_S: u64 = 604_800;
+/// What is held beside what a bidder may have to pay, in basis points of it.
+const BOND_BPS: u64 = 1_000;
+/// Wei in a whole native asset.
+const WEI: u64 = 1_000_000_000_000_000_000;
 const GAS_LIMIT: u64 = 30_000_000;
 const BASE_FEE: u64 = 1_000_000_000;
 
@@ -73,6 +79,10 @@ pub struct DevOptions {
     pub ordering: OrderingPolicy,
     /// How many of its oldest public transactions no list of a rollup may leave out.
     pub inclusion: usize,
+    /// How the market sells.
+    pub mechanism: MechanismName,
+    /// What the builder has deposited, in wei; without, bids need no cover and nothing is collected.
+    pub deposit: Option<U256>,
 }
 
 impl Default for DevOptions {
@@ -87,6 +97,8 @@ impl Default for DevOptions {
             record: None,
             ordering: OrderingPolicy::Free,
             inclusion: 0,
+            mechanism: MechanismName::default(),
+            deposit: Some(U256::from(1_000) * U256::from(WEI)),
         }
     }
 }
@@ -184,6 +196,8 @@ pub struct DevSetup {
     pub rollups: Vec<DevRollup>,
     /// The fixture contracts.
     pub contracts: Contracts,
+    /// What is credited to the builder at the start, when the process plays the market.
+    pub deposit: Option<U256>,
 }
 
 impl DevSetup {
@@ -192,9 +206,21 @@ impl DevSetup {
     /// # Errors
     /// When the port or the store cannot be used.
     pub async fn start(self) -> Result<Dev, StartError> {
+        let own_market = matches!(self.setup.market, MarketSetup::Own(_));
         let process = Process::start(self.setup).await?;
+        if let Some(deposit) = self.deposit.filter(|_| own_market) {
+            process.credit(builder().address(), deposit).await.map_err(StartError::Market)?;
+        }
         Ok(Dev { process, rollups: self.rollups, contracts: self.contracts })
     }
+}
+
+/// The market: its key keeps the money as well.
+fn market(options: &DevOptions, rollups: &[DevRollup]) -> MarketPlan {
+    let key = Key::of_name("market");
+    let deposits = options.deposit.map(|_| DepositRules { bond_bps: BOND_BPS, keeper: key.address() });
+    let sellers = rollups.iter().map(|rollup| rollup.chain).collect();
+    MarketPlan { mechanism: options.mechanism.mechanism(), deposits, ..MarketPlan::new(key, sellers) }
 }
 
 impl Dev {
@@ -267,7 +293,7 @@ impl Dev {
         let setup = Setup {
             listen: options.listen,
             public_url: None,
-            data: options.data,
+            data: options.data.clone(),
             genesis_ms,
             slot_ms: options.slot_ms,
             shortest_block_s: setups.iter().map(|rollup| rollup.block_time).min().unwrap_or(1),
@@ -283,11 +309,11 @@ impl Dev {
                 search: SearchLimits::default(),
                 min_relay_value: I256::ZERO,
                 pool: lockstep_pool::Limits::default(),
-                record: options.record,
+                record: options.record.clone(),
                 strategies: Vec::new(),
             }),
-            market: MarketSetup::Own(Key::of_name("market"), rollups.iter().map(|rollup| rollup.chain).collect()),
+            market: MarketSetup::Own(Box::new(market(&options, &rollups))),
         };
-        Ok(DevSetup { setup, rollups, contracts })
+        Ok(DevSetup { setup, rollups, contracts, deposit: options.deposit })
     }
 }

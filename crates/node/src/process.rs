@@ -10,6 +10,7 @@ use std::{
 use alloy_primitives::{Address, I256, U256};
 use jsonrpsee::RpcModule;
 use lockstep_building::{Policy, SearchLimits};
+use lockstep_market::{Combinatorial, DepositRules, Mechanism};
 use lockstep_messaging::{AggLayer, BridgeDeployment, Deployments, RollupDeployments};
 use lockstep_primitives::{ChainId, MAX_INCLUSION, OrderingPolicy, Price, Registration, ReserveRule, RollupSet};
 use lockstep_provider::{
@@ -40,7 +41,7 @@ use crate::{
         ClientError, Timings,
         builder::{BuilderRole, BuilderSettings, Recorder},
         client,
-        market::{MarketRole, MarketRpc},
+        market::{MarketRole, MarketRpc, MarketSettings},
         sequencer::{Mempool, PublicTx, SequencerRole, SequencerSettings, Sequencers},
     },
     strategies::{Strategies, StrategySetup},
@@ -201,10 +202,35 @@ pub struct BuilderSetup {
 /// Where the market is.
 #[derive(Clone, Debug)]
 pub enum MarketSetup {
-    /// In this process, with this key, selling for these rollups; for any when empty.
-    Own(Key, RollupSet),
+    /// In this process.
+    Own(Box<MarketPlan>),
     /// Elsewhere: its URL and the address that signs its allocations.
     At(String, Address),
+}
+
+/// A market that this process plays.
+#[derive(Clone, Debug)]
+pub struct MarketPlan {
+    /// Its key.
+    pub key: Key,
+    /// Whose slots it sells; anybody's when empty.
+    pub sellers: RollupSet,
+    /// How.
+    pub mechanism: Arc<dyn Mechanism>,
+    /// What bids have to be covered by, if by anything.
+    pub deposits: Option<DepositRules>,
+    /// For how many slots after its own a slot may be reported on.
+    pub report_slots: u64,
+}
+
+impl MarketPlan {
+    /// For how many slots after its own a slot may be reported on when nothing else is said.
+    pub const REPORT_SLOTS: u64 = 60;
+
+    /// A market for packages that collects nothing.
+    pub fn new(key: Key, sellers: RollupSet) -> Self {
+        Self { key, sellers, mechanism: Arc::new(Combinatorial), deposits: None, report_slots: Self::REPORT_SLOTS }
+    }
 }
 
 /// Everything a process is made of.
@@ -259,6 +285,7 @@ pub struct Process {
     server: Option<Server>,
     tasks: Vec<JoinHandle<()>>,
     builder: Option<Arc<BuilderRole>>,
+    market: Option<Arc<MarketRole>>,
     timings: Timings,
     methods: Vec<&'static str>,
 }
@@ -292,8 +319,11 @@ impl Process {
         let mut on_rollup: BTreeMap<ChainId, RpcModule<()>> = BTreeMap::new();
         let mut routes = Routes::default();
         let (market_url, market_address, market) = match &setup.market {
-            MarketSetup::Own(key, sellers) => {
-                let role = Arc::new(MarketRole::new(key.clone(), timings, sellers.clone(), store.clone())?);
+            MarketSetup::Own(plan) => {
+                let MarketPlan { key, sellers, mechanism, deposits, report_slots } = plan.as_ref().clone();
+                let settings = MarketSettings { key, timings, sellers, mechanism, deposits, report_slots };
+                let role = MarketRole::new(settings, store.clone());
+                let role = Arc::new(role.map_err(|error| StartError::Market(error.to_string()))?);
                 root.merge(MarketApiServer::into_rpc(MarketRpc(Arc::clone(&role))))?;
                 root.merge(DecisionApiServer::into_rpc(MarketRpc(Arc::clone(&role))))?;
                 (own_url.clone(), role.address(), Some(role))
@@ -371,7 +401,8 @@ impl Process {
         let nodes = setup.rollups.iter().map(|rollup| (rollup.chain, (rollup.node.clone(), rollup.block_time))).collect();
         let pages = Arc::new(NodePages::new(metrics, nodes, store));
         let server = serve_with(bound, routes, pages, RpcLimits::default(), recovery);
-        let mut process = Self { server: Some(server), tasks: Vec::new(), builder, timings, methods };
+        let market_role = market.clone();
+        let mut process = Self { server: Some(server), tasks: Vec::new(), builder, market: market_role, timings, methods };
         if let Some(intake) = &intake {
             process.tasks.extend(reorg::followers(intake));
             process.tasks.extend(process.builder.iter().flat_map(|builder| builder.messages().tasks()).collect::<Vec<_>>());
@@ -427,6 +458,15 @@ impl Process {
     /// Its slots.
     pub const fn timings(&self) -> Timings {
         self.timings
+    }
+
+    /// Credits an account of the process's own market, whose key keeps its money: for `dev`.
+    ///
+    /// # Errors
+    /// In words, when the process plays no market, or its market does not take the deposit.
+    pub async fn credit(&self, account: Address, amount: U256) -> Result<(), String> {
+        let market = self.market.as_ref().ok_or("this process plays no market")?;
+        market.credit(account, amount).await.map_err(|error| error.to_string())
     }
 
     /// A report a slot from now on; `None` without a builder.

@@ -10,8 +10,9 @@ use jsonrpsee::{
 use serde_json::Value;
 
 use crate::wire::{
-    AllocationWire, BidReceipt, BidWire, BundleStatus, DecisionWire, DeliveryReportWire, Explanation, MarketSlot, MessageList,
-    RegistrationWire, RollupTerms, SentBundle, SignedPrepare, SimulationResult, SlotOffer, SlotStatus, VoteWire,
+    AllocationWire, BidCancellationWire, BidReceipt, BidWire, BundleStatus, DecisionWire, DeliveryReportWire, DepositWire,
+    Explanation, LedgerView, MarketSlot, MessageList, RegistrationWire, RevenueParams, RevenueView, RollupTerms, SentBundle,
+    SignedPrepare, SimulationResult, SlotOffer, SlotStatus, VoteWire, WithdrawalReceipt, WithdrawalWire,
 };
 
 use alloy_primitives::{Address, B256, Bytes, U64};
@@ -73,6 +74,31 @@ pub trait MarketApi {
     #[method(name = "submitBid")]
     async fn submit_bid(&self, bid: BidWire) -> RpcResult<BidReceipt>;
 
+    /// Takes a bid back. Whether there was one.
+    #[method(name = "cancelBid")]
+    async fn cancel_bid(&self, cancellation: BidCancellationWire) -> RpcResult<bool>;
+
+    /// Credits a deposit, by the word of who keeps the market's money.
+    #[method(name = "deposit")]
+    async fn deposit(&self, deposit: DepositWire) -> RpcResult<bool>;
+
+    /// Asks for money of an account to be paid out.
+    #[method(name = "withdraw")]
+    async fn withdraw(&self, request: WithdrawalWire) -> RpcResult<WithdrawalReceipt>;
+
+    /// An account of the ledger. The request has to be signed by it: what it holds says what it bids.
+    #[method(name = "getLedger", with_extensions)]
+    async fn get_ledger(&self, account: Address) -> RpcResult<LedgerView>;
+
+    /// What a rollup's slots brought.
+    #[method(name = "getRevenue")]
+    async fn get_revenue(&self, chain_id: U64, slots: Option<RevenueParams>) -> RpcResult<RevenueView>;
+
+    /// `"slots"`: every slot when it opens for bids; `"allocations"`: every allocation; `"deliveries"`: how each rollup's slot
+    /// ended.
+    #[subscription(name = "subscribe" => "subscription", unsubscribe = "unsubscribe", item = Value)]
+    async fn watch_market(&self, kind: String) -> SubscriptionResult;
+
     /// A slot; the one that is open for bids without a number.
     #[method(name = "getSlot")]
     async fn get_market_slot(&self, slot: Option<u64>) -> RpcResult<MarketSlot>;
@@ -132,12 +158,10 @@ pub(crate) fn most_parameters(method: &str) -> Option<usize> {
         "market_address" => 0,
         "lockstep_sendBundle" | "lockstep_simulateBundle" | "lockstep_cancelBundle" | "lockstep_getBundle" => 1,
         "lockstep_explainBundle" | "lockstep_getSlot" | "lockstep_getMessages" | "lockstep_unsubscribe" => 1,
-        "market_registerRollup"
-        | "market_updateRollup"
-        | "market_getRollup"
-        | "market_submitBid"
-        | "market_getSlot"
-        | "market_getAllocation" => 1,
+        "market_registerRollup" | "market_updateRollup" | "market_getRollup" | "market_submitBid" | "market_cancelBid" => 1,
+        "market_getSlot" | "market_getAllocation" | "market_deposit" | "market_withdraw" | "market_getLedger" => 1,
+        "market_subscribe" | "market_unsubscribe" => 1,
+        "market_getRevenue" => 2,
         "market_reportDelivery" | "decision_record" | "sequencer_prepare" => 1,
         "lockstep_subscribe" | "decision_get" => 2,
         "sequencer_getSlot" | "sequencer_decided" | "sequencer_setInclusionList" => 3,

@@ -164,6 +164,21 @@ impl Store {
         Ok(Queued(Some(self.enqueue(Work::Apply { first, rest: steps.collect() })?)))
     }
 
+    /// Whether there is room to queue more. Half of the queue is left for others: a caller that changes its state before it
+    /// queues the change asks first.
+    ///
+    /// # Errors
+    /// When there is not, or the store writes no more.
+    pub fn has_room(&self) -> Result<(), StoreError> {
+        let shared = &self.inner.shared;
+        let status = shared.status();
+        match status.read_only {
+            Some(cause) => Err(StoreError::ReadOnly { cause }),
+            None if status.queued >= shared.limits.queue / 2 => Err(StoreError::busy((Table::Meta, &[]), shared.count_refusal())),
+            None => Ok(()),
+        }
+    }
+
     /// The value of a key. Reads see what has been committed and wait for no writer; they block on the disk for what
     /// redb does not hold in memory.
     pub fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {

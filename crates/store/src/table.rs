@@ -21,6 +21,18 @@ pub enum Table {
     Bids,
     /// Allocations of slots.
     Allocations,
+    /// Postings of the ledger, in order.
+    Ledger,
+    /// Balances of accounts.
+    Accounts,
+    /// What is held for whose bids in which slot.
+    Holds,
+    /// Money on its way out.
+    Withdrawals,
+    /// Who may propose where, and how it ended.
+    Rights,
+    /// What rollups earned, slot by slot.
+    Earnings,
     /// Messages between rollups, and how far their chains were read.
     Messages,
     /// What does not fit elsewhere, such as counters and format marks of the layers above.
@@ -29,7 +41,7 @@ pub enum Table {
 
 impl Table {
     /// How many tables there are.
-    pub const COUNT: usize = 9;
+    pub const COUNT: usize = 15;
 
     /// All of them.
     pub const ALL: [Self; Self::COUNT] = [
@@ -40,6 +52,12 @@ impl Table {
         Self::Registrations,
         Self::Bids,
         Self::Allocations,
+        Self::Ledger,
+        Self::Accounts,
+        Self::Holds,
+        Self::Withdrawals,
+        Self::Rights,
+        Self::Earnings,
         Self::Messages,
         Self::Meta,
     ];
@@ -54,6 +72,12 @@ impl Table {
             Self::Registrations => "registrations",
             Self::Bids => "bids",
             Self::Allocations => "allocations",
+            Self::Ledger => "ledger",
+            Self::Accounts => "accounts",
+            Self::Holds => "holds",
+            Self::Withdrawals => "withdrawals",
+            Self::Rights => "rights",
+            Self::Earnings => "earnings",
             Self::Messages => "messages",
             Self::Meta => "meta",
         }

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use alloy_primitives::{Address, Bytes, ChainId};
 use jsonrpsee::http_client::{HttpClient, HttpClientBuilder};
 use lockstep_node::{
-    dev::{Dev, DevOptions, DevSetup, MAX_ROLLUPS},
+    dev::{Dev, DevOptions, DevSetup, MAX_ROLLUPS, builder},
     process::{MarketSetup, Node as RollupAt, Process, Setup},
 };
 use lockstep_provider::{EmbeddedGenesis, EmbeddedRollup};
@@ -72,20 +72,23 @@ impl Node {
         };
         let mut prepared = Dev::prepare(options)?;
         fund(&mut prepared, funded)?;
-        let MarketSetup::Own(key, sellers) = prepared.setup.market.clone() else {
+        let MarketSetup::Own(plan) = prepared.setup.market.clone() else {
             return Err("the node has no market of its own to put elsewhere".into());
         };
-        let address = key.address();
+        let address = plan.key.address();
         let market = Process::start(Setup {
             listen,
             public_url: None,
             data: None,
             rollups: Vec::new(),
             builder: None,
-            market: MarketSetup::Own(key, sellers),
+            market: MarketSetup::Own(plan),
             ..prepared.setup.clone()
         })
         .await?;
+        if let Some(deposit) = prepared.deposit {
+            market.credit(builder().address(), deposit).await?;
+        }
         let front = Front::start(&market.url()).await?;
         prepared.setup.market = MarketSetup::At(front.url().to_owned(), address);
         Ok(Self { dev: prepared.start().await?, front, market, _data: data })

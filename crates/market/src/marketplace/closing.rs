@@ -48,6 +48,25 @@ impl Marketplace {
         Ok(Closed { outcome, sale, rights, postings, computed })
     }
 
+    /// Drops the bids of slots that should have been closed and were not, because the market was not there: nobody proposes in them
+    /// but their default proposers, and all that was put up is released. Returns the bids that are gone, and what was released.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written, which only a damaged store can cause.
+    pub fn abandon(&mut self, now_ms: u64) -> Result<(Vec<AcceptedBid>, Vec<Posting>), MarketError> {
+        let first = self.first_open(now_ms);
+        let (mut bids, mut postings) = (Vec::new(), Vec::new());
+        while let Some(book) = self.open.first_entry().filter(|book| *book.key() < first) {
+            let (slot, book) = book.remove_entry();
+            bids.extend(book.close().1);
+            for bidder in self.ledger.holders(slot) {
+                postings.push(self.ledger.hold(HoldId { slot, bidder }, U256::ZERO)?);
+            }
+        }
+        self.closed_before = self.closed_before.max(first);
+        Ok((bids, postings))
+    }
+
     /// Leaves held what winners owe, with the bond, and releases the rest.
     fn release_losers(&mut self, slot: SlotNumber, outcome: &Outcome) -> Result<Vec<Posting>, MarketError> {
         let Some(rules) = self.rules.deposits else { return Ok(Vec::new()) };

@@ -231,6 +231,18 @@ impl RightsBook {
         rights.filter(|(_, right)| right.proposer() == proposer).map(|(chain, _)| *chain).collect()
     }
 
+    /// The rights for a rollup's slots in [from, to), by slot.
+    pub fn of_rollup(
+        &self,
+        chain: ChainId,
+        from: SlotNumber,
+        to: SlotNumber,
+    ) -> impl DoubleEndedIterator<Item = (SlotNumber, &Right)> {
+        // A range that ends before it begins would panic.
+        let slots = self.slots.range(from.min(to)..to);
+        slots.filter_map(move |(slot, rights)| Some((*slot, rights.get(&chain)?)))
+    }
+
     /// All rights, by slot and rollup.
     pub fn records(&self) -> impl Iterator<Item = RightRecord> {
         records(&self.slots)

@@ -9,6 +9,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::line;
 use crate::{
+    config::MechanismName,
     dev::{Demo, Dev, DevOptions, MAX_ROLLUPS, USERS, builder, example_request, user},
     record::{DEFAULT_RECORD_SLOTS, SlotRecords},
 };
@@ -43,6 +44,12 @@ pub(super) struct DevArgs {
     /// The rollups' reserve price in wei.
     #[arg(long, default_value = "1000000000")]
     reserve: U256,
+    /// How the market sells.
+    #[arg(long, value_enum, default_value_t = MechanismName::default())]
+    mechanism: MechanismName,
+    /// What the builder deposits in wei; with 0 bids need no cover, and nothing is collected.
+    #[arg(long, default_value = "1000000000000000000000")]
+    deposit: U256,
     /// Folder to record slots in, for `lockstep replay`; the newest 100 stay.
     #[arg(long)]
     record: Option<PathBuf>,
@@ -60,6 +67,8 @@ impl DevArgs {
             block_times: self.block_times.clone(),
             data: self.data.clone(),
             reserve: self.reserve,
+            mechanism: self.mechanism,
+            deposit: Some(self.deposit).filter(|deposit| !deposit.is_zero()),
             record: self.record.clone().map(|folder| SlotRecords { folder, slots: DEFAULT_RECORD_SLOTS }),
             ..DevOptions::default()
         };

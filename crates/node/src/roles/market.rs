@@ -1,70 +1,100 @@
-//! The market: registrations, auctions, and the decision record.
+//! The market: it drives a [`Marketplace`] by the clock and by what it is told, stores what changes, and keeps the decision record.
+//!
+//! What is acknowledged is on disk. A change is made and queued for the disk under one lock, so that the disk has changes in their
+//! order, and acknowledged when it is written. When the disk fails nothing is acknowledged any more; after a restart the market
+//! goes on from what is there.
+
+mod decisions;
+mod deliveries;
+mod money;
+mod rows;
+mod rpc;
+mod terms;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use alloy_primitives::{Address, Bytes, U64, U256};
-use jsonrpsee::{
-    core::{RpcResult, async_trait},
-    types::ErrorObjectOwned,
-};
-use lockstep_delivery::{Decision, DecisionKey, WriteOutcome, judge_write, proposer_of_attempt};
-use lockstep_market::{MarketError, Outcome, Registry, SlotAuction, Version, Versions};
-use lockstep_primitives::{Allocation, ChainId, Registration, RollupSet, SlotNumber, recover};
+use alloy_primitives::{Address, B256, Bytes, keccak256};
+use jsonrpsee::types::ErrorObjectOwned;
+use lockstep_delivery::DecisionKey;
+use lockstep_market::{Closed, DepositRules, MAX_CLOSED, MarketError, Marketplace, Mechanism, Rules};
+use lockstep_primitives::{RollupSet, SlotNumber};
 use lockstep_rpc::{
-    api::{DecisionApiServer, MarketApiServer},
-    invalid_params, not_found, unavailable,
-    wire::{
-        AllocationWire, BidReceipt, BidView, BidWire, Decimal, DecisionWire, MarketSlot, RegistrationWire, RollupTerms, Sale,
-    },
+    invalid_params, unavailable,
+    wire::{AllocationWire, PostingWire, RegistrationWire, Sale},
 };
-use lockstep_store::{Op, PutOutcome, Store, StoreError, Table};
+use lockstep_store::{Op, Queued, Store, StoreError, Table};
 use parking_lot::Mutex;
+use tokio::sync::broadcast;
 
+use self::{
+    decisions::decision_key,
+    rows::{Changes, RowError, posting_wire, prices, remembered},
+    terms::{TermsKey, restored, stored},
+};
 use super::Timings;
 use crate::{
     clock::{now_ms, sleep_until},
     keys::Key,
 };
 
-/// Closed slots that are kept in memory; older allocations are on disk only.
-const MAX_CLOSED: usize = 256;
 /// Slots whose allocation and decisions stay on disk.
 const MAX_KEPT: u64 = 100_000;
 /// How often a proposer may try in a slot.
 const MAX_RETRIES: usize = 4;
-/// How many slots ahead bids are taken.
-const SLOTS_AHEAD: u64 = 4;
+/// Postings that answers show.
+const MAX_SHOWN_POSTINGS: usize = 10_000;
+/// Events that a slow subscriber may lag behind.
+const MAX_EVENTS: usize = 1_024;
 
-struct Closed {
-    outcome: Outcome,
-    on_sale: Vec<Sale>,
-    signature: Bytes,
+/// What a market is configured with.
+#[derive(Clone, Debug)]
+pub(crate) struct MarketSettings {
+    /// It signs allocations.
+    pub(crate) key: Key,
+    /// The slots.
+    pub(crate) timings: Timings,
+    /// Whose registrations are taken; anybody's when empty.
+    pub(crate) sellers: RollupSet,
+    /// How it sells.
+    pub(crate) mechanism: Arc<dyn Mechanism>,
+    /// What bids have to be covered by, if by anything.
+    pub(crate) deposits: Option<DepositRules>,
+    /// For how many slots after its own a slot may be reported on.
+    pub(crate) report_slots: u64,
 }
 
-#[derive(Default)]
+/// What happened, for subscribers.
+#[derive(Clone, Debug)]
+pub(crate) enum MarketEvent {
+    /// A slot is the next to be closed.
+    Slot(SlotNumber),
+    /// A slot was allocated.
+    Allocation(AllocationWire),
+    /// A rollup's slot ended.
+    Delivery(lockstep_rpc::wire::DeliveryEvent),
+}
+
 struct Inner {
-    registry: Registry,
+    market: Marketplace,
     /// The signed registrations that the registry remembers.
     signed: BTreeMap<TermsKey, RegistrationWire>,
-    open: BTreeMap<SlotNumber, (SlotAuction, Vec<Sale>)>,
-    closed: BTreeMap<SlotNumber, Closed>,
+    /// What was on sale in closed slots, and the signatures of their allocations.
+    closed: BTreeMap<SlotNumber, (Vec<Sale>, Bytes)>,
+    /// The last postings.
+    postings: std::collections::VecDeque<PostingWire>,
 }
 
 /// The market of a process.
 pub(crate) struct MarketRole {
-    key: Key,
-    timings: Timings,
-    /// Whose registrations are taken; anybody's when empty.
-    sellers: RollupSet,
+    settings: MarketSettings,
     store: Store,
     inner: Mutex<Inner>,
-    /// Held while terms are taken.
-    registering: tokio::sync::Mutex<()>,
+    events: broadcast::Sender<MarketEvent>,
 }
 
 impl std::fmt::Debug for MarketRole {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MarketRole").field("address", &self.key.address()).finish_non_exhaustive()
+        f.debug_struct("MarketRole").field("address", &self.address()).finish_non_exhaustive()
     }
 }
 
@@ -72,106 +102,180 @@ impl MarketRole {
     /// A market with what its store knows of before.
     ///
     /// # Errors
-    /// When the store cannot be read.
-    pub(crate) fn new(key: Key, timings: Timings, sellers: RollupSet, store: Store) -> Result<Self, StoreError> {
+    /// When the store cannot be read, or what it says of money and rights does not fit together.
+    pub(crate) fn new(settings: MarketSettings, store: Store) -> Result<Self, RowError> {
         let signed = stored(&store)?;
-        let registry = restored(&signed);
-        let inner = Mutex::new(Inner { registry, signed, ..Inner::default() });
-        Ok(Self { key, timings, sellers, store, inner, registering: tokio::sync::Mutex::default() })
+        let record = remembered(&store, restored(&signed))?;
+        let rules = Rules {
+            clock: settings.timings.clock,
+            mechanism: Arc::clone(&settings.mechanism),
+            deposits: settings.deposits,
+            report_slots: settings.report_slots,
+        };
+        let bids = record.bids.len();
+        let market =
+            Marketplace::new(rules, record).map_err(|error| RowError::Row { table: Table::Bids, problem: error.to_string() })?;
+        if bids > 0 {
+            tracing::info!(bids, "bids are back from disk");
+        }
+        let postings = rows::last_postings(&store, market.ledger().record().postings, MAX_SHOWN_POSTINGS)?;
+        let inner = Inner { market, signed, closed: BTreeMap::new(), postings };
+        Ok(Self { settings, store, inner: Mutex::new(inner), events: broadcast::channel(MAX_EVENTS).0 })
     }
 
     /// The market's address.
     pub(crate) fn address(&self) -> Address {
-        self.key.address()
+        self.settings.key.address()
     }
 
     /// Closes every slot at its time, for ever.
     pub(crate) async fn run(self: Arc<Self>) {
-        let mut slot = self.bidding_slot(now_ms());
+        self.abandon().await;
+        let mut slot = self.inner.lock().market.first_open(now_ms());
         loop {
-            sleep_until(self.timings.clock.close_ms(slot)).await;
+            // Nobody listening is no fault.
+            let _ = self.events.send(MarketEvent::Slot(slot));
+            sleep_until(self.settings.timings.clock.close_ms(slot)).await;
             self.close(slot).await;
+            self.lapse().await;
             slot += 1;
         }
     }
 
-    /// The first slot whose bidding has not ended.
-    fn bidding_slot(&self, now: u64) -> SlotNumber {
-        let clock = self.timings.clock;
-        let mut slot = clock.slot_at(now).unwrap_or_default();
-        while clock.close_ms(slot) <= now {
-            slot += 1;
+    /// Releases what was put up for slots that passed while the market was not there.
+    async fn abandon(&self) {
+        let queued = {
+            let mut inner = self.inner.lock();
+            let (bids, postings) = match inner.market.abandon(now_ms()) {
+                Ok(abandoned) => abandoned,
+                Err(error) => {
+                    tracing::error!(%error, "what was put up for past slots could not be released");
+                    return;
+                }
+            };
+            if bids.is_empty() {
+                return;
+            }
+            tracing::warn!(
+                bids = bids.len(),
+                "bids for slots that passed meanwhile are dropped, and what they put up is released"
+            );
+            let inner = &mut *inner;
+            let mut changes = Changes::new(&inner.market);
+            bids.iter().for_each(|bid| changes.no_bid(bid));
+            postings.iter().for_each(|posting| changes.posting(posting));
+            inner.postings.extend(postings.iter().map(posting_wire));
+            self.store.queue(changes.into_ops())
+        };
+        if let Err(error) = self.written(queued).await {
+            tracing::error!(%error, "what was released is not on disk");
         }
-        slot
     }
 
-    /// Opens a slot with its terms, unless it is open or over.
-    fn ensure_open(&self, inner: &mut Inner, slot: SlotNumber) -> Result<(), MarketError> {
-        if inner.open.contains_key(&slot) || inner.closed.contains_key(&slot) {
-            return Ok(());
-        }
-        let running = self.timings.clock.slot_at(now_ms()).unwrap_or_default();
-        let sale = inner.registry.sale(&self.timings.clock, slot, running, &BTreeMap::new())?;
-        let on_sale = sale.units().iter().flat_map(|unit| unit.iter().map(move |chain| (*chain, unit)));
-        let on_sale = on_sale.filter_map(|(chain, unit)| {
-            let reserve = sale.terms().get(&chain)?.reserve;
-            Some(Sale::new(inner.registry.at(chain, slot)?, unit, reserve))
-        });
-        let on_sale = on_sale.collect();
-        inner.open.insert(slot, (SlotAuction::open(sale), on_sale));
-        Ok(())
+    /// What draws of a slot are made with: fixed by the market's key, and unknown to anybody else before the slot is closed.
+    fn seed(&self, slot: SlotNumber) -> B256 {
+        let purpose = [b"lockstep seed of slot ".as_slice(), &slot.to_be_bytes()].concat();
+        keccak256(self.settings.key.sign_bytes(keccak256(purpose)))
     }
 
     async fn close(&self, slot: SlotNumber) {
-        let (allocation, wire, bids) = {
+        let queued = {
             let mut inner = self.inner.lock();
-            if let Err(error) = self.ensure_open(&mut inner, slot) {
-                tracing::error!(slot, %error, "the slot could not be opened");
-                return;
-            }
-            let Some((auction, on_sale)) = inner.open.remove(&slot) else { return };
-            let outcome = auction.close();
-            if !outcome.optimal {
-                tracing::warn!(slot, "the search for winners was cut short: the allocation may not be the best");
-            }
-            let signature = self.key.sign_bytes(outcome.allocation.digest());
-            let wire = AllocationWire::new(&outcome.allocation, signature.clone());
-            let allocation = outcome.allocation.clone();
-            let bids = outcome.bids.len();
-            inner.closed.insert(slot, Closed { outcome, on_sale, signature });
-            while inner.closed.len() > MAX_CLOSED {
-                inner.closed.pop_first();
-            }
-            inner.open.retain(|open, _| *open > slot);
-            (allocation, wire, bids)
+            let closed = match inner.market.close(slot, self.seed(slot)) {
+                Ok(closed) => closed,
+                Err(error) => {
+                    tracing::error!(slot, %error, "the slot could not be closed");
+                    return;
+                }
+            };
+            self.note_closed(&mut inner, slot, &closed)
         };
-        metrics::counter!("lockstep_market_slots_total").increment(1);
-        metrics::counter!("lockstep_market_bids_total").increment(bids as u64);
-        let paid = allocation.grants.iter().fold(U256::ZERO, |sum, grant| sum.saturating_add(grant.price));
-        tracing::debug!(slot, bids, %paid, "slot closed");
-        let Ok(value) = serde_json::to_vec(&wire) else { return };
-        let mut batch = vec![Op::put(Table::Allocations, slot.to_be_bytes().to_vec(), value)];
-        if let Some(old) = slot.checked_sub(MAX_KEPT) {
-            batch.push(Op::delete(Table::Allocations, old.to_be_bytes().to_vec()));
-            // Every proposer may try a few times, and there is a proposer a rollup at the most.
-            let attempts = 0..u32::try_from(lockstep_market::MAX_SELLERS * MAX_RETRIES).unwrap_or(u32::MAX);
-            batch.extend(attempts.map(|attempt| Op::delete(Table::Decisions, decision_key(DecisionKey { slot: old, attempt }))));
-        }
-        if let Err(error) = self.store.write(batch).await {
+        if let Err(error) = self.written(queued).await {
             tracing::error!(slot, %error, "the allocation is not on disk");
         }
     }
 
-    fn allocation(&self, slot: SlotNumber) -> Result<Option<AllocationWire>, ErrorObjectOwned> {
-        if let Some(closed) = self.inner.lock().closed.get(&slot) {
-            return Ok(Some(AllocationWire::new(&closed.outcome.allocation, closed.signature.clone())));
+    fn note_closed(&self, inner: &mut Inner, slot: SlotNumber, closed: &Closed) -> Result<Queued, StoreError> {
+        let outcome = &closed.outcome;
+        if !outcome.gap.is_zero() {
+            tracing::warn!(slot, gap = %outcome.gap, "the search for winners was cut short: the allocation may not be the best");
         }
-        let stored = self
-            .store
-            .get(Table::Allocations, &slot.to_be_bytes())
-            .map_err(|error| unavailable(error.code(), error.to_string()))?;
+        let signature = self.settings.key.sign_bytes(outcome.allocation.digest());
+        let wire = AllocationWire::new(&outcome.allocation, signature.clone());
+        let on_sale = sales(&inner.market, &closed.sale);
+        inner.closed.insert(slot, (on_sale, signature));
+        while inner.closed.len() > MAX_CLOSED {
+            inner.closed.pop_first();
+        }
+        let bids = outcome.bids.len();
+        metrics::counter!("lockstep_market_slots_total").increment(1);
+        metrics::counter!("lockstep_market_bids_total").increment(bids as u64);
+        tracing::debug!(slot, bids, paid = %prices(&outcome.allocation.grants), "slot closed");
+
+        let mut changes = Changes::new(&inner.market);
+        outcome.bids.iter().for_each(|bid| changes.no_bid(bid));
+        closed.postings.iter().for_each(|posting| changes.posting(posting));
+        closed.rights.iter().for_each(|right| changes.right(right));
+        closed.computed.keys().for_each(|chain| changes.earnings(slot, *chain));
+        match serde_json::to_vec(&wire) {
+            Ok(value) => changes.op(Op::put(Table::Allocations, slot.to_be_bytes().to_vec(), value)),
+            Err(error) => tracing::error!(slot, %error, "the allocation cannot be written"),
+        }
+        if let Some(old) = slot.checked_sub(MAX_KEPT) {
+            changes.op(Op::delete(Table::Allocations, old.to_be_bytes().to_vec()));
+            // Every proposer may try a few times, and there is a proposer a rollup at the most.
+            let attempts = 0..u32::try_from(lockstep_market::MAX_SELLERS * MAX_RETRIES).unwrap_or(u32::MAX);
+            for attempt in attempts {
+                changes.op(Op::delete(Table::Decisions, decision_key(DecisionKey { slot: old, attempt })));
+            }
+        }
+        let ops = changes.into_ops();
+        inner.note_postings(&closed.postings);
+        let _ = self.events.send(MarketEvent::Allocation(wire));
+        self.store.queue(ops)
+    }
+
+    fn allocation(&self, slot: SlotNumber) -> Result<Option<AllocationWire>, ErrorObjectOwned> {
+        {
+            let inner = self.inner.lock();
+            if let (Some(outcome), Some((_, signature))) = (inner.market.outcome(slot), inner.closed.get(&slot)) {
+                return Ok(Some(AllocationWire::new(&outcome.allocation, signature.clone())));
+            }
+        }
+        let stored = self.store.get(Table::Allocations, &slot.to_be_bytes()).map_err(|error| store_error(&error))?;
         Ok(stored.and_then(|value| serde_json::from_slice(&value).ok()))
     }
+
+    /// Whether a change could be queued. To be asked before one is made.
+    fn has_room(&self) -> Result<(), ErrorObjectOwned> {
+        self.store.has_room().map_err(|error| store_error(&error))
+    }
+
+    /// Waits until a change is on disk.
+    async fn written(&self, queued: Result<Queued, StoreError>) -> Result<(), ErrorObjectOwned> {
+        queued.map_err(|error| store_error(&error))?.written().await.map_err(|error| store_error(&error))
+    }
+}
+
+impl Inner {
+    fn note_postings(&mut self, postings: &[lockstep_market::Posting]) {
+        self.postings.extend(postings.iter().map(posting_wire));
+        let surplus = self.postings.len().saturating_sub(MAX_SHOWN_POSTINGS);
+        self.postings.drain(..surplus);
+    }
+}
+
+/// What is on sale, as answers show it.
+fn sales(market: &Marketplace, sale: &lockstep_market::Sale) -> Vec<Sale> {
+    let slot = sale.slot();
+    let units = sale.units().iter().flat_map(|unit| unit.iter().map(move |chain| (*chain, unit)));
+    let shown = units.filter_map(|(chain, unit)| {
+        let reserve = sale.terms().get(&chain)?.reserve;
+        Some(Sale::new(market.registry().at(chain, slot)?, unit, reserve))
+    });
+    let mut shown: Vec<Sale> = shown.collect();
+    shown.sort_by_key(|sale| sale.chain_id);
+    shown
 }
 
 /// The market's face: cheap to hand out.
@@ -189,4 +293,8 @@ impl std::ops::Deref for MarketRpc {
 fn market_error(error: &MarketError) -> ErrorObjectOwned {
     metrics::counter!("lockstep_market_refused_total", "reason" => error.code()).increment(1);
     invalid_params(error.code(), error.to_string(), error.hint())
+}
+
+fn store_error(error: &StoreError) -> ErrorObjectOwned {
+    unavailable(error.code(), error.to_string())
 }

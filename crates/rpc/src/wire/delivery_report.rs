@@ -1,6 +1,6 @@
 //! Reports of sequencers on how slots ended, as JSON.
 
-use alloy_primitives::{B256, Bytes, U64};
+use alloy_primitives::{Address, B256, Bytes, U64};
 use lockstep_primitives::{DeliveryReport, SlotEnding};
 use serde::{Deserialize, Serialize};
 
@@ -89,4 +89,22 @@ impl DeliveryReportWire {
             posted: self.posted.map(|amount| amount.0),
         }
     }
+}
+
+/// How a rollup's slot ended, as `market_subscribe` tells it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeliveryEvent {
+    /// The slot.
+    pub slot: u64,
+    /// The rollup.
+    pub chain_id: U64,
+    /// Who held the right to propose.
+    pub holder: Address,
+    /// `delivered`, `taken_over` or `lapsed`.
+    pub ending: String,
+    /// What the holder owed for it, in the numeraire's smallest unit.
+    pub price: Decimal,
+    /// What the rollup was paid: the price, or its loss.
+    pub paid: Decimal,
 }

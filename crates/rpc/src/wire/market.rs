@@ -155,6 +155,11 @@ pub struct MarketSlot {
     pub durable_record: bool,
     /// `open` or `closed`.
     pub state: String,
+    /// How it is sold: `combinatorial`, `first-price`, `second-price` or `posted`.
+    pub mechanism: String,
+    /// What is held beside what a bidder may have to pay, in basis points of it; absent where bids need no cover.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bond_bps: Option<u64>,
     /// What is for sale.
     pub on_sale: Vec<Sale>,
     /// The bids; sealed, so empty while the slot is open.

@@ -6,6 +6,7 @@ mod delivery_report;
 mod eth_bundle;
 mod market;
 mod message;
+mod money;
 mod registration;
 mod status;
 
@@ -16,12 +17,16 @@ pub use delivery::{
     ArrivalWire, BlockPlanWire, DataLimitsWire, DecisionWire, ExpectedBlockWire, ListBlockWire, ListWire, PrepareWire,
     PreparedListWire, RequirementResultWire, SignedPrepare, SlotOffer, VoteRefusalWire, VoteWire,
 };
-pub use delivery_report::{DeliveryReportWire, EndingWire};
+pub use delivery_report::{DeliveryEvent, DeliveryReportWire, EndingWire};
 pub use eth_bundle::{
     CallBundleParams, CallBundleResult, CallTxResult, EthBundleParams, EthCancelParams, EthSentBundle, PrivateTxParams,
 };
 pub use market::{AllocationWire, BidReceipt, BidView, BidWire, GrantWire, MarketSlot, Sale};
 pub use message::{DeliveryStatus, MessageList, MessageOrigin, MessageStatus, MessagesParams};
+pub use money::{
+    BidCancellationWire, DepositWire, EntryWire, HoldView, LedgerView, PostingWire, RevenueParams, RevenueView, SlotRevenue,
+    WithdrawalReceipt, WithdrawalView, WithdrawalWire,
+};
 pub use registration::{
     ImpliedReserveWire, InvalidTerms, RegistrationWire, ReserveRuleWire, ReserveStepWire, ReserveWire, RollupTerms,
 };

@@ -9,16 +9,23 @@ use lockstep_primitives::{Allocation, recover};
 use lockstep_rpc::{api::DecisionApiServer, invalid_params, unavailable, wire::DecisionWire};
 use lockstep_store::{PutOutcome, Table};
 
-use super::{MAX_RETRIES, MarketRole, MarketRpc};
+use super::{MAX_RETRIES, MarketRole, MarketRpc, store_error};
 use crate::clock::now_ms;
 
 /// Length of a decision's reason.
 const MAX_REASON_BYTES: usize = 1_024;
 
 impl MarketRole {
+    /// What the record says.
+    pub(super) fn decision(&self, key: DecisionKey) -> RpcResult<Option<DecisionWire>> {
+        let stored = self.store.get(Table::Decisions, &decision_key(key)).map_err(|error| store_error(&error))?;
+        let read = stored.map(|value| serde_json::from_slice(&value)).transpose();
+        read.map_err(|error| unavailable("store", format!("the record cannot be read: {error}")))
+    }
+
     /// Checks who may write a decision.
     fn check_decision(&self, decision: &Decision, signature: &[u8], now: u64) -> Result<(), ErrorObjectOwned> {
-        let decide_ms = self.timings.decide_ms(decision.slot);
+        let decide_ms = self.settings.timings.decide_ms(decision.slot);
         let allocation: Option<Allocation> = self.allocation(decision.slot)?.map(|wire| wire.allocation());
         let attempts = allocation.as_ref().map_or(0, |allocation| allocation.grants.len()).saturating_mul(MAX_RETRIES);
         if decision.attempt as usize >= attempts || decision.reason.len() > MAX_REASON_BYTES {
@@ -52,7 +59,7 @@ impl DecisionApiServer for MarketRpc {
         self.check_decision(&new, &decision.signature, now)?;
         let existing = self.get_decision(new.slot, new.attempt).await?;
         let known = existing.as_ref().map(DecisionWire::decision);
-        match judge_write(known.as_ref(), &new, now, self.timings.decide_ms(new.slot)) {
+        match judge_write(known.as_ref(), &new, now, self.settings.timings.decide_ms(new.slot)) {
             WriteOutcome::AlreadyDecided(_) => return Ok(existing),
             WriteOutcome::TooLate => return Ok(None),
             WriteOutcome::Write => {}
@@ -76,14 +83,7 @@ impl DecisionApiServer for MarketRpc {
     }
 
     async fn get_decision(&self, slot: u64, attempt: u32) -> RpcResult<Option<DecisionWire>> {
-        let stored = self
-            .store
-            .get(Table::Decisions, &decision_key(DecisionKey { slot, attempt }))
-            .map_err(|error| unavailable(error.code(), error.to_string()))?;
-        stored
-            .map(|value| serde_json::from_slice(&value))
-            .transpose()
-            .map_err(|error| unavailable("store", format!("the record cannot be read: {error}")))
+        self.decision(DecisionKey { slot, attempt })
     }
 }
 

@@ -1,17 +1,24 @@
 //! `market_*`.
 
 use alloy_primitives::{Address, U64};
-use jsonrpsee::core::{RpcResult, async_trait};
+use jsonrpsee::{
+    Extensions, PendingSubscriptionSink, SubscriptionMessage,
+    core::{RpcResult, SubscriptionResult, async_trait},
+};
+use lockstep_market::{AcceptedBid, MarketError, Taken};
 use lockstep_rpc::{
     api::MarketApiServer,
     invalid_params, not_found,
     wire::{
-        AllocationWire, BidReceipt, BidView, BidWire, Decimal, DeliveryReportWire, MarketSlot, RegistrationWire, RollupTerms,
+        AllocationWire, BidCancellationWire, BidReceipt, BidView, BidWire, Decimal, DeliveryReportWire, DepositWire, LedgerView,
+        MarketSlot, RegistrationWire, RevenueParams, RevenueView, RollupTerms, WithdrawalReceipt, WithdrawalWire,
     },
 };
+use lockstep_store::{Queued, StoreError};
+use tokio::sync::broadcast::error::RecvError;
 
-use super::{MarketRpc, SLOTS_AHEAD, market_error};
-use crate::clock::now_ms;
+use super::{Changes, Inner, MarketEvent, MarketRpc, market_error, sales};
+use crate::{api::signer, clock::now_ms};
 
 #[async_trait]
 impl MarketApiServer for MarketRpc {
@@ -28,64 +35,78 @@ impl MarketApiServer for MarketRpc {
     }
 
     async fn submit_bid(&self, bid: BidWire) -> RpcResult<BidReceipt> {
-        let now = now_ms();
-        let slot = bid.slot;
-        let current = self.bidding_slot(now);
-        if slot > current + SLOTS_AHEAD {
-            return Err(invalid_params("too_far_ahead", format!("slot {slot} is not open yet"), "bid for a nearer slot"));
-        }
-        let receipt = {
+        self.has_room()?;
+        let (bid_hash, queued) = {
             let mut inner = self.inner.lock();
-            if slot < current || inner.closed.contains_key(&slot) {
-                return Err(invalid_params("slot_closed", format!("slot {slot} is closed"), "bid for a later slot"));
-            }
-            self.ensure_open(&mut inner, slot).map_err(|error| market_error(&error))?;
-            let (auction, _) = inner.open.get_mut(&slot).ok_or_else(|| not_found("the slot is not open"))?;
-            auction
-                .submit(bid.bid(), &bid.signature, now, self.timings.clock.close_ms(slot))
-                .map_err(|error| market_error(&error))?
+            let taken = inner.market.bid(bid.bid(), &bid.signature, now_ms()).map_err(|error| market_error(&error))?;
+            (taken.digest, self.note_taken(&mut inner, &taken, Some(&bid)))
         };
-        Ok(BidReceipt { bid_hash: receipt })
+        self.written(queued).await?;
+        Ok(BidReceipt { bid_hash })
+    }
+
+    async fn cancel_bid(&self, cancellation: BidCancellationWire) -> RpcResult<bool> {
+        self.has_room()?;
+        let queued = {
+            let mut inner = self.inner.lock();
+            let (asked, signature) = (cancellation.cancellation(), &cancellation.signature);
+            let taken = inner.market.cancel(&asked, signature, now_ms()).map_err(|error| market_error(&error))?;
+            self.note_taken(&mut inner, &taken, None)
+        };
+        self.written(queued).await?;
+        Ok(true)
+    }
+
+    async fn deposit(&self, deposit: DepositWire) -> RpcResult<bool> {
+        self.take_deposit(deposit).await
+    }
+
+    async fn withdraw(&self, request: WithdrawalWire) -> RpcResult<WithdrawalReceipt> {
+        self.take_withdrawal(request).await
+    }
+
+    async fn get_ledger(&self, ext: &Extensions, account: Address) -> RpcResult<LedgerView> {
+        self.account(account, signer(ext))
+    }
+
+    async fn get_revenue(&self, chain_id: U64, slots: Option<RevenueParams>) -> RpcResult<RevenueView> {
+        Ok(self.revenue(chain_id, slots.unwrap_or_default()))
+    }
+
+    async fn report_delivery(&self, report: DeliveryReportWire) -> RpcResult<bool> {
+        self.take_report(report).await
     }
 
     async fn get_market_slot(&self, slot: Option<u64>) -> RpcResult<MarketSlot> {
         let now = now_ms();
-        let slot = slot.unwrap_or_else(|| self.bidding_slot(now));
-        let clock = self.timings.clock;
-        if slot > self.bidding_slot(now) + SLOTS_AHEAD {
-            return Err(not_found(format!("slot {slot} is not open yet")));
-        }
         let mut inner = self.inner.lock();
-        if clock.close_ms(slot) > now {
-            self.ensure_open(&mut inner, slot).map_err(|error| market_error(&error))?;
-        }
-        let (state, on_sale, bids) = match (inner.open.get(&slot), inner.closed.get(&slot)) {
-            (_, Some(closed)) => {
-                let bids = closed
-                    .outcome
-                    .bids
-                    .iter()
-                    .map(|accepted| BidView {
-                        bidder: accepted.bidder,
-                        rollups: accepted.bid.rollups.iter().map(|chain| U64::from(*chain)).collect(),
-                        amount: Decimal(accepted.bid.amount),
-                        exclusive: accepted.bid.exclusive.clone(),
-                    })
-                    .collect();
-                ("closed", &closed.on_sale, bids)
+        let slot = slot.unwrap_or_else(|| inner.market.first_open(now));
+        let (state, on_sale, bids) = match (inner.market.outcome(slot), inner.closed.get(&slot)) {
+            (Some(outcome), Some((on_sale, _))) => ("closed", on_sale.clone(), outcome.bids.iter().map(bid_view).collect()),
+            _ => {
+                match inner.market.open(slot, now) {
+                    Ok(_) => {}
+                    Err(MarketError::NotOpen { slot, first, .. }) if slot < first => {
+                        return Err(not_found(format!("slot {slot} is over and forgotten, or being closed")));
+                    }
+                    Err(MarketError::NotOpen { slot, .. }) => return Err(not_found(format!("slot {slot} is not open yet"))),
+                    Err(error) => return Err(market_error(&error)),
+                }
+                let book = inner.market.book_of(slot).ok_or_else(|| not_found("the slot is not open"))?;
+                ("open", sales(&inner.market, book.sale()), Vec::new())
             }
-            (Some((_, on_sale)), None) => ("open", on_sale, Vec::new()),
-            (None, None) => return Err(not_found(format!("slot {slot} is over and forgotten"))),
         };
-        let on_sale = on_sale.clone();
+        let (timings, rules) = (&self.settings.timings, inner.market.rules());
         Ok(MarketSlot {
             slot,
-            start_ms: clock.start_ms(slot),
-            end_ms: clock.end_ms(slot),
-            close_ms: clock.close_ms(slot),
-            decide_ms: self.timings.decide_ms(slot),
+            start_ms: timings.clock.start_ms(slot),
+            end_ms: timings.clock.end_ms(slot),
+            close_ms: timings.clock.close_ms(slot),
+            decide_ms: timings.decide_ms(slot),
             durable_record: self.store.is_durable(),
             state: state.to_owned(),
+            mechanism: rules.mechanism.name().to_owned(),
+            bond_bps: rules.deposits.map(|deposits| deposits.bond_bps),
             on_sale,
             bids,
         })
@@ -95,8 +116,58 @@ impl MarketApiServer for MarketRpc {
         self.allocation(slot)
     }
 
+    async fn watch_market(&self, pending: PendingSubscriptionSink, kind: String) -> SubscriptionResult {
+        if !["slots", "allocations", "deliveries"].contains(&kind.as_str()) {
+            let text = format!("there is no subscription {kind:?}");
+            let hint = "there are \"slots\", \"allocations\" and \"deliveries\"";
+            pending.reject(invalid_params("unknown_subscription", text, hint)).await;
+            return Ok(());
+        }
+        let mut events = self.events.subscribe();
+        let sink = pending.accept().await?;
+        loop {
+            let event = tokio::select! {
+                () = sink.closed() => return Ok(()),
+                event = events.recv() => event,
+            };
+            let value = match (event, kind.as_str()) {
+                (Ok(MarketEvent::Slot(slot)), "slots") => serde_json::to_value(self.get_market_slot(Some(slot)).await?)?,
+                (Ok(MarketEvent::Allocation(allocation)), "allocations") => serde_json::to_value(allocation)?,
+                (Ok(MarketEvent::Delivery(delivery)), "deliveries") => serde_json::to_value(delivery)?,
+                (Ok(_), _) => continue,
+                (Err(RecvError::Lagged(missed)), _) => serde_json::json!({ "missed": missed }),
+                (Err(RecvError::Closed), _) => return Ok(()),
+            };
+            sink.send(SubscriptionMessage::from(serde_json::value::to_raw_value(&value)?)).await?;
+        }
+    }
+
     async fn market_address(&self) -> RpcResult<Address> {
-        Ok(self.key.address())
+        Ok(self.address())
     }
 }
 
+impl MarketRpc {
+    fn note_taken(&self, inner: &mut Inner, taken: &Taken, wire: Option<&BidWire>) -> Result<Queued, StoreError> {
+        let mut changes = Changes::new(&inner.market);
+        if let Some(removed) = &taken.removed {
+            changes.no_bid(removed);
+        }
+        if let (Some(added), Some(wire)) = (&taken.added, wire) {
+            changes.bid(added, wire);
+        }
+        taken.posting.iter().for_each(|posting| changes.posting(posting));
+        let ops = changes.into_ops();
+        inner.note_postings(taken.posting.as_slice());
+        self.store.queue(ops)
+    }
+}
+
+fn bid_view(accepted: &AcceptedBid) -> BidView {
+    BidView {
+        bidder: accepted.bidder,
+        rollups: accepted.bid.rollups.iter().map(|chain| U64::from(*chain)).collect(),
+        amount: Decimal(accepted.bid.amount),
+        exclusive: accepted.bid.exclusive.clone(),
+    }
+}

@@ -1,10 +1,10 @@
 //! Terms of sale: taken signed, kept with their signatures, and restored from them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alloy_primitives::U64;
 use jsonrpsee::core::RpcResult;
-use lockstep_market::{Registry, Version, Versions};
+use lockstep_market::{MarketError, Registry, Version, Versions};
 use lockstep_primitives::{ChainId, Registration, SlotNumber, recover};
 use lockstep_rpc::{
     invalid_params, unavailable,
@@ -12,59 +12,48 @@ use lockstep_rpc::{
 };
 use lockstep_store::{Op, Store, StoreError, Table};
 
-use super::{Inner, MarketRole, market_error};
+use super::{MarketRole, market_error};
 use crate::clock::now_ms;
 
 /// A rollup, and the slot from which on its terms hold.
 pub(super) type TermsKey = (ChainId, SlotNumber);
 
 impl MarketRole {
-    /// The first slot whose terms may still change: the one after all that are on sale or were.
-    fn earliest(&self, inner: &Inner, now: u64) -> SlotNumber {
-        let listed = inner.open.last_key_value().map(|(slot, _)| *slot).max(inner.closed.last_key_value().map(|(slot, _)| *slot));
-        listed.map_or(0, |slot| slot.saturating_add(1)).max(self.bidding_slot(now))
-    }
-
     /// Takes terms, of a rollup that has to be known already or may be new.
     pub(super) async fn take_terms(&self, wire: RegistrationWire, known: bool) -> RpcResult<bool> {
         let chain = wire.chain_id.to::<u64>();
-        if !self.sellers.is_empty() && !self.sellers.contains(&chain) {
+        let sellers = &self.settings.sellers;
+        if !sellers.is_empty() && !sellers.contains(&chain) {
             let text = format!("this market does not sell slots of rollup {chain}");
             return Err(invalid_params("unknown_rollup", text, "ask the market's operator to admit the rollup"));
         }
         let terms = wire.registration().map_err(|error| invalid_params(error.code(), error.to_string(), error.hint()))?;
-        // One at a time: what is not on disk is not registered, and nothing comes in between.
-        let _turn = self.registering.lock().await;
-        let earliest = {
-            let inner = self.inner.lock();
-            if known && inner.registry.of(chain).is_none() {
-                let text = format!("rollup {chain} is not registered");
-                return Err(invalid_params("not_registered", text, "register it first"));
+        let queued = {
+            let mut inner = self.inner.lock();
+            if known && inner.market.registry().of(chain).is_none() {
+                return Err(market_error(&MarketError::NotRegistered { chain }));
             }
-            self.earliest(&inner, now_ms())
+            self.has_room()?;
+            inner.market.register(terms, &wire.signature, now_ms()).map_err(|error| market_error(&error))?;
+            let kept: BTreeSet<SlotNumber> =
+                inner.market.registry().of(chain).into_iter().flat_map(Versions::iter).map(|version| version.from_slot).collect();
+            let mut ops = Vec::new();
+            inner.signed.retain(|key, _| {
+                let stays = key.0 != chain || kept.contains(&key.1);
+                if !stays {
+                    ops.push(Op::delete(Table::Registrations, terms_key(*key)));
+                }
+                stays
+            });
+            if let Some(newest) = kept.last() {
+                let key = (chain, *newest);
+                let value = serde_json::to_vec(&wire).map_err(|error| unavailable("store", error.to_string()))?;
+                ops.push(Op::put(Table::Registrations, terms_key(key), value));
+                inner.signed.insert(key, wire);
+            }
+            self.store.queue(ops)
         };
-        let mut registry = self.inner.lock().registry.clone();
-        registry.register(terms, &wire.signature, earliest).map_err(|error| market_error(&error))?;
-        let mut batch = Vec::new();
-        let mut signed = self.inner.lock().signed.clone();
-        let kept: Vec<SlotNumber> =
-            registry.of(chain).into_iter().flat_map(Versions::iter).map(|version| version.from_slot).collect();
-        signed.retain(|key, _| {
-            let stays = key.0 != chain || kept.contains(&key.1);
-            if !stays {
-                batch.push(Op::delete(Table::Registrations, terms_key(*key)));
-            }
-            stays
-        });
-        if let Some(newest) = kept.last() {
-            let key = (chain, *newest);
-            let value = serde_json::to_vec(&wire).map_err(|error| unavailable("store", error.to_string()))?;
-            batch.push(Op::put(Table::Registrations, terms_key(key), value));
-            signed.insert(key, wire);
-        }
-        self.store.write(batch).await.map_err(|error| unavailable(error.code(), error.to_string()))?;
-        let mut inner = self.inner.lock();
-        (inner.registry, inner.signed) = (registry, signed);
+        self.written(queued).await?;
         Ok(true)
     }
 
@@ -73,7 +62,7 @@ impl MarketRole {
         let inner = self.inner.lock();
         let of_rollup = inner.signed.range((chain_id.to(), 0)..=(chain_id.to(), SlotNumber::MAX));
         let terms: Vec<RegistrationWire> = of_rollup.map(|(_, wire)| wire.clone()).collect();
-        let earliest_slot = self.earliest(&inner, now_ms());
+        let earliest_slot = inner.market.earliest_terms(now_ms());
         (!terms.is_empty()).then_some(RollupTerms { chain_id, terms, earliest_slot })
     }
 }

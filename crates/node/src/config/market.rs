@@ -1,0 +1,123 @@
+//! The market.
+
+use std::{path::PathBuf, sync::Arc};
+
+use alloy_primitives::{Address, ChainId};
+use lockstep_market::{Combinatorial, DepositRules, FirstPrice, Mechanism, PostedPrice, SecondPrice};
+use serde::{Deserialize, Serialize};
+
+use super::{ConfigError, key, wrong};
+use crate::process::MarketPlan;
+
+/// The most that is held beside what a bidder may have to pay, in basis points of it.
+const MAX_BOND_BPS: u64 = 100_000;
+/// The most slots after its own that a slot may be reported on.
+const MAX_REPORT_SLOTS: u64 = 1_000;
+
+/// The market: with a key file this process may play it, with url and address it is elsewhere.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MarketConfig {
+    /// File with the market's private key in hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<PathBuf>,
+    /// Its JSON-RPC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// The address that signs its allocations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Address>,
+    /// The rollups whose registrations the market takes; any when empty, first come first served.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sellers: Vec<ChainId>,
+    /// How it sells.
+    #[serde(default)]
+    pub mechanism: MechanismName,
+    /// For how many slots after its own a slot may be reported on; whoever bought it is not charged without a report.
+    #[serde(default = "default_report_slots")]
+    pub report_slots: u64,
+    /// What bids have to be covered by. Without, nothing is collected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deposits: Option<DepositsConfig>,
+}
+
+/// How a market sells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum MechanismName {
+    /// Packages, winners determined exactly, who pay what they bid.
+    #[default]
+    Combinatorial,
+    /// Each rollup by itself, at what its winner bid.
+    FirstPrice,
+    /// Each rollup by itself, at the second greatest bid.
+    SecondPrice,
+    /// At the reserve, to bidders in a drawn order.
+    Posted,
+}
+
+impl MechanismName {
+    /// The mechanism.
+    pub fn mechanism(self) -> Arc<dyn Mechanism> {
+        match self {
+            Self::Combinatorial => Arc::new(Combinatorial),
+            Self::FirstPrice => Arc::new(FirstPrice),
+            Self::SecondPrice => Arc::new(SecondPrice),
+            Self::Posted => Arc::new(PostedPrice),
+        }
+    }
+}
+
+/// What bids have to be covered by.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DepositsConfig {
+    /// What is held beside what a bidder may have to pay, in basis points of it: so much more a winner that does not deliver may
+    /// owe.
+    #[serde(default = "default_bond_bps")]
+    pub bond_bps: u64,
+    /// Whose signature counts for deposits: who keeps the money. The market's own when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keeper: Option<Address>,
+}
+
+const fn default_report_slots() -> u64 {
+    MarketPlan::REPORT_SLOTS
+}
+
+const fn default_bond_bps() -> u64 {
+    1_000
+}
+
+impl MarketConfig {
+    /// Checks what needs no network.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        match (&self.key_file, &self.url, self.address) {
+            (Some(_), None, None) | (None, Some(_), Some(_)) | (Some(_), Some(_), Some(_)) => {}
+            _ => return Err(wrong("market", "give key_file to play the market, or url and address of one elsewhere")),
+        }
+        if self.report_slots == 0 || self.report_slots > MAX_REPORT_SLOTS {
+            return Err(wrong("market.report_slots", format!("is not between 1 and {MAX_REPORT_SLOTS}")));
+        }
+        if self.deposits.as_ref().is_some_and(|deposits| deposits.bond_bps > MAX_BOND_BPS) {
+            return Err(wrong("market.deposits.bond_bps", format!("is more than {MAX_BOND_BPS}")));
+        }
+        Ok(())
+    }
+
+    /// Reads its key.
+    pub(super) fn plan(&self) -> Result<MarketPlan, ConfigError> {
+        let file = self.key_file.as_ref().ok_or_else(|| wrong("market.key_file", "the market's key is needed to play it"))?;
+        let key = key(file)?;
+        let deposits = self.deposits.as_ref().map(|deposits| DepositRules {
+            bond_bps: deposits.bond_bps,
+            keeper: deposits.keeper.unwrap_or_else(|| key.address()),
+        });
+        Ok(MarketPlan {
+            mechanism: self.mechanism.mechanism(),
+            report_slots: self.report_slots,
+            deposits,
+            ..MarketPlan::new(key, self.sellers.iter().copied().collect())
+        })
+    }
+}
