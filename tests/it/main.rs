@@ -15,6 +15,7 @@ mod wait;
 mod world;
 
 mod anvil;
+mod contest;
 mod delivery;
 mod faults;
 mod follow;

@@ -70,6 +70,10 @@ impl World {
         Self { dev, lockstep: Lockstep::at(&url), chains }
     }
 
+    pub(crate) const fn dev(&self) -> &Dev {
+        &self.dev
+    }
+
     /// Credits an account of the market.
     pub(crate) async fn credit(&self, account: Address, amount: U256) {
         self.dev.process.credit(account, amount).await.expect("dev plays the market");

@@ -1,6 +1,7 @@
 //! `lockstep dev`: rollups in this process, with funded accounts and the fixture contracts, and every role.
 
-pub(crate) mod contracts;
+pub(crate) mod contest;
+mod contracts;
 mod demo;
 mod example;
 mod genesis;
@@ -30,6 +31,7 @@ use crate::{
 
 use contracts::Site;
 
+pub use contest::{Contest, Running as RunningContest, rival, silent};
 pub use contracts::{
     AggLayerContracts, BurnTerms, CctpV2Contracts, Contracts, DOMAIN_BASE, InteropContracts, MailboxContracts, NETWORK_BASE,
     SettlerContracts,
@@ -125,6 +127,8 @@ pub struct Dev {
     pub rollups: Vec<DevRollup>,
     /// The fixture contracts: at the same addresses on every rollup.
     pub contracts: Contracts,
+    /// What it was started with.
+    pub setup: Setup,
 }
 
 /// The key of a funded account.
@@ -207,11 +211,11 @@ impl DevSetup {
     /// When the port or the store cannot be used.
     pub async fn start(self) -> Result<Dev, StartError> {
         let own_market = matches!(self.setup.market, MarketSetup::Own(_));
-        let process = Process::start(self.setup).await?;
+        let process = Process::start(self.setup.clone()).await?;
         if let Some(deposit) = self.deposit.filter(|_| own_market) {
             process.credit(builder().address(), deposit).await.map_err(StartError::Market)?;
         }
-        Ok(Dev { process, rollups: self.rollups, contracts: self.contracts })
+        Ok(Dev { process, rollups: self.rollups, contracts: self.contracts, setup: self.setup })
     }
 }
 

@@ -2,17 +2,28 @@
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
-use alloy_primitives::U256;
+use alloy_primitives::{Address, U64, U256};
 use clap::Args;
-use lockstep_rpc::wire::SlotReport;
+use jsonrpsee::http_client::HttpClient;
+use lockstep_rpc::{
+    api::MarketApiClient,
+    wire::{RevenueParams, SlotReport},
+};
+use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::line;
 use crate::{
+    clock::{now_ms, sleep_until},
     config::MechanismName,
-    dev::{Demo, Dev, DevOptions, MAX_ROLLUPS, USERS, builder, example_request, user},
+    dev::{Contest, Demo, Dev, DevOptions, MAX_ROLLUPS, RunningContest, USERS, builder, example_request, rival, silent, user},
     record::{DEFAULT_RECORD_SLOTS, SlotRecords},
+    roles::client,
 };
+
+/// How long what a slot brought is waited for, and how often it is asked for.
+const REVENUE_MS: u64 = 500;
+const LOOK_MS: u64 = 20;
 
 /// The arguments of `lockstep dev`.
 #[derive(Debug, Args)]
@@ -23,6 +34,9 @@ pub(super) struct DevArgs {
     /// Send a stream of bundles of all kinds, some of which must fail, and print a line a slot.
     #[arg(long)]
     demo: bool,
+    /// Have others bid as well, and print a line a slot: who got it, and what became of it.
+    #[arg(long, value_enum, conflicts_with = "demo")]
+    contest: Option<Contest>,
     /// Stop after this many slots.
     #[arg(long)]
     slots: Option<u64>,
@@ -72,6 +86,7 @@ impl DevArgs {
             record: self.record.clone().map(|folder| SlotRecords { folder, slots: DEFAULT_RECORD_SLOTS }),
             ..DevOptions::default()
         };
+        let options = self.contest.map_or(options.clone(), |contest| contest.options(options));
         let dev = Dev::start(options).await.map_err(|error| error.to_string())?;
         let mut reports = dev.process.reports().ok_or("dev has no builder")?;
         if !self.json {
@@ -81,6 +96,14 @@ impl DevArgs {
         if let Some(demo) = &mut demo {
             demo.send(&dev.process).await;
         }
+        let mut contest = match self.contest {
+            Some(contest) => Some(RunningContest::start(contest, &dev).await?),
+            None => None,
+        };
+        if let Some(contest) = &mut contest {
+            contest.play(&dev).await;
+        }
+        let market = client(&dev.process.url()).map_err(|error| error.to_string())?;
         let mut seen = 0;
         loop {
             let report = tokio::select! {
@@ -92,8 +115,9 @@ impl DevArgs {
                 Err(RecvError::Lagged(_)) => continue,
                 Err(RecvError::Closed) => break,
             };
-            if self.json {
-                line(&serde_json::to_string(&report).map_err(|error| error.to_string())?)?;
+            if self.json || self.contest.is_some() {
+                let report = with_revenue(&market, &dev, &report).await?;
+                line(&if self.json { report.to_string() } else { sold_in_words(&report) })?;
             } else if self.demo {
                 line(&in_words(&report))?;
             }
@@ -106,10 +130,66 @@ impl DevArgs {
                 demo.settle(&dev, report.end).await;
                 demo.send(&dev.process).await;
             }
+            if let Some(contest) = &mut contest {
+                contest.play(&dev).await;
+            }
+        }
+        if let Some(contest) = contest {
+            contest.stop().await;
         }
         dev.process.stop().await;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// A slot's report, and beside it what the slot brought each rollup. Sequencers report on a slot when it begins, so it is mostly
+/// known when the slot is over; it is waited for a little.
+async fn with_revenue(market: &HttpClient, dev: &Dev, report: &SlotReport) -> Result<Value, String> {
+    let slot = RevenueParams { from_slot: Some(report.slot), to_slot: Some(report.slot.saturating_add(1)) };
+    let mut revenue = Vec::new();
+    for rollup in &dev.rollups {
+        let chain = U64::from(rollup.chain);
+        let until_ms = now_ms().saturating_add(REVENUE_MS);
+        loop {
+            let answer = market.get_revenue(chain, Some(slot)).await.map_err(|error| error.to_string())?;
+            let one = answer.slots.into_iter().next();
+            if one.as_ref().is_none_or(|one| one.ending.is_some()) || now_ms() >= until_ms {
+                if let Some(one) = one {
+                    let mut one = serde_json::to_value(one).map_err(|error| error.to_string())?;
+                    one["chainId"] = json!(chain);
+                    revenue.push(one);
+                }
+                break;
+            }
+            sleep_until(now_ms().saturating_add(LOOK_MS)).await;
+        }
+    }
+    let mut value = serde_json::to_value(report).map_err(|error| error.to_string())?;
+    value["revenue"] = Value::Array(revenue);
+    Ok(value)
+}
+
+/// Who got a slot, and what became of it.
+fn sold_in_words(report: &Value) -> String {
+    let known: Vec<(Address, String)> = std::iter::once((builder().address(), "the builder".to_owned()))
+        .chain((0..2).map(|index| (rival(index).address(), format!("rival {index}"))))
+        .chain([(silent().address(), "the silent bidder".to_owned())])
+        .collect();
+    let text = |value: &Value| value.as_str().unwrap_or("nothing").to_owned();
+    let named = |holder: &str| {
+        let known = known.iter().find(|(address, _)| holder.parse::<Address>().is_ok_and(|holder| holder == *address));
+        known.map_or_else(|| "its default proposer".to_owned(), |(_, name)| name.clone())
+    };
+    let sales = report["revenue"].as_array().into_iter().flatten().map(|one| {
+        let (chain, holder) = (text(&one["chainId"]), named(one["holder"].as_str().unwrap_or_default()));
+        format!("{chain} to {holder} for {}, {}, paid {}", text(&one["price"]), text(&one["ending"]), text(&one["paid"]))
+    });
+    format!(
+        "slot {}: {} bids | {}",
+        report["slot"],
+        report["bids"].as_array().map_or(0, Vec::len),
+        sales.collect::<Vec<_>>().join(" | ")
+    )
 }
 
 fn introduce(dev: &Dev) -> Result<(), String> {
