@@ -57,7 +57,7 @@ describe('abuse', () => {
     });
   });
 
-  it('who has nothing wins nothing', { todo: 'bids need no deposit: a fresh key wins every slot and proposes nothing' }, async () => {
+  it('who has nothing wins nothing', async () => {
     await running(async (dev) => {
       const stranger = privateKeyToAccount(generatePrivateKey());
       const types = { Bid: [['uint64', 'slot'], ['uint64[]', 'rollups'], ['uint256', 'amount'], ['string', 'exclusive'], ['uint64', 'nonce']].map(([type, name]) => ({ type, name })) };

@@ -8,7 +8,7 @@ use lockstep_primitives::{Bid, BidCancellation, RollupSet, recover};
 use crate::{AcceptedBid, MarketError, Sale};
 
 /// How many bids a slot's book holds.
-pub const MAX_BIDS_PER_SLOT: usize = 4096;
+pub const MAX_BIDS_PER_SLOT: usize = 16_384;
 
 /// How many bids a slot's book holds of one bidder.
 pub const MAX_BIDS_PER_BIDDER: usize = 128;

@@ -6,8 +6,8 @@ use lockstep_primitives::{ChainId, MAX_INCLUSION, Registration, RollupSet, SlotN
 
 use crate::{MAX_CLUSTER_MEMBERS, MAX_EPOCH_SLOTS, MarketError, Version, Versions, check_reserve};
 
-/// How many rollups may be registered. Winner determination is exact up to this many.
-pub const MAX_SELLERS: usize = 20;
+/// How many rollups may be registered, and be on sale in one slot.
+pub const MAX_SELLERS: usize = 64;
 
 /// How long the URL of a sequencer may be.
 pub const MAX_URL_BYTES: usize = 2048;

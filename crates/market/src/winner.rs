@@ -1,5 +1,8 @@
 //! Which bids win: the packing of disjoint packages with the greatest surplus, found exactly.
 //!
+//! Only rollups that bids or tags tie together are decided together. Up to 20 of them are by dynamic programming (`table`), more by
+//! a solver of integer programmes (`milp`).
+//!
 //! Bids that exclude each other form groups: all bids that share their lowest rollup (they overlap) and all bids of one
 //! bidder that share a tag. Any packing takes at most one bid of each group, so dynamic programming over sets of rollups
 //! goes through the groups one after another and keeps, for each set, the best packing that sells exactly this set. This
@@ -11,15 +14,21 @@
 //! the one of fewer bids, then the one whose sorted digests come first. This order does not change when the same bid is
 //! added to both sides, which is what lets a table keep only the best packing of each set.
 
+mod milp;
+mod table;
+
 use std::{
     cmp::{Ordering, Reverse},
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
 };
 
 use alloy_primitives::{Address, U256};
 use lockstep_primitives::ChainId;
 
 use crate::{AcceptedBid, MAX_BIDS_PER_SLOT, MAX_SELLERS, Sale};
+
+/// How many rollups that are tied together a table is made for.
+const TABLE_SELLERS: u32 = 20;
 
 /// How many table entries and offers to them the search for a slot's winners may look at. Beyond it the best packing found
 /// so far wins and the outcome says how far from the optimum it may be.
@@ -40,8 +49,9 @@ pub(crate) struct Choice {
 pub(crate) fn solve(sale: &Sale, bids: &[AcceptedBid], floors: &BTreeMap<ChainId, U256>, max_nodes: u64) -> Choice {
     let mut candidates = undominated(feasible(sale, bids, floors));
     let mut choice = Choice { winners: Vec::new(), surplus: U256::ZERO, gap: U256::ZERO };
-    let mut optimal = candidates.len() <= MAX_BIDS_PER_SLOT;
     let bound = bound(&candidates);
+    let cut = candidates.len() > MAX_BIDS_PER_SLOT;
+    let mut gap = U256::ZERO;
     candidates.sort_by(denser_first);
     candidates.truncate(MAX_BIDS_PER_SLOT);
     candidates.sort_by_key(|candidate| candidate.index);
@@ -57,21 +67,36 @@ pub(crate) fn solve(sale: &Sale, bids: &[AcceptedBid], floors: &BTreeMap<ChainId
             .filter(|group| union(group) & component != 0)
             .map(|group| group.iter().map(|candidate| candidate.within(component)).collect())
             .collect();
-        let (packing, exact) = pack(&members, component.count_ones(), &mut nodes);
-        optimal &= exact;
-        choice.surplus += packing.surplus;
-        choice.winners.extend(packing.ranks().iter().map(|rank| candidates[usize::from(*rank)].index));
+        let rollups = component.count_ones();
+        let packed =
+            if rollups <= TABLE_SELLERS { table::pack(&members, rollups, &mut nodes) } else { milp::pack(&members, max_nodes) };
+        gap = gap.saturating_add(packed.gap);
+        choice.surplus += packed.surplus;
+        choice.winners.extend(packed.ranks.iter().map(|rank| candidates[usize::from(*rank)].index));
     }
     choice.winners.sort_unstable();
-    if !optimal {
-        choice.gap = bound.saturating_sub(choice.surplus);
-    }
+    let bounded = bound.saturating_sub(choice.surplus);
+    choice.gap = if cut { bounded } else { gap.min(bounded) };
     choice
+}
+
+/// What was found in one component.
+#[derive(Debug)]
+struct Packed {
+    /// Of the bids that win.
+    ranks: Vec<u16>,
+    surplus: U256,
+    /// By how much the surplus may be below the greatest there is.
+    gap: U256,
 }
 
 /// No packing has more surplus than this: each candidate's, spread evenly over its rollups, is at most the sum of the greatest
 /// shares of these.
 fn bound(candidates: &[Candidate<'_>]) -> U256 {
+    bound_of(candidates.iter())
+}
+
+fn bound_of<'a>(candidates: impl Iterator<Item = &'a Candidate<'a>>) -> U256 {
     let mut shares = [U256::ZERO; MAX_SELLERS];
     for candidate in candidates {
         let share = candidate.surplus.div_ceil(U256::from(candidate.mask.count_ones().max(1)));
@@ -92,7 +117,7 @@ struct Candidate<'a> {
     /// Among the candidates, in the order of their digests.
     rank: u16,
     /// The package, one bit a rollup.
-    mask: u32,
+    mask: u64,
     surplus: U256,
     /// Candidates with the same tag exclude each other.
     tag: Option<(Address, &'a str)>,
@@ -100,10 +125,10 @@ struct Candidate<'a> {
 
 impl Candidate<'_> {
     /// The candidate with only the rollups of `component` counted as bits, from the lowest on.
-    fn within(&self, component: u32) -> Self {
+    fn within(&self, component: u64) -> Self {
         let mut mask = 0;
         let mut rest = component;
-        let mut bit = 1;
+        let mut bit = 1_u64;
         while rest != 0 {
             let lowest = rest & rest.wrapping_neg();
             if self.mask & lowest != 0 {
@@ -132,7 +157,7 @@ fn feasible<'a>(sale: &Sale, bids: &'a [AcceptedBid], floors: &BTreeMap<ChainId,
         if !sale.units().is_unit(&bid.rollups) && owed.is_none_or(|owed| bid.amount < owed) {
             continue;
         }
-        let mask = bid.rollups.iter().filter_map(|chain| bits.get(chain)).fold(0, |mask, bit| mask | (1u32 << *bit));
+        let mask = bid.rollups.iter().filter_map(|chain| bits.get(chain)).fold(0, |mask, bit| mask | (1_u64 << *bit));
         candidates.push(Candidate { index, rank: 0, mask, surplus, tag: accepted.tag().map(|tag| (accepted.bidder, tag)) });
     }
     candidates
@@ -140,8 +165,8 @@ fn feasible<'a>(sale: &Sale, bids: &'a [AcceptedBid], floors: &BTreeMap<ChainId,
 
 /// Leaves out each candidate that every packing could exchange for a better one: same package, and the same tag or none.
 fn undominated(candidates: Vec<Candidate<'_>>) -> Vec<Candidate<'_>> {
-    let mut free: BTreeMap<u32, Candidate<'_>> = BTreeMap::new();
-    let mut tagged: BTreeMap<(u32, (Address, &str)), Candidate<'_>> = BTreeMap::new();
+    let mut free: BTreeMap<u64, Candidate<'_>> = BTreeMap::new();
+    let mut tagged: BTreeMap<(u64, (Address, &str)), Candidate<'_>> = BTreeMap::new();
     for candidate in candidates {
         let best = match candidate.tag {
             None => free.entry(candidate.mask).or_insert(candidate),
@@ -176,8 +201,8 @@ fn exclusion_groups<'a>(candidates: &[Candidate<'a>]) -> Vec<Vec<Candidate<'a>>>
 }
 
 /// The sets of rollups that neither a bid nor a tag ties to each other, smallest first.
-fn components(groups: &[Vec<Candidate<'_>>]) -> Vec<u32> {
-    let mut components: Vec<u32> = Vec::new();
+fn components(groups: &[Vec<Candidate<'_>>]) -> Vec<u64> {
+    let mut components: Vec<u64> = Vec::new();
     for group in groups {
         let mut joined = union(group);
         components.retain(|component| {
@@ -193,114 +218,8 @@ fn components(groups: &[Vec<Candidate<'_>>]) -> Vec<u32> {
     components
 }
 
-fn union(group: &[Candidate<'_>]) -> u32 {
+fn union(group: &[Candidate<'_>]) -> u64 {
     group.iter().fold(0, |union, candidate| union | candidate.mask)
-}
-
-/// A set of bids for disjoint packages, of which no two exclude each other.
-#[derive(Clone, Copy, Debug)]
-struct Packing {
-    surplus: U256,
-    count: u8,
-    /// Ascending; the first `count` are used, the others are `u16::MAX`.
-    ranks: [u16; MAX_SELLERS],
-}
-
-impl Packing {
-    const EMPTY: Self = Self { surplus: U256::ZERO, count: 0, ranks: [u16::MAX; MAX_SELLERS] };
-
-    fn ranks(&self) -> &[u16] {
-        &self.ranks[..usize::from(self.count)]
-    }
-
-    /// The packing with a bid for rollups that it does not sell yet; so there is room for the bid's rank.
-    fn with(mut self, candidate: &Candidate<'_>) -> Self {
-        let count = usize::from(self.count);
-        let place = self.ranks().partition_point(|rank| *rank < candidate.rank);
-        self.ranks.copy_within(place..count, place + 1);
-        self.ranks[place] = candidate.rank;
-        self.count += 1;
-        self.surplus += candidate.surplus;
-        self
-    }
-
-    /// What makes a packing that sells the rollups `sold` better: greater is better.
-    fn standing(&self, sold: u32) -> (U256, u32, Reverse<u8>, Reverse<[u16; MAX_SELLERS]>) {
-        (self.surplus, sold.count_ones(), Reverse(self.count), Reverse(self.ranks))
-    }
-}
-
-/// The best packing over the groups of one component, and whether the search for it was complete.
-fn pack(groups: &[Vec<Candidate<'_>>], rollups: u32, nodes: &mut u64) -> (Packing, bool) {
-    // By set of rollups: the best packing that sells exactly them.
-    let mut table: Vec<Option<Packing>> = vec![None; 1usize << rollups];
-    table[0] = Some(Packing::EMPTY);
-    let mut reached = 0;
-    let mut exact = true;
-    for group in groups {
-        exact = offer(&mut table, reached, group, nodes);
-        if !exact {
-            break;
-        }
-        reached |= union(group);
-    }
-    let fallback = if exact { None } else { Some(greedy(groups)) };
-    let found = table.iter().zip(0u32..).filter_map(|(packing, sold)| Some((sold, (*packing)?)));
-    let best = found.chain(fallback).max_by_key(|(sold, packing)| packing.standing(*sold));
-    (best.map_or(Packing::EMPTY, |(_, packing)| packing), exact)
-}
-
-/// Adds at most one bid of `group` to each packing of the table, whose packings sell only rollups of `reached`. Returns
-/// whether the nodes were enough.
-fn offer(table: &mut [Option<Packing>], reached: u32, group: &[Candidate<'_>], nodes: &mut u64) -> bool {
-    // No bid of the group fits a packing that sells a rollup which all of them want.
-    let shared = group.iter().fold(u32::MAX, |shared, candidate| shared & candidate.mask);
-    let open = reached & !shared;
-    // From the largest set down: a larger set never feeds a smaller one, so what is read here has no bid of the group.
-    let mut sold = open;
-    loop {
-        let packing = table[sold as usize];
-        let work = if packing.is_some() { 1 + group.len() as u64 } else { 1 };
-        let Some(left) = nodes.checked_sub(work) else { return false };
-        *nodes = left;
-        if let Some(packing) = packing {
-            for candidate in group.iter().filter(|candidate| candidate.mask & sold == 0) {
-                let target = sold | candidate.mask;
-                let known = &mut table[target as usize];
-                let surplus = packing.surplus + candidate.surplus;
-                if known.as_ref().is_some_and(|known| known.surplus > surplus) {
-                    continue;
-                }
-                let extended = packing.with(candidate);
-                if known.as_ref().is_none_or(|known| extended.standing(target) > known.standing(target)) {
-                    *known = Some(extended);
-                }
-            }
-        }
-        if sold == 0 {
-            return true;
-        }
-        sold = (sold - 1) & open;
-    }
-}
-
-/// The packing that takes bids by their surplus for each rollup, and what it sells.
-fn greedy(groups: &[Vec<Candidate<'_>>]) -> (u32, Packing) {
-    let mut order: Vec<(usize, &Candidate<'_>)> = Vec::new();
-    for (group, candidates) in groups.iter().enumerate() {
-        order.extend(candidates.iter().map(|candidate| (group, candidate)));
-    }
-    order.sort_by(|(_, a), (_, b)| denser_first(a, b));
-    let mut used = BTreeSet::new();
-    let mut sold = 0;
-    let mut packing = Packing::EMPTY;
-    for (group, candidate) in order {
-        if candidate.mask & sold == 0 && used.insert(group) {
-            sold |= candidate.mask;
-            packing = packing.with(candidate);
-        }
-    }
-    (sold, packing)
 }
 
 fn denser_first(a: &Candidate<'_>, b: &Candidate<'_>) -> Ordering {
@@ -397,12 +316,10 @@ mod tests {
         assert_eq!(won(&sale(&[0, 0]), &[absurd, bid(2, &[0, 1], 4, "")]), [(vec![0, 1], 4)]);
     }
 
-    #[test]
-    fn twenty_rollups_and_hundreds_of_bids_are_solved_exactly() {
-        // Bids for two or three neighbours in a row of rollups, so that the best value is easy to compute apart.
+    /// Bids for two or three neighbours in a row of rollups, and their greatest value, which is easy to compute apart.
+    fn row(rollups: u64, bidders: u64) -> (Vec<AcceptedBid>, u64) {
         let amount = |bidder: u64, first: u64, size: u64| 50 * size + (bidder * 7919 + first * 104_729 + size * 1_299_709) % 101;
         let sizes = [2u64, 3];
-        let (rollups, bidders) = (20u64, 10u64);
         let mut bids = Vec::new();
         for bidder in 0..bidders {
             for size in sizes {
@@ -412,7 +329,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(bids.len(), 370);
         let mut expected = vec![0u64];
         for end in 1..=rollups {
             let mut best = expected[end as usize - 1];
@@ -422,10 +338,61 @@ mod tests {
             }
             expected.push(best);
         }
+        (bids, expected[rollups as usize])
+    }
+
+    #[test]
+    fn twenty_rollups_and_hundreds_of_bids_are_solved_exactly() {
+        let (bids, expected) = row(20, 10);
+        assert_eq!(bids.len(), 370);
         let outcome = Outcome::decide(&Combinatorial, &sale(&[0; 20]), bids, B256::ZERO);
         assert_eq!(outcome.gap, U256::ZERO);
         let prices = outcome.wins.iter().fold(U256::ZERO, |sum, win| sum + win.price);
-        assert_eq!(prices, U256::from(expected[20]));
+        assert_eq!(prices, U256::from(expected));
+    }
+
+    #[test]
+    fn sixty_four_rollups_that_are_all_tied_together_are_solved_exactly() {
+        let (bids, expected) = row(64, 10);
+        let outcome = Outcome::decide(&Combinatorial, &sale(&[0; 64]), bids.clone(), B256::ZERO);
+        assert_eq!(outcome.gap, U256::ZERO);
+        let prices = outcome.wins.iter().fold(U256::ZERO, |sum, win| sum + win.price);
+        assert_eq!(prices, U256::from(expected));
+        let reversed = Outcome::decide(&Combinatorial, &sale(&[0; 64]), bids.into_iter().rev().collect(), B256::ZERO);
+        assert_eq!(reversed, outcome);
+    }
+
+    #[test]
+    fn the_solver_finds_what_the_table_finds() {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = |below: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state % below
+        };
+        for round in 0..400 {
+            let rollups = 2 + next(9);
+            // Small amounts, whole ether in wei, and amounts that no float holds.
+            let unit = [U256::ONE, U256::from(10).pow(U256::from(18)), (U256::ONE << 200) - U256::from(7)][round % 3];
+            let mut candidates = Vec::new();
+            for index in 0..3 + next(30) as usize {
+                let mask = 1 + next((1 << rollups) - 1);
+                let surplus = U256::from(next(50)) * unit + U256::from(next(3));
+                let tag = (next(3) == 0).then(|| (Address::with_last_byte(next(3) as u8), ["x", "y"][next(2) as usize]));
+                candidates.push(Candidate { index, rank: index as u16, mask, surplus, tag });
+            }
+            let groups = exclusion_groups(&candidates);
+            let by_table = table::pack(&groups, rollups as u32, &mut u64::MAX.clone());
+            let by_solver = milp::pack(&groups, u64::MAX);
+            assert!(by_solver.surplus <= by_table.surplus, "round {round}");
+            assert!(by_solver.surplus + by_solver.gap >= by_table.surplus, "round {round}: the gap holds");
+            if unit == U256::ONE {
+                assert_eq!((by_solver.surplus, by_solver.gap), (by_table.surplus, U256::ZERO), "round {round}");
+            }
+            // What rounding costs is below a billionth.
+            assert!((by_table.surplus - by_solver.surplus) * U256::from(1_000_000_000) <= by_table.surplus, "round {round}");
+        }
     }
 
     #[test]
