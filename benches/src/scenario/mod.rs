@@ -8,6 +8,7 @@ mod filled;
 mod groups;
 mod increment;
 mod intake;
+mod market;
 mod money;
 mod optimal;
 mod peer_signet;
@@ -65,6 +66,12 @@ pub const SCENARIOS: &[Scenario] = &[
         question: "how many bundles a second are taken in, each on disk before it is acknowledged, beside server and signatures?",
         takes: intake::TAKES,
         run: intake::run,
+    },
+    Scenario {
+        name: "market",
+        question: "how long does it take to find out who wins a slot, of how many sellers and bids?",
+        takes: market::TAKES,
+        run: market::run,
     },
     Scenario {
         name: "optimal",
