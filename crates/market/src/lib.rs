@@ -49,7 +49,7 @@ pub use ledger::{
     Withdrawal,
 };
 pub use marketplace::{Closed, DepositRules, MAX_CLOSED, MarketRecord, Marketplace, Reported, Rules, SLOTS_AHEAD, Taken};
-pub use mechanism::{Clearing, Combinatorial, FirstPrice, Mechanism, PostedPrice, SecondPrice, Win};
+pub use mechanism::{Clearing, Combinatorial, FirstPrice, Lottery, Mechanism, PostedPrice, SecondPrice, Win};
 pub use outcome::Outcome;
 pub use payment::{floors, split};
 pub use registry::{MAX_SELLERS, MAX_SLOTS_AHEAD, MAX_URL_BYTES, Registry};

@@ -7,6 +7,7 @@
 
 mod combinatorial;
 mod first_price;
+mod lottery;
 mod matching;
 mod posted;
 mod second_price;
@@ -14,6 +15,7 @@ mod single;
 
 pub use combinatorial::Combinatorial;
 pub use first_price::FirstPrice;
+pub use lottery::Lottery;
 pub use posted::PostedPrice;
 pub use second_price::SecondPrice;
 

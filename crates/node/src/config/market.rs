@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use alloy_primitives::{Address, ChainId};
-use lockstep_market::{Combinatorial, DepositRules, FirstPrice, Mechanism, PostedPrice, SecondPrice};
+use lockstep_market::{Combinatorial, DepositRules, FirstPrice, Lottery, Mechanism, PostedPrice, SecondPrice};
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, key, wrong};
@@ -52,9 +52,14 @@ pub enum MechanismName {
     FirstPrice,
     /// Each rollup by itself, at the second greatest bid.
     SecondPrice,
+    /// Packages, winners drawn in proportion to what they bid, none with more than half of the chances.
+    Lottery,
     /// At the reserve, to bidders in a drawn order.
     Posted,
 }
+
+/// The most of a lottery's chances that one bidder has, in basis points.
+const LOTTERY_SHARE_BPS: u64 = 5_000;
 
 impl MechanismName {
     /// The mechanism.
@@ -63,6 +68,7 @@ impl MechanismName {
             Self::Combinatorial => Arc::new(Combinatorial),
             Self::FirstPrice => Arc::new(FirstPrice),
             Self::SecondPrice => Arc::new(SecondPrice),
+            Self::Lottery => Arc::new(Lottery { max_share_bps: LOTTERY_SHARE_BPS }),
             Self::Posted => Arc::new(PostedPrice),
         }
     }

@@ -1,4 +1,4 @@
-//! The mechanisms that sell rollups one by one, and the posted price: what they promise, in random markets.
+//! What mechanisms promise, in random markets.
 
 use std::{
     cmp::Reverse,
@@ -6,7 +6,9 @@ use std::{
 };
 
 use alloy_primitives::{Address, B256, U256};
-use lockstep_market::{AcceptedBid, Clearing, FirstPrice, Mechanism, PostedPrice, Sale, SecondPrice, Win, tie_break};
+use lockstep_market::{
+    AcceptedBid, Clearing, Combinatorial, FirstPrice, Lottery, Mechanism, Outcome, PostedPrice, Sale, SecondPrice, Win, tie_break,
+};
 use lockstep_primitives::{Bid, ChainId, RollupSet};
 use proptest::prelude::*;
 
@@ -77,8 +79,10 @@ fn behind<'a>(offers: &'a [AcceptedBid], win: &Win) -> Option<&'a AcceptedBid> {
 /// What every mechanism promises.
 fn promises(mechanism: &dyn Mechanism, market: &Market) -> Result<Clearing, TestCaseError> {
     let Market { sale, offers, shuffled, seed } = market;
-    let clearing = mechanism.clear(sale, offers, *seed);
-    prop_assert_eq!(&clearing, &mechanism.clear(sale, shuffled, *seed), "the order of the offers does not matter");
+    let decided = |offers: &[AcceptedBid]| Outcome::decide(mechanism, sale, offers.to_vec(), *seed);
+    let outcome = decided(offers);
+    prop_assert_eq!(&outcome, &decided(shuffled), "the order of the offers does not matter");
+    let clearing = Clearing { wins: outcome.wins, gap: outcome.gap };
     prop_assert!(clearing.wins.is_sorted_by_key(|win| win.rollups.first().copied()));
     let mut sold = RollupSet::new();
     let mut tags = BTreeSet::new();
@@ -97,7 +101,7 @@ fn promises(mechanism: &dyn Mechanism, market: &Market) -> Result<Clearing, Test
             prop_assert!(*share >= sale.terms()[chain].reserve, "rollup {chain} gets less than its reserve: {win:?}");
             if win.rollups.len() > 1 {
                 let alone = offers.iter().filter(|offer| offer.bid.rollups == RollupSet::from([*chain])).cloned();
-                let displaced = mechanism.clear(sale, &alone.collect::<Vec<_>>(), *seed);
+                let displaced = decided(&alone.collect::<Vec<_>>());
                 let paid = sum(displaced.wins.iter().map(|win| win.price));
                 prop_assert!(*share >= paid, "rollup {chain} had more from {displaced:?}");
             }
@@ -230,6 +234,31 @@ proptest! {
         for mechanism in [&FirstPrice as &dyn Mechanism, &SecondPrice] {
             let clearing = promises(mechanism, &market)?;
             prop_assert_eq!(&clearing.wins.iter().map(|win| (win.bid, win.bidder)).collect::<Vec<_>>(), &greatest);
+        }
+    }
+
+    #[test]
+    fn a_combinatorial_auction_keeps_its_promises(market in markets()) {
+        let clearing = promises(&Combinatorial, &market)?;
+        for win in &clearing.wins {
+            prop_assert_eq!(Some(win.price), behind(&market.offers, win).map(|offer| offer.bid.amount));
+        }
+        // Packages only add to what the rollups are worth one by one.
+        prop_assert!(reached(&market, &clearing).0 >= reached(&market, &promises(&FirstPrice, &market)?).0);
+    }
+
+    #[test]
+    fn a_lottery_keeps_its_promises(market in markets(), max_share_bps in 1u64..11_000) {
+        let clearing = promises(&Lottery { max_share_bps }, &market)?;
+        let sold: RollupSet = clearing.wins.iter().flat_map(|win| win.rollups.clone()).collect();
+        for win in &clearing.wins {
+            prop_assert_eq!(Some(win.price), behind(&market.offers, win).map(|offer| offer.bid.amount));
+        }
+        // What somebody could still have is not left: each untagged allowed offer for one rollup finds it sold.
+        for offers in singles(&market) {
+            for offer in offers.into_iter().filter(|offer| offer.tag().is_none()) {
+                prop_assert!(offer.bid.rollups.is_subset(&sold));
+            }
         }
     }
 
