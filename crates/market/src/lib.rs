@@ -29,6 +29,7 @@ mod registry;
 mod reserve;
 mod rights;
 mod sale;
+mod study;
 mod timeboost;
 mod winner;
 
@@ -62,6 +63,7 @@ pub use rights::{
     RightState, RightsBook, RightsError,
 };
 pub use sale::{MAX_AMOUNT, Sale, Terms};
+pub use study::{Conduct, MAX_STUDY_BIDDERS, MAX_STUDY_SELLERS, MAX_STUDY_SLOTS, Study, StudyError, StudyReport};
 pub use timeboost::{
     LaneResult, LaneSale, MAX_TIMEBOOST_BIDDERS, MAX_TIMEBOOST_SUBMISSIONS, PlacedBid, RoundTiming, RoundTimingError,
     TIMEBOOST_BID_TYPE, TIMEBOOST_BID_TYPEHASH, TimeboostAuction, TimeboostBid, TimeboostDomain, TimeboostEntry, TimeboostError,

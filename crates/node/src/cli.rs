@@ -3,6 +3,7 @@
 mod bundle;
 mod dev;
 mod engine;
+mod market;
 mod record;
 mod replay;
 mod roles;
@@ -34,8 +35,8 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Build, bid and deliver, against real nodes.
     Builder(roles::RoleArgs),
-    /// Sell slots and keep the decision record.
-    Market(roles::RoleArgs),
+    /// Sell slots and keep the decision record; or simulate ways to sell.
+    Market(market::MarketArgs),
     /// Vote on lists and publish them, for every rollup whose key is configured.
     Sequencer(roles::RoleArgs),
     /// Play builder, market and sequencers in one process.
@@ -58,7 +59,7 @@ impl Cli {
             Command::Record(args) => runtime().and_then(|runtime| runtime.block_on(args.run())),
             Command::Replay(args) => args.run(),
             Command::Builder(args) => role(args, Roles { builder: true, ..Roles::default() }),
-            Command::Market(args) => role(args, Roles { market: true, ..Roles::default() }),
+            Command::Market(args) => runtime().and_then(|runtime| runtime.block_on(args.run())),
             Command::Sequencer(args) => role(args, Roles { sequencer: true, ..Roles::default() }),
             Command::Run(args) => role(args, Roles { builder: true, market: true, sequencer: true }),
             Command::EngineProxy(args) => runtime().and_then(|runtime| runtime.block_on(args.run())),

@@ -62,6 +62,9 @@ pub enum MechanismName {
 const LOTTERY_SHARE_BPS: u64 = 5_000;
 
 impl MechanismName {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::FirstPrice, Self::SecondPrice, Self::Combinatorial, Self::Lottery, Self::Posted];
+
     /// The mechanism.
     pub fn mechanism(self) -> Arc<dyn Mechanism> {
         match self {
