@@ -11,7 +11,8 @@ use lockstep_node::{
     dev::{Contracts, DOMAIN_BASE, attesters, builder, burn_mint_buy, cctp},
     keys::Key,
     process::{
-        BuilderSetup, MarketPlan, MarketSetup, Node, Process, RollupMessages, RollupSetup, SaleTerms, SequencerSetup, Setup,
+        BiddingPlan, BuilderSetup, MarketPlan, MarketSetup, Node, Process, RollupMessages, RollupSetup, SaleTerms,
+        SequencerSetup, Setup,
     },
 };
 use lockstep_pool::Limits;
@@ -196,7 +197,7 @@ impl Rig {
             rollups,
             builder: Some(BuilderSetup {
                 key: builder(),
-                bid_bps: 9_000,
+                bidding: BiddingPlan::share(9_000),
                 attesters: attesters(),
                 // Nobody: the attestation is given once the origin's sequencer has voted yes.
                 trusted: RollupSet::new(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use alloy_primitives::{Address, U256};
-use lockstep_primitives::ChainId;
+use lockstep_primitives::{ChainId, RollupSet};
 
 use crate::AcceptedBid;
 
@@ -16,10 +16,10 @@ const WHOLE_BPS: u64 = 10_000;
 /// evenly over its rollups and taking the greatest share of each rollup bounds any choice of disjoint bids, as a price for each
 /// rollup that no bid exceeds does. The lesser of both bounds holds.
 pub fn most_payable<'a>(bids: impl IntoIterator<Item = &'a AcceptedBid>) -> U256 {
+    let bids: Vec<&AcceptedBid> = bids.into_iter().collect();
     let mut by_tag: BTreeMap<(Address, &str), U256> = BTreeMap::new();
     let mut untagged = U256::ZERO;
-    let mut by_rollup: BTreeMap<ChainId, U256> = BTreeMap::new();
-    for accepted in bids {
+    for accepted in &bids {
         let amount = accepted.bid.amount;
         match accepted.tag() {
             Some(tag) => {
@@ -28,14 +28,22 @@ pub fn most_payable<'a>(bids: impl IntoIterator<Item = &'a AcceptedBid>) -> U256
             }
             None => untagged = untagged.saturating_add(amount),
         }
-        let share = amount.div_ceil(U256::from(accepted.bid.rollups.len().max(1)));
-        for chain in &accepted.bid.rollups {
+    }
+    let tagged = by_tag.values().fold(untagged, |sum, amount| sum.saturating_add(*amount));
+    tagged.min(disjoint_bound(bids.iter().map(|accepted| (&accepted.bid.rollups, accepted.bid.amount))))
+}
+
+/// No choice of disjoint packages costs more than this.
+pub(crate) fn disjoint_bound<'a>(packages: impl Iterator<Item = (&'a RollupSet, U256)>) -> U256 {
+    let mut by_rollup: BTreeMap<ChainId, U256> = BTreeMap::new();
+    for (rollups, amount) in packages {
+        let share = amount.div_ceil(U256::from(rollups.len().max(1)));
+        for chain in rollups {
             let greatest = by_rollup.entry(*chain).or_default();
             *greatest = share.max(*greatest);
         }
     }
-    let sum = |sum: U256, amount: &U256| sum.saturating_add(*amount);
-    by_tag.values().fold(untagged, sum).min(by_rollup.values().fold(U256::ZERO, sum))
+    by_rollup.values().fold(U256::ZERO, |sum, amount| sum.saturating_add(*amount))
 }
 
 /// What is put up beside an amount, for the case that its bidder wins and does not deliver: a part of it in basis points, rounded

@@ -14,6 +14,7 @@ mod ahead;
 mod auction;
 mod based;
 mod bid;
+mod bidding;
 mod clock;
 mod cluster;
 mod cover;
@@ -40,6 +41,7 @@ pub use ahead::{
 pub use auction::{Admission, MAX_BIDS_PER_BIDDER, MAX_BIDS_PER_SLOT, MAX_TAG_BYTES, SlotAuction};
 pub use based::{BasedError, L1Schedule, L1Turn, L1View, MAX_LOOKAHEAD};
 pub use bid::AcceptedBid;
+pub use bidding::{BidResult, BiddingStrategy, Budget, MAX_SPENDINGS, Shaded, Share, Valued};
 pub use clock::{MAX_BLOCKS_PER_SLOT, SlotClock};
 pub use cluster::{MAX_CLUSTER_MEMBERS, Presence, Standing, Units, standing};
 pub use cover::{bond, most_payable};

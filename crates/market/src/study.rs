@@ -44,7 +44,8 @@ pub enum Conduct {
     /// Less than that, by one part in as many as there are bidders: what is best against others whose values are drawn alike and
     /// evenly (Vickrey, 1961).
     Shaded,
-    /// What is best in a contest that is won in proportion to what is bid, among equals: the part (n - 1) / n^2 (Tullock, 1980).
+    /// What is best where the chances are in proportion to what is bid and only the winner pays, among equals: the part
+    /// (n - 1) / (2 n - 1). There (value - bid) x bid / (bid + what the others bid) is greatest.
     Contest,
 }
 
@@ -144,7 +145,7 @@ impl Study<'_> {
                 let wanted = match self.conduct {
                     Conduct::Truthful => value,
                     Conduct::Shaded => value * (many - U256::ONE) / many,
-                    Conduct::Contest => value * (many - U256::ONE) / (many * many),
+                    Conduct::Contest => value * (many - U256::ONE) / (many * U256::from(2) - U256::ONE),
                 };
                 // Who has something to gain at the reserve bids at least that.
                 let reserve = sale.reserve(package);

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     keys::Key,
-    process::{BuilderSetup, MarketSetup, Node, RollupMessages, RollupSetup, Setup},
+    process::{BiddingPlan, BuilderSetup, MarketSetup, Node, RollupMessages, RollupSetup, Setup},
     record::{DEFAULT_RECORD_SLOTS, SlotRecords},
 };
 
@@ -86,6 +86,16 @@ pub struct BuilderConfig {
     /// Which part of a proposal's value is bid, in basis points.
     #[serde(default = "default_bid_bps")]
     pub bid_bps: u64,
+    /// The least part that is bid, in basis points: between it and `bid_bps` the part rises with losses and falls with wins. Without,
+    /// it is always `bid_bps`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bid_least_bps: Option<u64>,
+    /// By how much it moves after a slot, in basis points.
+    #[serde(default = "default_bid_step_bps")]
+    pub bid_step_bps: u64,
+    /// The most that may be owed for slots within an hour, in the numeraire's smallest unit, as a decimal string.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bid_budget_per_hour: Option<String>,
     /// Files with the keys of attesters that this builder may ask.
     #[serde(default)]
     pub attester_key_files: Vec<PathBuf>,
@@ -123,6 +133,24 @@ pub struct BuilderConfig {
     /// Recorded slots that are kept; the oldest goes first.
     #[serde(default = "default_record_slots")]
     pub record_slots: usize,
+}
+
+impl BuilderConfig {
+    /// How it bids.
+    fn bidding(&self) -> Result<BiddingPlan, (&'static str, String)> {
+        if self.bid_bps > 10_000 {
+            return Err(("bid_bps", "is more than 10000 basis points: more than a proposal is worth".to_owned()));
+        }
+        if self.bid_least_bps.is_some_and(|least| least > self.bid_bps) {
+            return Err(("bid_least_bps", format!("is more than bid_bps, {}", self.bid_bps)));
+        }
+        let per_hour = self.bid_budget_per_hour.as_deref().map(amount).transpose();
+        Ok(BiddingPlan {
+            bps: self.bid_bps,
+            shaded: self.bid_least_bps.map(|least| (least, self.bid_step_bps)),
+            per_hour: per_hour.map_err(|problem| ("bid_budget_per_hour", problem))?,
+        })
+    }
 }
 
 /// A rollup.
@@ -198,6 +226,10 @@ fn default_listen() -> SocketAddr {
 
 const fn default_bid_bps() -> u64 {
     9_000
+}
+
+const fn default_bid_step_bps() -> u64 {
+    100
 }
 
 fn default_pool() -> usize {
@@ -277,6 +309,9 @@ impl Config {
             return Err(wrong("slots.length_ms", "a slot is at least 1000 ms long, because blocks count whole seconds"));
         }
         self.market.check()?;
+        if let Some(builder) = &self.builder {
+            builder.bidding().map_err(|(field, problem)| wrong(format!("builder.{field}"), problem))?;
+        }
         if self.builder.as_ref().is_some_and(|builder| builder.record_slots == 0) {
             return Err(wrong("builder.record_slots", "at least 1 slot is kept: leave record_dir out to record none"));
         }
@@ -387,7 +422,7 @@ fn builder_setup(builder: &BuilderConfig, strategies: &StrategiesConfig) -> Resu
     Ok(BuilderSetup {
         strategies: strategies.setups(&own)?,
         key: own,
-        bid_bps: builder.bid_bps,
+        bidding: builder.bidding().map_err(|(field, problem)| wrong(format!("builder.{field}"), problem))?,
         attesters: builder.attester_key_files.iter().map(|file| key(file)).collect::<Result<_, _>>()?,
         trusted: builder.trusted.iter().copied().collect(),
         circle: builder.circle.clone(),

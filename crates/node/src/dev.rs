@@ -23,8 +23,8 @@ use crate::{
     config::{FollowConfig, MechanismName},
     keys::Key,
     process::{
-        BuilderSetup, MarketPlan, MarketSetup, Node, Process, RollupMessages, RollupSetup, SaleTerms, SequencerSetup, Setup,
-        StartError,
+        BiddingPlan, BuilderSetup, MarketPlan, MarketSetup, Node, Process, RollupMessages, RollupSetup, SaleTerms,
+        SequencerSetup, Setup, StartError,
     },
     record::SlotRecords,
 };
@@ -304,7 +304,7 @@ impl Dev {
             rollups: setups,
             builder: Some(BuilderSetup {
                 key: builder(),
-                bid_bps: 9_000,
+                bidding: BiddingPlan::share(9_000),
                 attesters: attesters(),
                 // One process plays every sequencer, so there is nobody to distrust.
                 trusted: rollups.iter().map(|rollup| rollup.chain).collect::<RollupSet>(),

@@ -10,7 +10,7 @@ use std::{
 use alloy_primitives::{Address, I256, U256};
 use jsonrpsee::RpcModule;
 use lockstep_building::{Policy, SearchLimits};
-use lockstep_market::{Combinatorial, DepositRules, Mechanism};
+use lockstep_market::{BiddingStrategy, Budget, Combinatorial, DepositRules, Mechanism, Shaded, Share};
 use lockstep_messaging::{AggLayer, BridgeDeployment, Deployments, RollupDeployments};
 use lockstep_primitives::{ChainId, MAX_INCLUSION, OrderingPolicy, Price, Registration, ReserveRule, RollupSet};
 use lockstep_provider::{
@@ -172,13 +172,43 @@ pub struct RollupMessages {
     pub branch_slot: Option<u64>,
 }
 
+/// How a builder bids. Parts of a proposal's value are in basis points.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BiddingPlan {
+    /// Which part is bid; the most of it where the part follows wins and losses.
+    pub bps: u64,
+    /// The least of it, and by how much it moves, where it follows wins and losses.
+    pub shaded: Option<(u64, u64)>,
+    /// The most that may be owed within an hour, in the numeraire's smallest unit.
+    pub per_hour: Option<U256>,
+}
+
+impl BiddingPlan {
+    /// Always the same part.
+    pub const fn share(bps: u64) -> Self {
+        Self { bps, shaded: None, per_hour: None }
+    }
+
+    /// The strategy, without a history.
+    pub fn strategy(&self) -> Box<dyn BiddingStrategy> {
+        let strategy: Box<dyn BiddingStrategy> = match self.shaded {
+            Some((least_bps, step_bps)) => Box::new(Shaded::new(least_bps, self.bps, step_bps)),
+            None => Box::new(Share { bps: self.bps }),
+        };
+        match self.per_hour {
+            Some(per_hour) => Box::new(Budget::new(strategy, per_hour)),
+            None => strategy,
+        }
+    }
+}
+
 /// A builder.
 #[derive(Clone, Debug)]
 pub struct BuilderSetup {
     /// Its key.
     pub key: Key,
-    /// Which part of a proposal's value is bid, in basis points.
-    pub bid_bps: u64,
+    /// How it bids.
+    pub bidding: BiddingPlan,
     /// The attester keys that it may ask.
     pub attesters: Vec<Key>,
     /// Rollups whose sequencers the attester trusts to vote.
@@ -354,7 +384,7 @@ impl Process {
                     timings,
                     policy: policy.clone(),
                     prices: setup.rollups.iter().map(|rollup| (rollup.chain, rollup.price)).collect(),
-                    bid_bps: builder.bid_bps,
+                    bidding: builder.bidding,
                     search: builder.search,
                     recorder: builder.record.clone().map(|records| Arc::new(Recorder::new(records, deployments(&setup)))),
                     strategies: Strategies::new(builder.strategies.clone()),

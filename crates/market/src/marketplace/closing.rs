@@ -27,8 +27,19 @@ impl Marketplace {
     /// Ends the bidding for a slot and determines the winners. `seed` is what draws are made with.
     ///
     /// # Errors
-    /// When the slot is closed already, or its terms cannot be put on sale.
+    /// As [`Marketplace::end_bidding`] and [`Marketplace::settle`].
     pub fn close(&mut self, slot: SlotNumber, seed: B256) -> Result<Closed, MarketError> {
+        let (sale, bids) = self.end_bidding(slot)?;
+        let outcome = Outcome::decide(self.rules.mechanism.as_ref(), &sale, bids, seed);
+        self.settle(sale, outcome)
+    }
+
+    /// Ends the bidding for a slot, and hands out what is to be decided: with many sellers that takes a while, and need not hold up
+    /// the bidding for other slots. [`Marketplace::settle`] takes the outcome.
+    ///
+    /// # Errors
+    /// When the slot is closed already, or its terms cannot be put on sale.
+    pub fn end_bidding(&mut self, slot: SlotNumber) -> Result<(Sale, Vec<AcceptedBid>), MarketError> {
         if slot < self.closed_before {
             let first = self.closed_before;
             return Err(MarketError::NotOpen { slot, first, last: first });
@@ -36,8 +47,15 @@ impl Marketplace {
         self.book(slot)?;
         let Some(book) = self.open.remove(&slot) else { return Err(MarketError::NotOpen { slot, first: slot, last: slot }) };
         self.closed_before = slot.saturating_add(1);
-        let (sale, bids) = book.close();
-        let outcome = Outcome::decide(self.rules.mechanism.as_ref(), &sale, bids, seed);
+        Ok(book.close())
+    }
+
+    /// Grants what was won, and releases what losers put up.
+    ///
+    /// # Errors
+    /// When a book cannot be written, which only a damaged store can cause.
+    pub fn settle(&mut self, sale: Sale, outcome: Outcome) -> Result<Closed, MarketError> {
+        let slot = sale.slot();
         let postings = self.release_losers(slot, &outcome)?;
         let rights = self.grant_all(&outcome, &sale)?;
         let computed = self.note_computed(&sale, &outcome.bids);

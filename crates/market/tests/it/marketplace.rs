@@ -192,6 +192,23 @@ fn what_nobody_reports_on_is_not_charged() {
 }
 
 #[test]
+fn a_slot_that_the_market_slept_through_is_nobodys_and_costs_nobody_anything() {
+    let ann = key(1);
+    let mut market = market(Arc::new(Combinatorial), &[10, 20, 30]);
+    deposit(&mut market, ann.address(), 1_000);
+    bid(&mut market, &ann, &[10, 20], 120, 1).unwrap();
+    let (bids, released) = market.abandon(BIDDING_MS).unwrap();
+    assert!(bids.is_empty() && released.is_empty(), "its bidding is not over");
+    let (bids, released) = market.abandon(CLOSED_MS).unwrap();
+    assert_eq!((bids.len(), released.len()), (1, 1));
+    assert_eq!(free(&market, ann.address()), 1_000);
+    assert_eq!(market.close(SLOT, B256::ZERO).unwrap_err().code(), "slot_not_open");
+    // Nor does it open again when the clock goes back.
+    assert_eq!(bid(&mut market, &ann, &[10], 120, 2), Err("slot_not_open".to_owned()));
+    assert_eq!(tell(&mut market, &report(10, SlotEnding::Proposed, None), false), Err("unknown_right".to_owned()));
+}
+
+#[test]
 fn money_comes_in_by_the_keepers_word_and_goes_out_by_the_accounts() {
     let (ann, bob) = (key(1), key(2));
     let mut market = market(Arc::new(Combinatorial), &[10, 10, 10]);

@@ -23,6 +23,7 @@ use alloy_primitives::{Address, B256, I256, U64, U256};
 use jsonrpsee::http_client::HttpClient;
 use lockstep_building::{Candidate, Engine, SearchLimits, Simulated, SlotView, Standing};
 use lockstep_delivery::Decision;
+use lockstep_market::{BidResult, BiddingStrategy, Valued};
 use lockstep_primitives::{
     Allocation, Bid, Bundle, BundleState, ChainId, Price, Reason, RollupSet, SlotNumber, Validity, recover,
 };
@@ -41,6 +42,7 @@ use crate::{
     intake::Intake,
     keys::Key,
     messages::Messages,
+    process::BiddingPlan,
     record::steps::Steps,
     reorg::located,
     strategies::Strategies,
@@ -72,8 +74,8 @@ pub(crate) struct BuilderSettings {
     pub(crate) policy: lockstep_building::Policy,
     /// The price of each rollup's native asset.
     pub(crate) prices: BTreeMap<ChainId, Price>,
-    /// Which part of a proposal's value is bid, in basis points.
-    pub(crate) bid_bps: u64,
+    /// How it bids.
+    pub(crate) bidding: BiddingPlan,
     /// How much is searched for better proposals.
     pub(crate) search: SearchLimits,
     /// Where slots are recorded, if they are.
@@ -99,6 +101,7 @@ pub(crate) struct BuilderRole {
     same_slot_claims: Mutex<RollupSet>,
     /// The engine, between two slots.
     kept: Mutex<Option<Box<Engine>>>,
+    bidding: Mutex<Box<dyn BiddingStrategy>>,
 }
 
 /// What was built for a slot.
@@ -156,7 +159,9 @@ impl BuilderRole {
         messages: Arc<Messages>,
     ) -> Self {
         let reports = broadcast::channel(MAX_REPORTS).0;
+        let bidding = Mutex::new(settings.bidding.strategy());
         Self {
+            bidding,
             settings,
             intake,
             market,
@@ -257,6 +262,7 @@ impl BuilderRole {
         self.draft_for_record(&built).await;
         let taken = std::mem::take(&mut bids.taken);
         let won = self.won(slot).await;
+        self.learn(slot, &taken, won.as_ref().map(|(allocation, _)| allocation));
         let Some((allocation, rollups)) = won else {
             self.put_away(&mut built, taken, None, None);
             self.watch_foreign(slot, timing);
@@ -414,18 +420,23 @@ impl BuilderRole {
         true
     }
 
-    /// Bids for every set of rollups that is worth its reserve, each at most what its own proposal is worth.
+    /// Bids for every set of rollups that is worth its reserve, each at most what its own proposal is worth, all at once.
     async fn bid(&self, built: &Built) -> Bids {
         let slot = built.view.slot;
-        let mut bids = Bids::default();
-        for (rollups, standing) in &built.standings {
-            let Some(amount) = self.amount(built, rollups, standing) else { continue };
-            let bid = Bid { slot, rollups: rollups.clone(), amount, exclusive: None, nonce: now_ms() };
-            let wire = BidWire::new(&bid, self.settings.key.sign_bytes(bid.digest()));
-            let now = now_us();
-            bids.times = Some((bids.times.map_or(now, |(first, _)| first), now));
-            bids.sent += 1;
-            match self.market.submit_bid(wire.clone()).await {
+        let packages: Vec<Valued> =
+            built.standings.iter().filter_map(|(rollups, standing)| valued(&built.market, rollups, standing)).collect();
+        let offers = self.bidding.lock().bid(slot, now_ms(), &packages);
+        let mut wires = Vec::with_capacity(packages.len());
+        for (package, amount) in packages.into_iter().zip(offers).filter_map(|(package, offer)| Some((package, offer?))) {
+            let bid = Bid { slot, rollups: package.rollups, amount, exclusive: None, nonce: now_ms() };
+            wires.push(BidWire::new(&bid, self.settings.key.sign_bytes(bid.digest())));
+        }
+        let mut bids = Bids { sent: wires.len() as u64, ..Bids::default() };
+        let first = now_us();
+        let answers = futures_util::future::join_all(wires.iter().map(|wire| self.market.submit_bid(wire.clone()))).await;
+        bids.times = (!wires.is_empty()).then(|| (first, now_us()));
+        for (wire, answer) in wires.into_iter().zip(answers) {
+            match answer {
                 Ok(_) => {
                     metrics::counter!("lockstep_bids_total", "result" => "taken").increment(1);
                     bids.taken.push(wire);
@@ -433,26 +444,26 @@ impl BuilderRole {
                 Err(error) => {
                     bids.refused += 1;
                     metrics::counter!("lockstep_bids_total", "result" => "refused").increment(1);
-                    tracing::warn!(slot, ?rollups, %error, "a bid was refused");
+                    tracing::warn!(slot, rollups = ?wire.rollups, %error, "a bid was refused");
                 }
             }
         }
         bids
     }
 
-    fn amount(&self, built: &Built, rollups: &RollupSet, standing: &Standing) -> Option<U256> {
-        if standing.bundles == 0 || standing.value < I256::ZERO {
-            return None;
-        }
-        let value = standing.value.into_raw();
-        let reserve = built
-            .market
-            .on_sale
+    /// Tells the strategy what became of a slot's bids.
+    fn learn(&self, slot: SlotNumber, taken: &[BidWire], allocation: Option<&Allocation>) {
+        let own = self.address();
+        let results: Vec<BidResult> = taken
             .iter()
-            .filter(|sale| rollups.contains(&sale.chain_id.to()))
-            .try_fold(U256::ZERO, |sum, sale| sum.checked_add(sale.reserve.0))?;
-        let wanted = value.checked_mul(U256::from(self.settings.bid_bps))? / U256::from(10_000);
-        (value >= reserve).then(|| wanted.max(reserve))
+            .map(|wire| {
+                let Bid { rollups, amount: offered, .. } = wire.bid();
+                let mut grants = allocation.into_iter().flat_map(|allocation| &allocation.grants);
+                let won = grants.find(|grant| grant.proposer == own && grant.rollups == rollups);
+                BidResult { price: won.map(|grant| grant.price), rollups, offered }
+            })
+            .collect();
+        self.bidding.lock().observe(slot, &results);
     }
 
     /// What the market says once bidding has ended; `None` when it does not say it in time.
@@ -476,6 +487,16 @@ impl BuilderRole {
         }
         None
     }
+}
+
+/// What a set of rollups is worth, beside what its sellers ask for; `None` where there is nothing to bid for.
+fn valued(market: &MarketSlot, rollups: &RollupSet, standing: &Standing) -> Option<Valued> {
+    if standing.bundles == 0 || standing.value < I256::ZERO {
+        return None;
+    }
+    let mut sales = market.on_sale.iter().filter(|sale| rollups.contains(&sale.chain_id.to()));
+    let reserve = sales.try_fold(U256::ZERO, |sum, sale| sum.checked_add(sale.reserve.0))?;
+    Some(Valued { rollups: rollups.clone(), value: standing.value.into_raw(), reserve })
 }
 
 /// Whether a bundle that this blocks may be on its chains. Where a transaction got further than its nonce, or the bundle has no

@@ -16,7 +16,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use alloy_primitives::{Address, B256, Bytes, keccak256};
 use jsonrpsee::types::ErrorObjectOwned;
 use lockstep_delivery::DecisionKey;
-use lockstep_market::{Closed, DepositRules, MAX_CLOSED, MarketError, Marketplace, Mechanism, Rules};
+use lockstep_market::{Closed, DepositRules, MAX_CLOSED, MarketError, Marketplace, Mechanism, Outcome, Rules};
 use lockstep_primitives::{RollupSet, SlotNumber};
 use lockstep_rpc::{
     invalid_params, unavailable,
@@ -130,15 +130,17 @@ impl MarketRole {
 
     /// Closes every slot at its time, for ever.
     pub(crate) async fn run(self: Arc<Self>) {
-        self.abandon().await;
-        let mut slot = self.inner.lock().market.first_open(now_ms());
         loop {
+            self.abandon().await;
+            let slot = self.inner.lock().market.first_open(now_ms());
             // Nobody listening is no fault.
             let _ = self.events.send(MarketEvent::Slot(slot));
             sleep_until(self.settings.timings.clock.close_ms(slot)).await;
-            self.close(slot).await;
+            // After a pause, or a jump of the clock, nobody could deliver any more what is allocated now.
+            if now_ms() < self.settings.timings.decide_ms(slot) {
+                self.close(slot).await;
+            }
             self.lapse().await;
-            slot += 1;
         }
     }
 
@@ -179,16 +181,29 @@ impl MarketRole {
     }
 
     async fn close(&self, slot: SlotNumber) {
+        let ended = self.inner.lock().market.end_bidding(slot);
+        let (sale, bids) = match ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                tracing::error!(slot, %error, "the slot could not be closed");
+                return;
+            }
+        };
+        // With many sellers it takes a while, and everybody else goes on.
+        let (mechanism, seed, decided) = (Arc::clone(&self.settings.mechanism), self.seed(slot), sale.clone());
+        let outcome = tokio::task::spawn_blocking(move || Outcome::decide(mechanism.as_ref(), &decided, bids, seed)).await;
         let queued = {
             let mut inner = self.inner.lock();
-            let closed = match inner.market.close(slot, self.seed(slot)) {
-                Ok(closed) => closed,
+            let settled = outcome
+                .map_err(|error| error.to_string())
+                .and_then(|outcome| inner.market.settle(sale, outcome).map_err(|error| error.to_string()));
+            match settled {
+                Ok(closed) => self.note_closed(&mut inner, slot, &closed),
                 Err(error) => {
-                    tracing::error!(slot, %error, "the slot could not be closed");
+                    tracing::error!(slot, %error, "the slot could not be settled");
                     return;
                 }
-            };
-            self.note_closed(&mut inner, slot, &closed)
+            }
         };
         if let Err(error) = self.written(queued).await {
             tracing::error!(slot, %error, "the allocation is not on disk");
