@@ -136,7 +136,7 @@ impl Point {
         for _ in 0..runs {
             let bids = self.bids.clone();
             let began = Instant::now();
-            let outcome = black_box(Outcome::decide(&Combinatorial, &self.sale, bids, B256::ZERO));
+            let outcome = black_box(Outcome::decide(&Combinatorial::default(), &self.sale, bids, B256::ZERO));
             ours.0.push(began.elapsed().as_secs_f64());
             let mut bids = self.bids.clone();
             let began = Instant::now();

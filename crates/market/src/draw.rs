@@ -1,6 +1,22 @@
 //! Draws that anyone can repeat from a seed.
 
 use alloy_primitives::{B256, U256, keccak256};
+use lockstep_primitives::SlotNumber;
+
+/// What a market publishes of its secret for a slot before anybody bids for it: then it can choose no other one any more.
+pub fn seed_commitment(secret: B256) -> B256 {
+    keccak256(secret)
+}
+
+/// What the draws of a slot are made with: keccak-256 of the market's secret for it, the slot as 8 bytes, and the salts with which
+/// bidders opened their sealed bids, ordered by bidder. Without salts the market knows it beforehand; with them nobody does who
+/// does not know all of them, and the last one to open can only choose between opening and forfeiting.
+pub fn slot_seed(secret: B256, slot: SlotNumber, salts: &[B256]) -> B256 {
+    let mut bytes = secret.to_vec();
+    bytes.extend_from_slice(&slot.to_be_bytes());
+    salts.iter().for_each(|salt| bytes.extend_from_slice(salt.as_slice()));
+    keccak256(bytes)
+}
 
 /// Numbers drawn from a seed. What they are for is part of what is hashed, so that two draws from one seed have nothing to do with
 /// each other.

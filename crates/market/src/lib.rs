@@ -30,6 +30,7 @@ mod registry;
 mod reserve;
 mod rights;
 mod sale;
+mod sealed;
 mod study;
 mod timeboost;
 mod winner;
@@ -45,16 +46,18 @@ pub use bidding::{BidResult, BiddingStrategy, Budget, MAX_SPENDINGS, Shaded, Sha
 pub use clock::{MAX_BLOCKS_PER_SLOT, SlotClock};
 pub use cluster::{MAX_CLUSTER_MEMBERS, Presence, Standing, Units, standing};
 pub use cover::{bond, most_payable};
-pub use draw::Draws;
+pub use draw::{Draws, seed_commitment, slot_seed};
 pub use error::MarketError;
 pub use ledger::{
     Account, Balance, HoldId, Ledger, LedgerError, LedgerRecord, MAX_ACCOUNTS, MAX_HOLDS, MAX_WITHDRAWALS, Posting, PostingKind,
     Withdrawal,
 };
-pub use marketplace::{Closed, DepositRules, MAX_CLOSED, MarketRecord, Marketplace, Reported, Rules, SLOTS_AHEAD, Taken};
-pub use mechanism::{Clearing, Combinatorial, FirstPrice, Lottery, Mechanism, PostedPrice, SecondPrice, Win};
+pub use marketplace::{
+    Bidding, Closed, DepositRules, MAX_CLOSED, MarketRecord, Marketplace, Reported, Rules, SLOTS_AHEAD, Sealed, Taken,
+};
+pub use mechanism::{Clearing, Combinatorial, CoreSelecting, FirstPrice, Lottery, Mechanism, PostedPrice, SecondPrice, Win};
 pub use outcome::Outcome;
-pub use payment::{floors, split};
+pub use payment::{MAX_SHAPLEY_SELLERS, Sharing, floors, split};
 pub use registry::{MAX_SELLERS, MAX_SLOTS_AHEAD, MAX_URL_BYTES, Registry};
 pub use reserve::{
     Earnings, EarningsHistory, Figure, MAX_EARNINGS, MAX_HISTORY_SLOTS, MAX_PAST_VERSIONS, MAX_PENDING_VERSIONS,
@@ -65,6 +68,7 @@ pub use rights::{
     RightState, RightsBook, RightsError,
 };
 pub use sale::{MAX_AMOUNT, Sale, Terms};
+pub use sealed::{Envelope, Envelopes, MAX_ENVELOPES, SealError, SealRules};
 pub use study::{Conduct, MAX_STUDY_BIDDERS, MAX_STUDY_SELLERS, MAX_STUDY_SLOTS, Study, StudyError, StudyReport};
 pub use timeboost::{
     LaneResult, LaneSale, MAX_TIMEBOOST_BIDDERS, MAX_TIMEBOOST_SUBMISSIONS, PlacedBid, RoundTiming, RoundTimingError,

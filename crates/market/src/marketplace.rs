@@ -11,10 +11,12 @@
 mod bids;
 mod closing;
 mod reports;
+mod sealing;
 
 pub use bids::Taken;
-pub use closing::Closed;
+pub use closing::{Bidding, Closed};
 pub use reports::Reported;
+pub use sealing::Sealed;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,8 +27,8 @@ use alloy_primitives::{Address, U256};
 use lockstep_primitives::{ChainId, Deposit, Registration, SlotNumber, WithdrawalRequest, recover};
 
 use crate::{
-    AcceptedBid, EarningsHistory, Ledger, MarketError, Mechanism, Outcome, Posting, Registry, RightsBook, SlotAuction, SlotClock,
-    Version,
+    AcceptedBid, EarningsHistory, Envelope, Ledger, MarketError, Mechanism, Outcome, Posting, Registry, RightsBook, SealRules,
+    SlotAuction, SlotClock, Version, sealed::EnvelopesBySlot,
 };
 
 /// How many slots ahead bids are taken: the one that is open next, and these after it.
@@ -44,6 +46,8 @@ pub struct Rules {
     pub mechanism: Arc<dyn Mechanism>,
     /// What bids have to be covered by. Without, they need no cover, and nothing is collected.
     pub deposits: Option<DepositRules>,
+    /// How bids are sealed. Without, the market is trusted with them until the bidding ends.
+    pub sealing: Option<SealRules>,
     /// For how many slots after its own a slot may be reported on. Then it lapses: whoever bought it is not charged.
     pub report_slots: u64,
 }
@@ -70,6 +74,8 @@ pub struct MarketRecord {
     pub rights: RightsBook,
     /// The bids of slots that are not closed.
     pub bids: Vec<AcceptedBid>,
+    /// The sealed bids of slots that are not closed, and who sealed them.
+    pub envelopes: Vec<(Address, Envelope)>,
     /// Slots before this one are closed.
     pub closed_before: SlotNumber,
 }
@@ -83,6 +89,8 @@ pub struct Marketplace {
     ledger: Ledger,
     rights: RightsBook,
     open: BTreeMap<SlotNumber, SlotAuction>,
+    /// Of open slots.
+    envelopes: EnvelopesBySlot,
     closed: BTreeMap<SlotNumber, Outcome>,
     /// Slots before this one are closed.
     closed_before: SlotNumber,
@@ -96,13 +104,16 @@ impl Marketplace {
     /// # Errors
     /// When a slot of a stored bid cannot be opened.
     pub fn new(rules: Rules, record: MarketRecord) -> Result<Self, MarketError> {
-        let MarketRecord { registry, histories, ledger, rights, bids, closed_before } = record;
+        let MarketRecord { registry, histories, ledger, rights, bids, envelopes: sealed, closed_before } = record;
         let unsettled = rights.records().filter(|record| record.right.ending.is_none()).map(|record| (record.slot, record.chain));
         let unsettled = unsettled.collect();
-        let (open, closed) = (BTreeMap::new(), BTreeMap::new());
-        let mut market = Self { rules, registry, histories, ledger, rights, open, closed, closed_before, unsettled };
+        let (open, envelopes, closed) = Default::default();
+        let mut market = Self { rules, registry, histories, ledger, rights, open, envelopes, closed, closed_before, unsettled };
         for bid in bids {
             market.restore_bid(bid)?;
+        }
+        for (bidder, envelope) in sealed {
+            market.restore_envelope(bidder, envelope)?;
         }
         Ok(market)
     }

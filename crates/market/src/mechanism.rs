@@ -6,6 +6,7 @@
 //! sums to what winners pay; the outcome is the same for the same offers in any order.
 
 mod combinatorial;
+mod core_selecting;
 mod first_price;
 mod lottery;
 mod matching;
@@ -14,6 +15,7 @@ mod second_price;
 mod single;
 
 pub use combinatorial::Combinatorial;
+pub use core_selecting::CoreSelecting;
 pub use first_price::FirstPrice;
 pub use lottery::Lottery;
 pub use posted::PostedPrice;
@@ -49,6 +51,16 @@ pub struct Clearing {
     /// By how much, in the numeraire's smallest unit, the surplus over the reserves may be below the greatest there is. Zero where
     /// the search was complete, or the mechanism looks for no greatest surplus.
     pub gap: U256,
+    /// Rollups whose winners pay what they bid, although the mechanism would have them pay less if that could be computed in time.
+    pub as_bid: RollupSet,
+}
+
+impl Clearing {
+    /// A decision, its wins put in order.
+    fn new(mut wins: Vec<Win>, gap: U256) -> Self {
+        wins.sort_by_key(|win| win.rollups.first().copied());
+        Self { wins, gap, as_bid: RollupSet::new() }
+    }
 }
 
 /// A way to sell.

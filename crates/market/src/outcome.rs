@@ -21,6 +21,8 @@ pub struct Outcome {
     pub proceeds: BTreeMap<ChainId, U256>,
     /// By how much the surplus over the reserves may be below the greatest there is. Zero when the search was complete.
     pub gap: U256,
+    /// Rollups whose winners pay what they bid, because less could not be computed in time ([`crate::Clearing::as_bid`]).
+    pub as_bid: RollupSet,
 }
 
 impl Outcome {
@@ -46,7 +48,7 @@ impl Outcome {
         grants.sort_by_key(|grant| grant.rollups.first().copied());
 
         let allocation = Allocation { slot: sale.slot(), grants };
-        Self { allocation, bids, wins: clearing.wins, proceeds, gap: clearing.gap }
+        Self { allocation, bids, wins: clearing.wins, proceeds, gap: clearing.gap, as_bid: clearing.as_bid }
     }
 
     /// Which of the bids won, in ascending order.

@@ -198,7 +198,7 @@ fn index_of(address: Address) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Combinatorial, FirstPrice, Lottery, PostedPrice};
+    use crate::{Combinatorial, CoreSelecting, FirstPrice, Lottery, PostedPrice, Sharing};
 
     fn study<'a>(mechanism: &'a dyn Mechanism, conduct: Conduct) -> Study<'a> {
         Study { sellers: 3, bidders: 4, slots: 60, mechanism, conduct, seed: 7 }
@@ -206,18 +206,19 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_same_figures() {
-        let run = |seed| Study { seed, ..study(&Combinatorial, Conduct::Shaded) }.run().unwrap();
+        let run = |seed| Study { seed, ..study(&Combinatorial::default(), Conduct::Shaded) }.run().unwrap();
         assert_eq!(run(7), run(7));
         assert_ne!(run(7), run(8));
     }
 
     #[test]
     fn no_seller_gets_less_than_its_reserve_and_nothing_is_better_than_the_best() {
-        let mechanisms: [(&dyn Mechanism, Conduct); 5] = [
+        let mechanisms: [(&dyn Mechanism, Conduct); 6] = [
+            (&CoreSelecting { sharing: Sharing::Shapley }, Conduct::Truthful),
             (&FirstPrice, Conduct::Shaded),
             (&SecondPrice, Conduct::Truthful),
-            (&Combinatorial, Conduct::Shaded),
-            (&Lottery { max_share_bps: 5_000 }, Conduct::Contest),
+            (&Combinatorial::default(), Conduct::Shaded),
+            (&Lottery { max_share_bps: 5_000, sharing: Sharing::Proportional }, Conduct::Contest),
             (&PostedPrice, Conduct::Truthful),
         ];
         for (mechanism, conduct) in mechanisms {
@@ -230,7 +231,7 @@ mod tests {
 
     #[test]
     fn packages_bring_more_than_rollups_one_by_one() {
-        let packages = study(&Combinatorial, Conduct::Shaded).run().unwrap();
+        let packages = study(&Combinatorial::default(), Conduct::Shaded).run().unwrap();
         let singles = study(&FirstPrice, Conduct::Shaded).run().unwrap();
         assert!(packages.revenue > singles.revenue && packages.efficiency > singles.efficiency, "{packages:?} {singles:?}");
         assert_eq!(packages.revenue_alone, singles.revenue_alone, "the same slots, sold separately");
@@ -238,7 +239,8 @@ mod tests {
 
     #[test]
     fn studies_of_nothing_or_of_too_much_are_refused() {
-        let good = study(&Combinatorial, Conduct::Shaded);
+        let packages = Combinatorial::default();
+        let good = study(&packages, Conduct::Shaded);
         for bad in [
             Study { sellers: 0, ..good },
             Study { sellers: MAX_STUDY_SELLERS + 1, ..good },

@@ -23,7 +23,7 @@ use std::{
 };
 
 use alloy_primitives::{Address, U256};
-use lockstep_primitives::ChainId;
+use lockstep_primitives::{ChainId, RollupSet};
 
 use crate::{AcceptedBid, MAX_BIDS_PER_SLOT, MAX_SELLERS, Sale};
 
@@ -78,6 +78,51 @@ pub(crate) fn solve(sale: &Sale, bids: &[AcceptedBid], floors: &BTreeMap<ChainId
     let bounded = bound.saturating_sub(choice.surplus);
     choice.gap = if cut { bounded } else { gap.min(bounded) };
     choice
+}
+
+/// A package that a bidder may win, within rollups that are tied together.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Package {
+    /// One bit a rollup, from the lowest on.
+    pub(crate) rollups: usize,
+    /// Above the reserves.
+    pub(crate) surplus: U256,
+}
+
+/// The sets of rollups that neither a bid nor a tag ties to each other, of those that somebody may win.
+pub(crate) fn components_of(sale: &Sale, bids: &[AcceptedBid], floors: &BTreeMap<ChainId, U256>) -> Vec<RollupSet> {
+    let candidates = feasible(sale, bids, floors);
+    let chains: Vec<ChainId> = sale.terms().keys().copied().collect();
+    let rollups =
+        |component: u64| chains.iter().zip(0..).filter(move |(_, bit)| component >> bit & 1 == 1).map(|(chain, _)| *chain);
+    components(&exclusion_groups(&candidates)).into_iter().map(|component| rollups(component).collect()).collect()
+}
+
+/// What each bidder may win of rollups that are tied together, in groups of which it wins at most one package.
+pub(crate) fn packages_by_bidder(
+    sale: &Sale,
+    bids: &[AcceptedBid],
+    floors: &BTreeMap<ChainId, U256>,
+    component: &RollupSet,
+) -> BTreeMap<Address, Vec<Vec<Package>>> {
+    let bits = sale.terms().keys().zip(0..).filter(|(chain, _)| component.contains(*chain));
+    let component = bits.fold(0, |mask, (_, bit)| mask | 1_u64 << bit);
+    let mut by_bidder: BTreeMap<Address, Vec<Candidate<'_>>> = BTreeMap::new();
+    for candidate in feasible(sale, bids, floors) {
+        if let Some(accepted) = bids.get(candidate.index).filter(|_| candidate.mask & component != 0) {
+            by_bidder.entry(accepted.bidder).or_default().push(candidate.within(component));
+        }
+    }
+    let package = |candidate: &Candidate<'_>| {
+        // Of a component that a table is made for, which the caller sees to.
+        let rollups = usize::try_from(candidate.mask).unwrap_or(usize::MAX);
+        Package { rollups, surplus: candidate.surplus }
+    };
+    let groups = |candidates| {
+        let groups = exclusion_groups(&undominated(candidates));
+        groups.iter().map(|group| group.iter().map(package).collect()).collect()
+    };
+    by_bidder.into_iter().map(|(bidder, candidates)| (bidder, groups(candidates))).collect()
 }
 
 /// What was found in one component.
@@ -249,7 +294,7 @@ mod tests {
     }
 
     fn won(sale: &Sale, bids: &[AcceptedBid]) -> Vec<(Vec<ChainId>, u64)> {
-        let outcome = Outcome::decide(&Combinatorial, sale, bids.to_vec(), B256::ZERO);
+        let outcome = Outcome::decide(&Combinatorial::default(), sale, bids.to_vec(), B256::ZERO);
         assert_eq!(outcome.gap, U256::ZERO);
         let mut won: Vec<(Vec<ChainId>, u64)> = outcome
             .winning_bids()
@@ -297,7 +342,7 @@ mod tests {
     #[test]
     fn of_equal_bids_the_one_with_the_smaller_digest_wins() {
         let bids = [bid(1, &[0], 5, "a"), bid(1, &[0], 5, "b"), bid(1, &[0], 5, "c")];
-        let outcome = Outcome::decide(&Combinatorial, &sale(&[0]), bids.to_vec(), B256::ZERO);
+        let outcome = Outcome::decide(&Combinatorial::default(), &sale(&[0]), bids.to_vec(), B256::ZERO);
         assert_eq!(outcome.winners(), [0]);
         assert_eq!(outcome.bids[0].digest, bids.iter().map(|accepted| accepted.digest).min().unwrap());
     }
@@ -345,7 +390,7 @@ mod tests {
     fn twenty_rollups_and_hundreds_of_bids_are_solved_exactly() {
         let (bids, expected) = row(20, 10);
         assert_eq!(bids.len(), 370);
-        let outcome = Outcome::decide(&Combinatorial, &sale(&[0; 20]), bids, B256::ZERO);
+        let outcome = Outcome::decide(&Combinatorial::default(), &sale(&[0; 20]), bids, B256::ZERO);
         assert_eq!(outcome.gap, U256::ZERO);
         let prices = outcome.wins.iter().fold(U256::ZERO, |sum, win| sum + win.price);
         assert_eq!(prices, U256::from(expected));
@@ -354,11 +399,11 @@ mod tests {
     #[test]
     fn sixty_four_rollups_that_are_all_tied_together_are_solved_exactly() {
         let (bids, expected) = row(64, 10);
-        let outcome = Outcome::decide(&Combinatorial, &sale(&[0; 64]), bids.clone(), B256::ZERO);
+        let outcome = Outcome::decide(&Combinatorial::default(), &sale(&[0; 64]), bids.clone(), B256::ZERO);
         assert_eq!(outcome.gap, U256::ZERO);
         let prices = outcome.wins.iter().fold(U256::ZERO, |sum, win| sum + win.price);
         assert_eq!(prices, U256::from(expected));
-        let reversed = Outcome::decide(&Combinatorial, &sale(&[0; 64]), bids.into_iter().rev().collect(), B256::ZERO);
+        let reversed = Outcome::decide(&Combinatorial::default(), &sale(&[0; 64]), bids.into_iter().rev().collect(), B256::ZERO);
         assert_eq!(reversed, outcome);
     }
 

@@ -20,7 +20,7 @@ use lockstep_simulation::{DataLimits, EthereumFork, ForkSchedule, OpFork, Rules}
 
 use crate::{
     clock::now_ms,
-    config::{FollowConfig, MechanismName},
+    config::{FollowConfig, MechanismName, SharingName},
     keys::Key,
     process::{
         BiddingPlan, BuilderSetup, MarketPlan, MarketSetup, Node, Process, RollupMessages, RollupSetup, SaleTerms,
@@ -224,7 +224,7 @@ fn market(options: &DevOptions, rollups: &[DevRollup]) -> MarketPlan {
     let key = Key::of_name("market");
     let deposits = options.deposit.map(|_| DepositRules { bond_bps: BOND_BPS, keeper: key.address() });
     let sellers = rollups.iter().map(|rollup| rollup.chain).collect();
-    MarketPlan { mechanism: options.mechanism.mechanism(), deposits, ..MarketPlan::new(key, sellers) }
+    MarketPlan { mechanism: options.mechanism.mechanism(SharingName::default()), deposits, ..MarketPlan::new(key, sellers) }
 }
 
 impl Dev {

@@ -259,7 +259,7 @@ impl MarketPlan {
 
     /// A market for packages that collects nothing.
     pub fn new(key: Key, sellers: RollupSet) -> Self {
-        Self { key, sellers, mechanism: Arc::new(Combinatorial), deposits: None, report_slots: Self::REPORT_SLOTS }
+        Self { key, sellers, mechanism: Arc::new(Combinatorial::default()), deposits: None, report_slots: Self::REPORT_SLOTS }
     }
 }
 

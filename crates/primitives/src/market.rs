@@ -1,6 +1,6 @@
 //! What the market and bidders sign: bids and allocations.
 
-use alloy_primitives::{Address, B256, U256};
+use alloy_primitives::{Address, B256, U256, keccak256};
 use alloy_sol_types::sol;
 
 use crate::{ChainId, RollupSet, SlotNumber, digest};
@@ -21,6 +21,14 @@ mod eip712 {
             uint64 slot;
             uint64[] rollups;
             string exclusive;
+            uint64 nonce;
+        }
+
+        struct SealedBids {
+            uint64 slot;
+            bytes32 commitment;
+            uint64 bids;
+            uint256 cover;
             uint64 nonce;
         }
 
@@ -100,6 +108,60 @@ impl BidCancellation {
             exclusive: self.exclusive.clone().unwrap_or_default(),
             nonce: self.nonce,
         })
+    }
+}
+
+/// All bids of the signer for a slot, sealed: nobody, the market included, can read them before they are opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SealedBids {
+    /// The slot.
+    pub slot: SlotNumber,
+    /// What [`Opening::commitment`] will be. Zero takes the signer's sealed bids back.
+    pub commitment: B256,
+    /// How many bids there are.
+    pub bids: u64,
+    /// The most that they may cost together, in the numeraire's smallest unit. Nobody has to say how much less it will be.
+    pub cover: U256,
+    /// Sealed bids with a higher nonce replace the signer's earlier ones for the slot.
+    pub nonce: u64,
+}
+
+impl SealedBids {
+    /// The EIP-712 digest that the bidder signs.
+    pub fn digest(&self) -> B256 {
+        digest(&eip712::SealedBids {
+            slot: self.slot,
+            commitment: self.commitment,
+            bids: self.bids,
+            cover: self.cover,
+            nonce: self.nonce,
+        })
+    }
+}
+
+/// What opens sealed bids. It needs no signature: only the bidder can have known it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// The slot.
+    pub slot: SlotNumber,
+    /// Who sealed them.
+    pub bidder: Address,
+    /// 32 bytes that nobody can guess, and others each time. Draws are made with it too.
+    pub salt: B256,
+    /// The bids, in the order in which they were sealed.
+    pub bids: Vec<Bid>,
+}
+
+impl Opening {
+    /// What was sealed: keccak-256 of the bidder's 20 bytes, the salt's 32, and the 32 of each bid's EIP-712 digest. Naming the
+    /// bidder keeps others from handing in the same commitment and opening it with what its owner opens it with.
+    pub fn commitment(&self) -> B256 {
+        let mut bytes = self.bidder.to_vec();
+        bytes.extend_from_slice(self.salt.as_slice());
+        for bid in &self.bids {
+            bytes.extend_from_slice(bid.digest().as_slice());
+        }
+        keccak256(bytes)
     }
 }
 

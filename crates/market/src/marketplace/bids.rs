@@ -4,7 +4,7 @@ use alloy_primitives::{Address, B256};
 use lockstep_primitives::{Bid, BidCancellation, SlotNumber};
 
 use super::{Marketplace, with_bond};
-use crate::{AcceptedBid, HoldId, MarketError, Posting, most_payable};
+use crate::{AcceptedBid, HoldId, MarketError, Posting, SealError, most_payable};
 
 /// What taking a bid, or taking one back, changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,7 @@ impl Marketplace {
     /// Names what is wrong with the bid, or what the deposit lacks. Nothing is then changed.
     pub fn bid(&mut self, bid: Bid, signature: &[u8], now_ms: u64) -> Result<Taken, MarketError> {
         let slot = bid.slot;
+        self.check_unsealed(slot)?;
         let close_ms = self.rules.clock.close_ms(slot);
         let admission = self.open(slot, now_ms)?.check(bid, signature, now_ms, close_ms)?;
         let accepted = admission.bid().clone();
@@ -55,12 +56,20 @@ impl Marketplace {
     /// Names why not. Nothing is then changed.
     pub fn cancel(&mut self, cancellation: &BidCancellation, signature: &[u8], now_ms: u64) -> Result<Taken, MarketError> {
         let slot = cancellation.slot;
+        self.check_unsealed(slot)?;
         let close_ms = self.rules.clock.close_ms(slot);
         self.open(slot, now_ms)?;
         let removed = self.book(slot)?.cancel(cancellation, signature, now_ms, close_ms)?;
         let (bidder, digest) = (removed.bidder, removed.digest);
         let posting = self.cover(slot, bidder)?;
         Ok(Taken { bidder, digest, added: None, removed: Some(removed), posting })
+    }
+
+    fn check_unsealed(&self, slot: SlotNumber) -> Result<(), MarketError> {
+        if self.rules.sealing.is_some() {
+            return Err(SealError::SealedOnly { slot }.into());
+        }
+        Ok(())
     }
 
     /// Puts a stored bid back into its book. What covers it is in the ledger.

@@ -6,7 +6,20 @@ use alloy_primitives::{Address, B256, U256};
 use lockstep_primitives::{ChainId, SlotNumber};
 
 use super::{MAX_CLOSED, Marketplace, with_bond};
-use crate::{AcceptedBid, Acquisition, Figure, Granted, HoldId, MarketError, Outcome, Posting, RightRecord, Sale, floors};
+use crate::{
+    AcceptedBid, Acquisition, Envelopes, Figure, Granted, HoldId, MarketError, Outcome, Posting, RightRecord, Sale, floors,
+};
+
+/// What was bid for a slot, when its bidding has ended.
+#[derive(Clone, Debug)]
+pub struct Bidding {
+    /// What was on sale.
+    pub sale: Sale,
+    /// The bids; of sealed ones those that were opened.
+    pub bids: Vec<AcceptedBid>,
+    /// What was sealed.
+    pub envelopes: Envelopes,
+}
 
 /// What closing a slot changed.
 #[derive(Debug)]
@@ -15,6 +28,8 @@ pub struct Closed {
     pub outcome: Outcome,
     /// What was on sale.
     pub sale: Sale,
+    /// What was sealed.
+    pub envelopes: Envelopes,
     /// Who may propose where.
     pub rights: Vec<RightRecord>,
     /// What was released.
@@ -29,9 +44,9 @@ impl Marketplace {
     /// # Errors
     /// As [`Marketplace::end_bidding`] and [`Marketplace::settle`].
     pub fn close(&mut self, slot: SlotNumber, seed: B256) -> Result<Closed, MarketError> {
-        let (sale, bids) = self.end_bidding(slot)?;
+        let Bidding { sale, bids, envelopes } = self.end_bidding(slot)?;
         let outcome = Outcome::decide(self.rules.mechanism.as_ref(), &sale, bids, seed);
-        self.settle(sale, outcome)
+        self.settle(sale, envelopes, outcome)
     }
 
     /// Ends the bidding for a slot, and hands out what is to be decided: with many sellers that takes a while, and need not hold up
@@ -39,7 +54,7 @@ impl Marketplace {
     ///
     /// # Errors
     /// When the slot is closed already, or its terms cannot be put on sale.
-    pub fn end_bidding(&mut self, slot: SlotNumber) -> Result<(Sale, Vec<AcceptedBid>), MarketError> {
+    pub fn end_bidding(&mut self, slot: SlotNumber) -> Result<Bidding, MarketError> {
         if slot < self.closed_before {
             let first = self.closed_before;
             return Err(MarketError::NotOpen { slot, first, last: first });
@@ -47,23 +62,25 @@ impl Marketplace {
         self.book(slot)?;
         let Some(book) = self.open.remove(&slot) else { return Err(MarketError::NotOpen { slot, first: slot, last: slot }) };
         self.closed_before = slot.saturating_add(1);
-        Ok(book.close())
+        let (sale, bids) = book.close();
+        Ok(Bidding { sale, bids, envelopes: self.envelopes.remove(&slot).unwrap_or_default() })
     }
 
-    /// Grants what was won, and releases what losers put up.
+    /// Grants what was won, takes what is forfeited, and releases what losers put up.
     ///
     /// # Errors
     /// When a book cannot be written, which only a damaged store can cause.
-    pub fn settle(&mut self, sale: Sale, outcome: Outcome) -> Result<Closed, MarketError> {
+    pub fn settle(&mut self, sale: Sale, envelopes: Envelopes, outcome: Outcome) -> Result<Closed, MarketError> {
         let slot = sale.slot();
-        let postings = self.release_losers(slot, &outcome)?;
+        let mut postings = self.forfeit(&sale, &envelopes)?;
+        postings.extend(self.release_losers(slot, &outcome)?);
         let rights = self.grant_all(&outcome, &sale)?;
         let computed = self.note_computed(&sale, &outcome.bids);
         self.closed.insert(slot, outcome.clone());
         while self.closed.len() > MAX_CLOSED {
             self.closed.pop_first();
         }
-        Ok(Closed { outcome, sale, rights, postings, computed })
+        Ok(Closed { outcome, sale, envelopes, rights, postings, computed })
     }
 
     /// Drops the bids of slots that should have been closed and were not, because the market was not there: nobody proposes in them
@@ -76,6 +93,7 @@ impl Marketplace {
         let (mut bids, mut postings) = (Vec::new(), Vec::new());
         while let Some(book) = self.open.first_entry().filter(|book| *book.key() < first) {
             let (slot, book) = book.remove_entry();
+            self.envelopes.remove(&slot);
             bids.extend(book.close().1);
             for bidder in self.ledger.holders(slot) {
                 postings.push(self.ledger.hold(HoldId { slot, bidder }, U256::ZERO)?);

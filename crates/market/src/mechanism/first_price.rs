@@ -25,7 +25,7 @@ impl Mechanism for FirstPrice {
     fn clear(&self, sale: &Sale, offers: &[AcceptedBid], _seed: B256) -> Clearing {
         let singles = Singles::assign(sale, offers);
         let wins = singles.winners().map(|(_, offer)| win(sale, offer, offer.bid.amount)).collect();
-        Clearing { wins, gap: U256::ZERO }
+        Clearing::new(wins, U256::ZERO)
     }
 }
 

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy_primitives::{Address, B256, U256, U512};
-use lockstep_primitives::{ChainId, RollupSet};
+use lockstep_primitives::RollupSet;
 
 use super::{Clearing, Mechanism, Win};
-use crate::{AcceptedBid, Draws, MAX_BIDS_PER_SLOT, Sale, floors, split};
+use crate::{AcceptedBid, Draws, MAX_BIDS_PER_SLOT, Sale, Sharing, floors};
 
 /// All of the chances, in basis points.
 const WHOLE_BPS: u64 = 10_000;
@@ -26,6 +26,8 @@ const WHOLE_BPS: u64 = 10_000;
 pub struct Lottery {
     /// The most of the chances that one bidder has, in basis points. From 10000 on there is no cap.
     pub max_share_bps: u64,
+    /// How sellers share a package's price.
+    pub sharing: Sharing,
 }
 
 impl Mechanism for Lottery {
@@ -51,13 +53,14 @@ impl Mechanism for Lottery {
         while let Some(offer) = self.draw(&free, &mut draws) {
             sold.extend(&offer.bid.rollups);
             served.extend(offer.tag().map(|tag| (offer.bidder, tag)));
-            wins.push(win(sale, &floors, offer));
+            let (rollups, price) = (offer.bid.rollups.clone(), offer.bid.amount);
+            let shares = self.sharing.share(price, &rollups, &floors, sale, offers);
+            wins.push(Win { bid: offer.digest, bidder: offer.bidder, rollups, price, shares });
             free.retain(|other| {
                 other.bid.rollups.is_disjoint(&sold) && other.tag().is_none_or(|tag| !served.contains(&(other.bidder, tag)))
             });
         }
-        wins.sort_by_key(|win| win.rollups.first().copied());
-        Clearing { wins, gap: U256::ZERO }
+        Clearing::new(wins, U256::ZERO)
     }
 }
 
@@ -114,20 +117,9 @@ fn pick<'a, T>(items: &'a [(T, U256)], draws: &mut Draws) -> Option<&'a T> {
     None
 }
 
-fn win(sale: &Sale, floors: &BTreeMap<ChainId, U256>, offer: &AcceptedBid) -> Win {
-    let (rollups, price) = (offer.bid.rollups.clone(), offer.bid.amount);
-    let due = |chain: &ChainId| Some((*chain, *floors.get(chain)?));
-    // What is sold by itself displaces no other sale: its sellers' due is their reserves.
-    let sellers: Vec<_> = match sale.units().is_unit(&rollups) {
-        true => sale.reserves(&rollups),
-        false => rollups.iter().filter_map(due).collect(),
-    };
-    Win { bid: offer.digest, bidder: offer.bidder, shares: split(price, &sellers), rollups, price }
-}
-
 #[cfg(test)]
 mod tests {
-    use lockstep_primitives::Bid;
+    use lockstep_primitives::{Bid, ChainId};
 
     use super::*;
     use crate::Terms;
@@ -147,7 +139,11 @@ mod tests {
     fn shares(max_share_bps: u64, offers: &[AcceptedBid]) -> BTreeMap<u8, u32> {
         let mut won = BTreeMap::new();
         for seed in 0..1_000_u64 {
-            let clearing = Lottery { max_share_bps }.clear(&sale(&[0]), offers, B256::from(U256::from(seed)));
+            let clearing = Lottery { max_share_bps, sharing: Sharing::Proportional }.clear(
+                &sale(&[0]),
+                offers,
+                B256::from(U256::from(seed)),
+            );
             assert_eq!(clearing.wins.len(), 1);
             *won.entry(clearing.wins[0].bidder[19]).or_default() += 1;
         }
@@ -186,13 +182,17 @@ mod tests {
         let singles = [offer(1, &[1], 8, ""), offer(2, &[2], 8, "")];
         for seed in 0..200_u64 {
             let seed = B256::from(U256::from(seed));
-            let short = Lottery { max_share_bps: 10_000 }.clear(
+            let short = Lottery { max_share_bps: 10_000, sharing: Sharing::Proportional }.clear(
                 &sale(&[1, 1]),
                 &[&singles[..], &[offer(3, &[1, 2], 15, "")]].concat(),
                 seed,
             );
             assert!(short.wins.iter().all(|win| win.rollups.len() == 1), "15 is less than 8 and 8");
-            let enough = Lottery { max_share_bps: 10_000 }.clear(&sale(&[1, 1]), &[offer(3, &[1, 2], 16, "")], seed);
+            let enough = Lottery { max_share_bps: 10_000, sharing: Sharing::Proportional }.clear(
+                &sale(&[1, 1]),
+                &[offer(3, &[1, 2], 16, "")],
+                seed,
+            );
             assert_eq!(enough.wins[0].shares.values().copied().collect::<Vec<_>>(), [U256::from(8), U256::from(8)]);
         }
     }

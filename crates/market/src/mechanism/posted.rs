@@ -52,8 +52,7 @@ impl Mechanism for PostedPrice {
                 }
             }
         }
-        wins.sort_by_key(|win| win.rollups.first().copied());
-        Clearing { wins, gap: U256::ZERO }
+        Clearing::new(wins, U256::ZERO)
     }
 }
 

@@ -35,7 +35,7 @@ impl Mechanism for SecondPrice {
             let rival = singles.rival(chain, offer.bidder).map(|rival| rival.bid.amount);
             wins.push(win(sale, offer, rival.unwrap_or_else(|| sale.reserve(&offer.bid.rollups))));
         }
-        Clearing { wins, gap: U256::ZERO }
+        Clearing::new(wins, U256::ZERO)
     }
 }
 

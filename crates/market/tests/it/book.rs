@@ -22,7 +22,7 @@ fn submit(auction: &mut SlotAuction, bid: &Bid, signer: &PrivateKeySigner) -> Re
 
 fn decided(auction: SlotAuction) -> Outcome {
     let (sale, bids) = auction.close();
-    Outcome::decide(&Combinatorial, &sale, bids, B256::ZERO)
+    Outcome::decide(&Combinatorial::default(), &sale, bids, B256::ZERO)
 }
 
 #[test]

@@ -143,7 +143,7 @@ proptest! {
             let bid = Bid { slot: SLOT, rollups, amount: U256::from(amount), exclusive: None, nonce: 0 };
             AcceptedBid::new(Address::with_last_byte(bidder), bid)
         }).collect();
-        let outcome = Outcome::decide(&Combinatorial, &sale, bids.clone(), B256::ZERO);
+        let outcome = Outcome::decide(&Combinatorial::default(), &sale, bids.clone(), B256::ZERO);
         prop_assert_eq!(outcome.gap, U256::ZERO);
         for winner in outcome.winning_bids() {
             let mut paid = U256::ZERO;

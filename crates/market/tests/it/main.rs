@@ -10,4 +10,5 @@ mod properties;
 mod registry;
 mod reserve;
 mod rights;
+mod sealed;
 mod timeboost;

@@ -16,14 +16,14 @@ use proptest::prelude::*;
 
 use crate::fixtures::{key, sign};
 
-const CLOCK: SlotClock = SlotClock { genesis_ms: 0, slot_ms: 1_000, close_before_ms: 200 };
-const SLOT: u64 = 7;
-const BIDDING_MS: u64 = 6_500;
-const CLOSED_MS: u64 = 6_800;
+pub(crate) const CLOCK: SlotClock = SlotClock { genesis_ms: 0, slot_ms: 1_000, close_before_ms: 200 };
+pub(crate) const SLOT: u64 = 7;
+pub(crate) const BIDDING_MS: u64 = 6_500;
+pub(crate) const CLOSED_MS: u64 = 6_800;
 const BOND_BPS: u64 = 2_500;
-const CHAINS: [ChainId; 3] = [10, 20, 30];
+pub(crate) const CHAINS: [ChainId; 3] = [10, 20, 30];
 
-fn units(amount: u64) -> U256 {
+pub(crate) fn units(amount: u64) -> U256 {
     U256::from(amount)
 }
 
@@ -35,17 +35,21 @@ fn sequencer(chain: ChainId) -> PrivateKeySigner {
     key(100 + chain as u8)
 }
 
-fn payout(chain: ChainId) -> Address {
+pub(crate) fn payout(chain: ChainId) -> Address {
     Address::with_last_byte(chain as u8)
 }
 
-fn rules(mechanism: Arc<dyn Mechanism>) -> Rules {
+pub(crate) fn rules(mechanism: Arc<dyn Mechanism>) -> Rules {
     let deposits = Some(DepositRules { bond_bps: BOND_BPS, keeper: keeper().address() });
-    Rules { clock: CLOCK, mechanism, deposits, report_slots: 3 }
+    Rules { clock: CLOCK, mechanism, deposits, sealing: None, report_slots: 3 }
 }
 
-fn market(mechanism: Arc<dyn Mechanism>, reserves: &[u64]) -> Marketplace {
-    let mut market = Marketplace::new(rules(mechanism), MarketRecord::default()).expect("nothing to restore");
+pub(crate) fn market(mechanism: Arc<dyn Mechanism>, reserves: &[u64]) -> Marketplace {
+    selling(rules(mechanism), reserves)
+}
+
+pub(crate) fn selling(rules: Rules, reserves: &[u64]) -> Marketplace {
+    let mut market = Marketplace::new(rules, MarketRecord::default()).expect("nothing to restore");
     for (chain, reserve) in CHAINS.into_iter().zip(reserves) {
         let sequencer = sequencer(chain);
         let registration = Registration {
@@ -75,13 +79,19 @@ fn market(mechanism: Arc<dyn Mechanism>, reserves: &[u64]) -> Marketplace {
     market
 }
 
-fn deposit(market: &mut Marketplace, account: Address, amount: u64) {
+pub(crate) fn deposit(market: &mut Marketplace, account: Address, amount: u64) {
     let number = market.ledger().record().deposits;
     let deposit = Deposit { number, account, amount: units(amount) };
     market.deposit(&deposit, &sign(&keeper(), deposit.digest())).expect("the next deposit");
 }
 
-fn bid(market: &mut Marketplace, signer: &PrivateKeySigner, rollups: &[ChainId], amount: u64, nonce: u64) -> Result<(), String> {
+pub(crate) fn bid(
+    market: &mut Marketplace,
+    signer: &PrivateKeySigner,
+    rollups: &[ChainId],
+    amount: u64,
+    nonce: u64,
+) -> Result<(), String> {
     let rollups = rollups.iter().copied().collect();
     let bid = Bid { slot: SLOT, rollups, amount: units(amount), exclusive: None, nonce };
     let signature = sign(signer, bid.digest());
@@ -97,14 +107,14 @@ fn tell(market: &mut Marketplace, report: &DeliveryReport, committed: bool) -> R
     market.report(report, &signature, committed, CLOSED_MS + 500).map_err(|error| error.code().to_owned())
 }
 
-fn free(market: &Marketplace, account: Address) -> u64 {
+pub(crate) fn free(market: &Marketplace, account: Address) -> u64 {
     market.ledger().balance(account).free.to()
 }
 
 #[test]
 fn a_bid_above_the_free_deposit_is_refused_and_losers_get_theirs_back() {
     let (ann, bob) = (key(1), key(2));
-    let mut market = market(Arc::new(Combinatorial), &[10, 10, 10]);
+    let mut market = market(Arc::new(Combinatorial::default()), &[10, 10, 10]);
     assert_eq!(bid(&mut market, &ann, &[10], 20, 1), Err("deposit_too_small".to_owned()));
     deposit(&mut market, ann.address(), 50);
     deposit(&mut market, bob.address(), 150);
@@ -128,7 +138,7 @@ fn a_bid_above_the_free_deposit_is_refused_and_losers_get_theirs_back() {
 #[test]
 fn a_bid_that_is_taken_back_is_not_held_for() {
     let ann = key(1);
-    let mut market = market(Arc::new(Combinatorial), &[10, 10, 10]);
+    let mut market = market(Arc::new(Combinatorial::default()), &[10, 10, 10]);
     deposit(&mut market, ann.address(), 50);
     bid(&mut market, &ann, &[10], 40, 1).unwrap();
     // A replacement is held for instead of what it replaces.
@@ -143,7 +153,7 @@ fn a_bid_that_is_taken_back_is_not_held_for() {
 #[test]
 fn a_winner_pays_for_what_was_delivered_and_the_loss_of_what_was_not() {
     let ann = key(1);
-    let mut market = market(Arc::new(Combinatorial), &[10, 20, 30]);
+    let mut market = market(Arc::new(Combinatorial::default()), &[10, 20, 30]);
     deposit(&mut market, ann.address(), 1_000);
     bid(&mut market, &ann, &CHAINS, 120, 1).unwrap();
     market.close(SLOT, B256::ZERO).unwrap();
@@ -174,7 +184,7 @@ fn a_winner_pays_for_what_was_delivered_and_the_loss_of_what_was_not() {
 #[test]
 fn what_nobody_reports_on_is_not_charged() {
     let ann = key(1);
-    let mut market = market(Arc::new(Combinatorial), &[10, 20, 30]);
+    let mut market = market(Arc::new(Combinatorial::default()), &[10, 20, 30]);
     deposit(&mut market, ann.address(), 1_000);
     bid(&mut market, &ann, &[10, 20], 120, 1).unwrap();
     market.close(SLOT, B256::ZERO).unwrap();
@@ -194,7 +204,7 @@ fn what_nobody_reports_on_is_not_charged() {
 #[test]
 fn a_slot_that_the_market_slept_through_is_nobodys_and_costs_nobody_anything() {
     let ann = key(1);
-    let mut market = market(Arc::new(Combinatorial), &[10, 20, 30]);
+    let mut market = market(Arc::new(Combinatorial::default()), &[10, 20, 30]);
     deposit(&mut market, ann.address(), 1_000);
     bid(&mut market, &ann, &[10, 20], 120, 1).unwrap();
     let (bids, released) = market.abandon(BIDDING_MS).unwrap();
@@ -211,7 +221,7 @@ fn a_slot_that_the_market_slept_through_is_nobodys_and_costs_nobody_anything() {
 #[test]
 fn money_comes_in_by_the_keepers_word_and_goes_out_by_the_accounts() {
     let (ann, bob) = (key(1), key(2));
-    let mut market = market(Arc::new(Combinatorial), &[10, 10, 10]);
+    let mut market = market(Arc::new(Combinatorial::default()), &[10, 10, 10]);
     let credit = Deposit { number: 0, account: ann.address(), amount: units(50) };
     let wrong = market.deposit(&credit, &sign(&ann, credit.digest()));
     assert_eq!(wrong.unwrap_err().code(), "wrong_request_signer");
@@ -234,7 +244,7 @@ fn money_comes_in_by_the_keepers_word_and_goes_out_by_the_accounts() {
 #[test]
 fn a_restart_goes_on_where_it_was() {
     let ann = key(1);
-    let mut market = market(Arc::new(Combinatorial), &[10, 10, 10]);
+    let mut market = market(Arc::new(Combinatorial::default()), &[10, 10, 10]);
     deposit(&mut market, ann.address(), 500);
     bid(&mut market, &ann, &[10], 20, 1).unwrap();
     let record = |market: &Marketplace| MarketRecord {
@@ -243,13 +253,14 @@ fn a_restart_goes_on_where_it_was() {
         ledger: market.ledger().clone(),
         rights: market.rights().clone(),
         bids: market.book_of(SLOT).into_iter().flat_map(|book| book.bids().cloned().collect::<Vec<_>>()).collect(),
+        envelopes: Vec::new(),
         closed_before: if market.outcome(SLOT).is_some() { SLOT + 1 } else { 0 },
     };
-    let mut again = Marketplace::new(rules(Arc::new(Combinatorial)), record(&market)).unwrap();
+    let mut again = Marketplace::new(rules(Arc::new(Combinatorial::default())), record(&market)).unwrap();
     bid(&mut again, &ann, &[20], 20, 1).unwrap();
     assert_eq!(again.ledger().held_for(HoldId { slot: SLOT, bidder: ann.address() }), units(50));
     again.close(SLOT, B256::ZERO).unwrap();
-    let mut again = Marketplace::new(rules(Arc::new(Combinatorial)), record(&again)).unwrap();
+    let mut again = Marketplace::new(rules(Arc::new(Combinatorial::default())), record(&again)).unwrap();
     assert_eq!(bid(&mut again, &ann, &[30], 20, 1), Err("slot_not_open".to_owned()));
     tell(&mut again, &report(10, SlotEnding::Proposed, None), true).unwrap();
     again.lapse(20_000).unwrap();
@@ -271,7 +282,7 @@ proptest! {
     #[test]
     fn money_is_where_it_should_be_after_every_slot((bids, endings) in worlds(), which in 0usize..4, seed in any::<u8>()) {
         let mechanism: Arc<dyn Mechanism> = match which {
-            0 => Arc::new(Combinatorial),
+            0 => Arc::new(Combinatorial::default()),
             1 => Arc::new(FirstPrice),
             2 => Arc::new(SecondPrice),
             _ => Arc::new(PostedPrice),

@@ -7,7 +7,8 @@ use std::{
 
 use alloy_primitives::{Address, B256, U256};
 use lockstep_market::{
-    AcceptedBid, Clearing, Combinatorial, FirstPrice, Lottery, Mechanism, Outcome, PostedPrice, Sale, SecondPrice, Win, tie_break,
+    AcceptedBid, Clearing, Combinatorial, CoreSelecting, FirstPrice, Lottery, Mechanism, Outcome, PostedPrice, Sale, SecondPrice,
+    Sharing, Win, tie_break,
 };
 use lockstep_primitives::{Bid, ChainId, RollupSet};
 use proptest::prelude::*;
@@ -82,7 +83,7 @@ fn promises(mechanism: &dyn Mechanism, market: &Market) -> Result<Clearing, Test
     let decided = |offers: &[AcceptedBid]| Outcome::decide(mechanism, sale, offers.to_vec(), *seed);
     let outcome = decided(offers);
     prop_assert_eq!(&outcome, &decided(shuffled), "the order of the offers does not matter");
-    let clearing = Clearing { wins: outcome.wins, gap: outcome.gap };
+    let clearing = Clearing { wins: outcome.wins, gap: outcome.gap, as_bid: outcome.as_bid };
     prop_assert!(clearing.wins.is_sorted_by_key(|win| win.rollups.first().copied()));
     let mut sold = RollupSet::new();
     let mut tags = BTreeSet::new();
@@ -142,6 +143,65 @@ fn best<'a>(sale: &Sale, rollups: &[Vec<&'a AcceptedBid>], tags: &mut Vec<(Addre
 fn reached(market: &Market, clearing: &Clearing) -> (U256, usize) {
     let won = clearing.wins.iter().filter_map(|win| behind(&market.offers, win));
     (sum(won.map(|offer| market.sale.surplus(&offer.bid).expect("a winner is allowed"))), clearing.wins.len())
+}
+
+fn sharing() -> impl Strategy<Value = Sharing> {
+    prop_oneof![Just(Sharing::Proportional), Just(Sharing::Shapley)]
+}
+
+/// The greatest surplus over the reserves that these offers can have together, by trying every choice.
+fn most(sale: &Sale, offers: &[&AcceptedBid], sold: &RollupSet, tags: &mut BTreeSet<(Address, String)>) -> U256 {
+    let Some((offer, others)) = offers.split_first() else { return U256::ZERO };
+    let without = most(sale, others, sold, tags);
+    let tag = offer.tag().map(|tag| (offer.bidder, tag.to_owned()));
+    if !offer.bid.rollups.is_disjoint(sold) || tag.as_ref().is_some_and(|tag| tags.contains(tag)) {
+        return without;
+    }
+    tags.extend(tag.clone());
+    let with =
+        sale.surplus(&offer.bid).expect("only allowed offers are tried") + most(sale, others, &(sold | &offer.bid.rollups), tags);
+    if let Some(tag) = &tag {
+        tags.remove(tag);
+    }
+    with.max(without)
+}
+
+/// No bidders, winners or not, could have paid the sellers more than they get, each of the winners among them gaining as much as
+/// it does now; and no winner pays less than what the others lose by it.
+fn in_the_core(market: &Market, clearing: &Clearing) -> Result<(), TestCaseError> {
+    let Market { sale, offers, .. } = market;
+    // What a package must pay its sellers is the second greatest bid for each, or its reserve.
+    let owed = |rollups: &RollupSet| {
+        let second = |chain: &ChainId| {
+            let alone = offers.iter().filter(|offer| offer.bid.rollups == RollupSet::from([*chain])).cloned();
+            let decided = Outcome::decide(
+                &SecondPrice,
+                sale,
+                alone.map(|offer| AcceptedBid::new(offer.bidder, Bid { exclusive: None, ..offer.bid })).collect(),
+                B256::ZERO,
+            );
+            decided.wins.first().map_or(sale.terms()[chain].reserve, |win| win.price)
+        };
+        sum(rollups.iter().map(second))
+    };
+    let may_win = |offer: &&AcceptedBid| {
+        let is_package = offer.bid.rollups.len() > 1;
+        sale.surplus(&offer.bid).is_ok() && (!is_package || offer.bid.amount >= owed(&offer.bid.rollups))
+    };
+    let allowed: Vec<&AcceptedBid> = offers.iter().filter(may_win).collect();
+    let over_reserve = |win: &Win| win.price - sale.reserve(&win.rollups);
+    let gain = |win: &Win| behind(offers, win).map_or(U256::ZERO, |offer| offer.bid.amount - win.price);
+    let paid = sum(clearing.wins.iter().map(over_reserve));
+    let bidders: Vec<Address> = allowed.iter().map(|offer| offer.bidder).collect::<BTreeSet<_>>().into_iter().collect();
+    for coalition in 0..1_u32 << bidders.len() {
+        let is_in =
+            |bidder: Address| bidders.iter().position(|other| *other == bidder).is_some_and(|at| coalition >> at & 1 == 1);
+        let theirs: Vec<&AcceptedBid> = allowed.iter().filter(|offer| is_in(offer.bidder)).copied().collect();
+        let had = most(sale, &theirs, &RollupSet::new(), &mut BTreeSet::new());
+        let kept = sum(clearing.wins.iter().filter(|win| is_in(win.bidder)).map(gain));
+        prop_assert!(paid + kept >= had, "{:?} would have paid more than {paid}: {had} less {kept}", theirs);
+    }
+    Ok(())
 }
 
 fn untagged(market: &Market) -> Market {
@@ -238,8 +298,8 @@ proptest! {
     }
 
     #[test]
-    fn a_combinatorial_auction_keeps_its_promises(market in markets()) {
-        let clearing = promises(&Combinatorial, &market)?;
+    fn a_combinatorial_auction_keeps_its_promises(market in markets(), sharing in sharing()) {
+        let clearing = promises(&Combinatorial { sharing }, &market)?;
         for win in &clearing.wins {
             prop_assert_eq!(Some(win.price), behind(&market.offers, win).map(|offer| offer.bid.amount));
         }
@@ -248,8 +308,15 @@ proptest! {
     }
 
     #[test]
-    fn a_lottery_keeps_its_promises(market in markets(), max_share_bps in 1u64..11_000) {
-        let clearing = promises(&Lottery { max_share_bps }, &market)?;
+    fn core_selecting_payments_keep_their_promises(market in markets(), sharing in sharing()) {
+        let clearing = promises(&CoreSelecting { sharing }, &market)?;
+        prop_assert!(clearing.as_bid.is_empty());
+        in_the_core(&market, &clearing)?;
+    }
+
+    #[test]
+    fn a_lottery_keeps_its_promises(market in markets(), max_share_bps in 1u64..11_000, sharing in sharing()) {
+        let clearing = promises(&Lottery { max_share_bps, sharing }, &market)?;
         let sold: RollupSet = clearing.wins.iter().flat_map(|win| win.rollups.clone()).collect();
         for win in &clearing.wins {
             prop_assert_eq!(Some(win.price), behind(&market.offers, win).map(|offer| offer.bid.amount));
@@ -382,8 +449,62 @@ fn absurd_amounts_win_nothing() {
 
 #[test]
 fn a_market_without_offers_or_without_rollups_sells_nothing() {
-    for mechanism in [&FirstPrice as &dyn Mechanism, &SecondPrice, &PostedPrice] {
+    for mechanism in [&FirstPrice as &dyn Mechanism, &SecondPrice, &PostedPrice, &CoreSelecting::default()] {
         assert_eq!(mechanism.clear(&sale(&[1]), &[], B256::ZERO), Clearing::default());
         assert_eq!(mechanism.clear(&sale(&[]), &[offer(1, [chain(0)].into(), 9, None, 1)], B256::ZERO), Clearing::default());
     }
+}
+
+fn prices(offers: &[AcceptedBid], reserves: &[u64]) -> Vec<u64> {
+    let clearing = CoreSelecting::default().clear(&sale(reserves), offers, B256::ZERO);
+    clearing.wins.iter().map(|win| win.price.to::<u64>()).collect()
+}
+
+#[test]
+fn core_payments_are_those_of_the_literature() {
+    // Day and Raghavan (2007), first example: 28 for A, 20 for B, 32 for both, 14 for A, 12 for B. VCG is 14 and 12, which the
+    // bidder for both would have bettered.
+    let (a, b, both) = ([chain(0)], [chain(1)], [chain(0), chain(1)]);
+    let example = [
+        offer(1, a.into(), 28, None, 1),
+        offer(2, b.into(), 20, None, 1),
+        offer(3, both.into(), 32, None, 1),
+        offer(4, a.into(), 14, None, 1),
+        offer(5, b.into(), 12, None, 1),
+    ];
+    assert_eq!(prices(&example, &[0, 0]), [17, 15]);
+    // One bidder that wins everything pays what the others would have.
+    let alone = [offer(1, both.into(), 50, None, 1), offer(2, a.into(), 20, None, 1), offer(3, b.into(), 10, None, 1)];
+    assert_eq!(prices(&alone, &[0, 0]), [30]);
+    // Its own other bids raise no price of it; its reserves do.
+    let own = [offer(1, both.into(), 50, None, 1), offer(1, a.into(), 20, None, 1), offer(1, b.into(), 25, None, 1)];
+    assert_eq!(prices(&own, &[0, 0]), [0]);
+    assert_eq!(prices(&own, &[4, 5]), [9]);
+    // A winner of two shares what it pays by what it would have paid at the most.
+    let two = [offer(1, a.into(), 30, None, 1), offer(1, b.into(), 10, None, 1), offer(2, both.into(), 20, None, 1)];
+    assert_eq!(prices(&two, &[0, 0]), [15, 5]);
+}
+
+#[test]
+fn core_payments_of_many_rollups_are_computed_and_of_too_many_are_what_is_bid() {
+    let bids = |rollups: usize| -> Vec<AcceptedBid> {
+        let pairs = (0..rollups - 1).flat_map(|first| {
+            (0..4u8).map(move |bidder| {
+                let amount = 100 + (u64::from(bidder) * 37 + first as u64 * 11) % 50;
+                offer(10 + bidder, [chain(first), chain(first + 1)].into(), amount, None, 1)
+            })
+        });
+        pairs.collect()
+    };
+    let sold = |rollups: usize| CoreSelecting::default().clear(&sale(&vec![1; rollups]), &bids(rollups), B256::ZERO);
+    let few = sold(12);
+    assert!(few.as_bid.is_empty() && few.wins.len() == 6);
+    let offered = |clearing: &Clearing, rollups: usize| {
+        let bids = bids(rollups);
+        sum(clearing.wins.iter().filter_map(|win| behind(&bids, win)).map(|offer| offer.bid.amount))
+    };
+    assert!(sum(few.wins.iter().map(|win| win.price)) < offered(&few, 12));
+    let many = sold(22);
+    assert_eq!(many.as_bid.len(), 22);
+    assert_eq!(sum(many.wins.iter().map(|win| win.price)), offered(&many, 22));
 }

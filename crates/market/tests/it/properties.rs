@@ -89,19 +89,19 @@ proptest! {
 
     #[test]
     fn the_winners_are_those_of_the_oracle((sale, bids) in books()) {
-        let outcome = Outcome::decide(&Combinatorial, &sale, bids, B256::ZERO);
+        let outcome = Outcome::decide(&Combinatorial::default(), &sale, bids, B256::ZERO);
         prop_assert_eq!(outcome.gap, U256::ZERO);
         prop_assert_eq!(&outcome.winners(), &try_everything(&sale, &outcome.bids));
     }
 
     #[test]
     fn the_order_of_bids_does_not_matter((sale, bids, shuffled) in shuffled_books()) {
-        prop_assert_eq!(Outcome::decide(&Combinatorial, &sale, bids, B256::ZERO), Outcome::decide(&Combinatorial, &sale, shuffled, B256::ZERO));
+        prop_assert_eq!(Outcome::decide(&Combinatorial::default(), &sale, bids, B256::ZERO), Outcome::decide(&Combinatorial::default(), &sale, shuffled, B256::ZERO));
     }
 
     #[test]
     fn every_seller_and_every_bidder_gets_its_due((sale, bids) in books()) {
-        let outcome = Outcome::decide(&Combinatorial, &sale, bids, B256::ZERO);
+        let outcome = Outcome::decide(&Combinatorial::default(), &sale, bids, B256::ZERO);
         let grants = &outcome.allocation.grants;
 
         // Each rollup on sale is in exactly one grant.

@@ -7,7 +7,7 @@ use lockstep_market::{Conduct, MAX_STUDY_BIDDERS, MAX_STUDY_SELLERS, MAX_STUDY_S
 use serde_json::{Value, json};
 
 use super::{line, roles::RoleArgs};
-use crate::config::{MechanismName, Roles};
+use crate::config::{MechanismName, Roles, SharingName};
 
 /// Wei in a thousandth of an ether.
 const MILLI: f64 = 1e15;
@@ -65,7 +65,7 @@ impl MarketArgs {
 const fn conduct(mechanism: MechanismName) -> Conduct {
     match mechanism {
         MechanismName::Combinatorial | MechanismName::FirstPrice => Conduct::Shaded,
-        MechanismName::SecondPrice | MechanismName::Posted => Conduct::Truthful,
+        MechanismName::SecondPrice | MechanismName::CoreSelecting | MechanismName::Posted => Conduct::Truthful,
         MechanismName::Lottery => Conduct::Contest,
     }
 }
@@ -75,7 +75,7 @@ impl SimulateArgs {
         let mechanisms = self.mechanism.map_or(MechanismName::ALL.to_vec(), |mechanism| vec![mechanism]);
         let mut reports = Vec::new();
         for name in mechanisms {
-            let mechanism = name.mechanism();
+            let mechanism = name.mechanism(SharingName::default());
             let study = Study {
                 sellers: usize::try_from(self.sellers).map_err(|error| error.to_string())?,
                 bidders: usize::try_from(self.bidders).map_err(|error| error.to_string())?,

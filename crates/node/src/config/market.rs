@@ -3,7 +3,9 @@
 use std::{path::PathBuf, sync::Arc};
 
 use alloy_primitives::{Address, ChainId};
-use lockstep_market::{Combinatorial, DepositRules, FirstPrice, Lottery, Mechanism, PostedPrice, SecondPrice};
+use lockstep_market::{
+    Combinatorial, CoreSelecting, DepositRules, FirstPrice, Lottery, Mechanism, PostedPrice, SecondPrice, Sharing,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, key, wrong};
@@ -33,6 +35,9 @@ pub struct MarketConfig {
     /// How it sells.
     #[serde(default)]
     pub mechanism: MechanismName,
+    /// How the sellers of a package share what it brings; with a mechanism that sells packages only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sharing: Option<SharingName>,
     /// For how many slots after its own a slot may be reported on; whoever bought it is not charged without a report.
     #[serde(default = "default_report_slots")]
     pub report_slots: u64,
@@ -48,6 +53,8 @@ pub enum MechanismName {
     /// Packages, winners determined exactly, who pay what they bid.
     #[default]
     Combinatorial,
+    /// Packages, winners determined exactly, who pay no more than what keeps others from having paid the sellers more.
+    CoreSelecting,
     /// Each rollup by itself, at what its winner bid.
     FirstPrice,
     /// Each rollup by itself, at the second greatest bid.
@@ -63,16 +70,44 @@ const LOTTERY_SHARE_BPS: u64 = 5_000;
 
 impl MechanismName {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::FirstPrice, Self::SecondPrice, Self::Combinatorial, Self::Lottery, Self::Posted];
+    pub const ALL: [Self; 6] =
+        [Self::FirstPrice, Self::SecondPrice, Self::Combinatorial, Self::CoreSelecting, Self::Lottery, Self::Posted];
 
-    /// The mechanism.
-    pub fn mechanism(self) -> Arc<dyn Mechanism> {
+    /// The mechanism. Those that sell no packages have nothing to share.
+    pub fn mechanism(self, sharing: SharingName) -> Arc<dyn Mechanism> {
+        let sharing = sharing.rule();
         match self {
-            Self::Combinatorial => Arc::new(Combinatorial),
+            Self::Combinatorial => Arc::new(Combinatorial { sharing }),
+            Self::CoreSelecting => Arc::new(CoreSelecting { sharing }),
             Self::FirstPrice => Arc::new(FirstPrice),
             Self::SecondPrice => Arc::new(SecondPrice),
-            Self::Lottery => Arc::new(Lottery { max_share_bps: LOTTERY_SHARE_BPS }),
+            Self::Lottery => Arc::new(Lottery { max_share_bps: LOTTERY_SHARE_BPS, sharing }),
             Self::Posted => Arc::new(PostedPrice),
+        }
+    }
+
+    /// Whether packages have prices of their own, which their sellers share.
+    const fn shares(self) -> bool {
+        matches!(self, Self::Combinatorial | Self::CoreSelecting | Self::Lottery)
+    }
+}
+
+/// How the sellers of a package share what it brings beyond what each has to get.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum SharingName {
+    /// In proportion to what each would have brought by itself.
+    #[default]
+    Proportional,
+    /// By the Shapley value, up to 12 rollups; larger packages in proportion.
+    Shapley,
+}
+
+impl SharingName {
+    const fn rule(self) -> Sharing {
+        match self {
+            Self::Proportional => Sharing::Proportional,
+            Self::Shapley => Sharing::Shapley,
         }
     }
 }
@@ -105,6 +140,9 @@ impl MarketConfig {
             (Some(_), None, None) | (None, Some(_), Some(_)) | (Some(_), Some(_), Some(_)) => {}
             _ => return Err(wrong("market", "give key_file to play the market, or url and address of one elsewhere")),
         }
+        if self.sharing.is_some() && !self.mechanism.shares() {
+            return Err(wrong("market.sharing", "this mechanism sells no packages with a price of their own: leave it out"));
+        }
         if self.report_slots == 0 || self.report_slots > MAX_REPORT_SLOTS {
             return Err(wrong("market.report_slots", format!("is not between 1 and {MAX_REPORT_SLOTS}")));
         }
@@ -123,7 +161,7 @@ impl MarketConfig {
             keeper: deposits.keeper.unwrap_or_else(|| key.address()),
         });
         Ok(MarketPlan {
-            mechanism: self.mechanism.mechanism(),
+            mechanism: self.mechanism.mechanism(self.sharing.unwrap_or_default()),
             report_slots: self.report_slots,
             deposits,
             ..MarketPlan::new(key, self.sellers.iter().copied().collect())
