@@ -1,16 +1,17 @@
 //! The right to propose: sealed bids by anybody, and what becomes of a slot whose winner delivers nothing.
 
-use alloy_primitives::{Address, Bytes, U64, U256};
+use alloy_primitives::{Address, B256, Bytes, I256, U64, U256, keccak256};
 use lockstep_node::{
     dev::{DevOptions, builder, user},
     keys::Key,
 };
-use lockstep_primitives::{Bid, BidCancellation, Deposit, RollupSet, WithdrawalRequest, recover};
+use lockstep_primitives::{Bid, BidCancellation, Deposit, Opening, RollupSet, SealedBids, WithdrawalRequest, recover};
 use lockstep_rpc::{
     api::MarketApiClient,
     codes,
     wire::{
-        BidCancellationWire, BidWire, Decimal, DepositWire, GrantWire, LedgerView, RevenueParams, SlotRevenue, WithdrawalWire,
+        BidCancellationWire, BidWire, Decimal, DepositWire, GrantWire, LedgerView, OpeningWire, RevenueParams, SealedBidsWire,
+        SlotRevenue, WithdrawalWire,
     },
 };
 use serde_json::json;
@@ -294,4 +295,65 @@ async fn a_bid_is_taken_back_by_its_bidder_and_nothing_stays_held() {
     assert!(cancel(&stranger()).await.expect("its own bid"));
     assert_eq!(ledger(&world, &stranger()).await.held, Decimal(U256::ZERO));
     assert!(world.lockstep.closed(slot).await.bids.iter().all(|bid| bid.bidder != stranger().address()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_bids_are_sealed_nobody_reads_them_and_who_does_not_open_them_pays() {
+    let world = World::start(DevOptions { slot_ms: 2_000, block_times: vec![2], sealed: true, ..options() }).await;
+    let market = &world.lockstep.client;
+    let key = stranger();
+    world.credit(key.address(), whole(10)).await;
+    let slot = world.lockstep.open_slot().await.slot + 2;
+    let rollups: RollupSet = all(&world);
+    let bid = Bid { slot, rollups: rollups.clone(), amount: whole(1), exclusive: None, nonce: 1 };
+    let plain = market.submit_bid(signed(&bid, &key)).await;
+    assert_eq!(refused(plain).1, "sealed_only");
+
+    // The stranger seals the same bid for two slots, and opens the one for the second.
+    let seal = |slot: u64| {
+        let bid = Bid { slot, ..bid.clone() };
+        let opening = Opening { slot, bidder: key.address(), salt: B256::repeat_byte(7), bids: vec![bid] };
+        let sealed = SealedBids { slot, commitment: opening.commitment(), bids: 1, cover: whole(2), nonce: 1 };
+        (SealedBidsWire::new(&sealed, key.sign_bytes(sealed.digest())), OpeningWire::new(&opening))
+    };
+    let ((first, _), (second, opening)) = (seal(slot), seal(slot + 1));
+    for sealed in [&first, &second] {
+        let receipt = market.submit_sealed_bids(sealed.clone()).await.expect("anybody may seal bids");
+        assert_eq!(receipt.bid_hash, sealed.sealed().digest());
+    }
+    let view = market.get_market_slot(Some(slot)).await.expect("the slot is open");
+    assert!(view.bids.is_empty() && view.seed.is_none());
+    let sealing = view.sealing.expect("bids are sealed");
+    assert!(sealing.seal_ms < view.close_ms);
+    assert_eq!(refused(market.open_bids(opening.clone()).await).1, "opening_out_of_time");
+
+    until("the bids for the second slot are opened", async || match market.open_bids(opening.clone()).await {
+        Ok(opened) => opened.then_some(()),
+        Err(error) => {
+            assert_eq!(refused::<bool>(Err(error)).1, "opening_out_of_time");
+            None
+        }
+    })
+    .await;
+    let closed = world.lockstep.closed(slot).await;
+    assert!(closed.bids.iter().all(|bid| bid.bidder != key.address()), "what is not opened is no bid");
+    let seed = closed.seed.expect("the slot is closed");
+    assert_eq!(keccak256(seed.secret), view.seed_commitment, "the market could choose no other secret");
+    let grants = world.lockstep.allocation(slot + 1).await.grants;
+    assert_eq!(grants[0].proposer, key.address());
+    assert_eq!(world.lockstep.closed(slot + 1).await.seed.expect("the slot is closed").salts, [B256::repeat_byte(7)]);
+
+    // Half of the cover is forfeited to the sellers; what was to be paid for the second slot is told by other tests.
+    let account = ledger(&world, &key).await;
+    let forfeits = account.postings.iter().filter(|posting| posting.kind == "forfeit" && posting.slot == Some(slot));
+    let own = forfeits.flat_map(|posting| &posting.entries).filter(|entry| entry.owner == Some(key.address()));
+    let forfeited: I256 = own.map(|entry| entry.amount.0).sum();
+    assert_eq!(forfeited, -I256::from_raw(whole(1)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_builder_wins_by_sealed_bids() {
+    let world = World::start(DevOptions { slot_ms: 2_000, block_times: vec![2], sealed: true, ..options() }).await;
+    let bundle = world.lockstep.send(&world.story(&user(0), 1).await).await;
+    world.lockstep.landed(bundle).await;
 }

@@ -27,7 +27,7 @@ use crate::{
 };
 
 pub use self::{
-    market::{DepositsConfig, MarketConfig, MechanismName, SharingName},
+    market::{DepositsConfig, MarketConfig, MechanismName, SealingConfig, SharingName},
     messages::{
         AggLayerConfig, CctpV1Config, CctpV2Config, CircleConfig, CircleProtocol, ExitRootConfig, FollowConfig, InteropConfig,
         MailboxConfig, ProtocolsConfig,

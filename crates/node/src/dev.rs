@@ -10,7 +10,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use alloy_primitives::{ChainId, I256, U256};
 use lockstep_building::SearchLimits;
-use lockstep_market::DepositRules;
+use lockstep_market::{DepositRules, SealRules};
 use lockstep_messaging::{
     BridgeDeployment, CctpV1Deployment, CctpV2Deployment, InteropDeployment, MailboxDeployment, RollupDeployments,
 };
@@ -27,6 +27,7 @@ use crate::{
         SequencerSetup, Setup, StartError,
     },
     record::SlotRecords,
+    roles::Timings,
 };
 
 use contracts::Site;
@@ -55,6 +56,8 @@ const FAST_EXPIRY_BLOCKS: u64 = 43_200;
 const INTEROP_EXPIRY_S: u64 = 604_800;
 /// What is held beside what a bidder may have to pay, in basis points of it.
 const BOND_BPS: u64 = 1_000;
+/// What who does not open its sealed bids forfeits, of their cover in basis points.
+const FORFEIT_BPS: u64 = 5_000;
 /// Wei in a whole native asset.
 const WEI: u64 = 1_000_000_000_000_000_000;
 const GAS_LIMIT: u64 = 30_000_000;
@@ -85,6 +88,8 @@ pub struct DevOptions {
     pub mechanism: MechanismName,
     /// What the builder has deposited, in wei; without, bids need no cover and nothing is collected.
     pub deposit: Option<U256>,
+    /// Whether bids are sealed.
+    pub sealed: bool,
 }
 
 impl Default for DevOptions {
@@ -101,6 +106,7 @@ impl Default for DevOptions {
             inclusion: 0,
             mechanism: MechanismName::default(),
             deposit: Some(U256::from(1_000) * U256::from(WEI)),
+            sealed: false,
         }
     }
 }
@@ -224,7 +230,11 @@ fn market(options: &DevOptions, rollups: &[DevRollup]) -> MarketPlan {
     let key = Key::of_name("market");
     let deposits = options.deposit.map(|_| DepositRules { bond_bps: BOND_BPS, keeper: key.address() });
     let sellers = rollups.iter().map(|rollup| rollup.chain).collect();
-    MarketPlan { mechanism: options.mechanism.mechanism(SharingName::default()), deposits, ..MarketPlan::new(key, sellers) }
+    let shortest_block_s = options.block_times.iter().copied().min().unwrap_or_default();
+    let open_ms = Timings::for_slots(0, options.slot_ms, shortest_block_s).longest_opening_ms();
+    let sealing = options.sealed.then_some(SealRules { open_ms, forfeit_bps: FORFEIT_BPS });
+    let mechanism = options.mechanism.mechanism(SharingName::default());
+    MarketPlan { mechanism, deposits, sealing, ..MarketPlan::new(key, sellers) }
 }
 
 impl Dev {

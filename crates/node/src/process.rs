@@ -10,7 +10,7 @@ use std::{
 use alloy_primitives::{Address, I256, U256};
 use jsonrpsee::RpcModule;
 use lockstep_building::{Policy, SearchLimits};
-use lockstep_market::{BiddingStrategy, Budget, Combinatorial, DepositRules, Mechanism, Shaded, Share};
+use lockstep_market::{BiddingStrategy, Budget, Combinatorial, DepositRules, Mechanism, SealRules, Shaded, Share};
 use lockstep_messaging::{AggLayer, BridgeDeployment, Deployments, RollupDeployments};
 use lockstep_primitives::{ChainId, MAX_INCLUSION, OrderingPolicy, Price, Registration, ReserveRule, RollupSet};
 use lockstep_provider::{
@@ -249,6 +249,8 @@ pub struct MarketPlan {
     pub mechanism: Arc<dyn Mechanism>,
     /// What bids have to be covered by, if by anything.
     pub deposits: Option<DepositRules>,
+    /// How bids are sealed, if they are.
+    pub sealing: Option<SealRules>,
     /// For how many slots after its own a slot may be reported on.
     pub report_slots: u64,
 }
@@ -259,7 +261,14 @@ impl MarketPlan {
 
     /// A market for packages that collects nothing.
     pub fn new(key: Key, sellers: RollupSet) -> Self {
-        Self { key, sellers, mechanism: Arc::new(Combinatorial::default()), deposits: None, report_slots: Self::REPORT_SLOTS }
+        Self {
+            key,
+            sellers,
+            mechanism: Arc::new(Combinatorial::default()),
+            deposits: None,
+            sealing: None,
+            report_slots: Self::REPORT_SLOTS,
+        }
     }
 }
 
@@ -350,8 +359,9 @@ impl Process {
         let mut routes = Routes::default();
         let (market_url, market_address, market) = match &setup.market {
             MarketSetup::Own(plan) => {
-                let MarketPlan { key, sellers, mechanism, deposits, report_slots } = plan.as_ref().clone();
-                let settings = MarketSettings { key, timings, sellers, mechanism, deposits, report_slots };
+                let MarketPlan { key, sellers, mechanism, deposits, sealing, report_slots } = plan.as_ref().clone();
+                check_sealing(sealing, &timings)?;
+                let settings = MarketSettings { key, timings, sellers, mechanism, deposits, sealing, report_slots };
                 let role = MarketRole::new(settings, store.clone());
                 let role = Arc::new(role.map_err(|error| StartError::Market(error.to_string()))?);
                 root.merge(MarketApiServer::into_rpc(MarketRpc(Arc::clone(&role))))?;
@@ -706,5 +716,17 @@ fn sequencers(
 impl Mempool for Intake {
     fn public(&self, chain: ChainId) -> Vec<PublicTx> {
         Self::public(self, chain)
+    }
+}
+
+/// Bids are sealed after building began, and opened before bidding ends.
+fn check_sealing(sealing: Option<SealRules>, timings: &Timings) -> Result<(), StartError> {
+    let most = timings.longest_opening_ms();
+    match sealing {
+        Some(rules) if rules.open_ms > most => {
+            let text = format!("bids are opened during {} ms, and with these slots it can be {most} at the most", rules.open_ms);
+            Err(StartError::Market(text))
+        }
+        _ => Ok(()),
     }
 }

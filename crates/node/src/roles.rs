@@ -37,6 +37,11 @@ impl Timings {
         self.clock.start_ms(slot).saturating_sub(self.build_before_ms)
     }
 
+    /// For how long sealed bids may be opened before bidding ends: builders need the greater part of their time to build.
+    pub const fn longest_opening_ms(&self) -> u64 {
+        self.build_before_ms.saturating_sub(self.clock.close_before_ms) / 2
+    }
+
     /// When the decision for a slot is due.
     pub const fn decide_ms(&self, slot: u64) -> u64 {
         self.clock.start_ms(slot).saturating_sub(self.decide_before_ms)

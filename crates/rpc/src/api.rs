@@ -11,8 +11,9 @@ use serde_json::Value;
 
 use crate::wire::{
     AllocationWire, BidCancellationWire, BidReceipt, BidWire, BundleStatus, DecisionWire, DeliveryReportWire, DepositWire,
-    Explanation, LedgerView, MarketSlot, MessageList, RegistrationWire, RevenueParams, RevenueView, RollupTerms, SentBundle,
-    SignedPrepare, SimulationResult, SlotOffer, SlotStatus, VoteWire, WithdrawalReceipt, WithdrawalWire,
+    Explanation, LedgerView, MarketSlot, MessageList, OpeningWire, RegistrationWire, RevenueParams, RevenueView, RollupTerms,
+    SealedBidsWire, SentBundle, SignedPrepare, SimulationResult, SlotOffer, SlotStatus, VoteWire, WithdrawalReceipt,
+    WithdrawalWire,
 };
 
 use alloy_primitives::{Address, B256, Bytes, U64};
@@ -73,6 +74,14 @@ pub trait MarketApi {
     /// Takes a sealed bid.
     #[method(name = "submitBid")]
     async fn submit_bid(&self, bid: BidWire) -> RpcResult<BidReceipt>;
+
+    /// Takes all bids of a bidder for a slot, sealed.
+    #[method(name = "submitSealedBids")]
+    async fn submit_sealed_bids(&self, sealed: SealedBidsWire) -> RpcResult<BidReceipt>;
+
+    /// Opens sealed bids. The same again changes nothing.
+    #[method(name = "openBids")]
+    async fn open_bids(&self, opening: OpeningWire) -> RpcResult<bool>;
 
     /// Takes a bid back. Whether there was one.
     #[method(name = "cancelBid")]
@@ -159,6 +168,7 @@ pub(crate) fn most_parameters(method: &str) -> Option<usize> {
         "lockstep_sendBundle" | "lockstep_simulateBundle" | "lockstep_cancelBundle" | "lockstep_getBundle" => 1,
         "lockstep_explainBundle" | "lockstep_getSlot" | "lockstep_getMessages" | "lockstep_unsubscribe" => 1,
         "market_registerRollup" | "market_updateRollup" | "market_getRollup" | "market_submitBid" | "market_cancelBid" => 1,
+        "market_submitSealedBids" | "market_openBids" => 1,
         "market_getSlot" | "market_getAllocation" | "market_deposit" | "market_withdraw" | "market_getLedger" => 1,
         "market_subscribe" | "market_unsubscribe" => 1,
         "market_getRevenue" => 2,

@@ -19,6 +19,8 @@ pub enum Table {
     Registrations,
     /// Bids.
     Bids,
+    /// Sealed bids, and what they were opened with.
+    Sealed,
     /// Allocations of slots.
     Allocations,
     /// Postings of the ledger, in order.
@@ -41,7 +43,7 @@ pub enum Table {
 
 impl Table {
     /// How many tables there are.
-    pub const COUNT: usize = 15;
+    pub const COUNT: usize = 16;
 
     /// All of them.
     pub const ALL: [Self; Self::COUNT] = [
@@ -51,6 +53,7 @@ impl Table {
         Self::Votes,
         Self::Registrations,
         Self::Bids,
+        Self::Sealed,
         Self::Allocations,
         Self::Ledger,
         Self::Accounts,
@@ -71,6 +74,7 @@ impl Table {
             Self::Votes => "votes",
             Self::Registrations => "registrations",
             Self::Bids => "bids",
+            Self::Sealed => "sealed",
             Self::Allocations => "allocations",
             Self::Ledger => "ledger",
             Self::Accounts => "accounts",

@@ -64,6 +64,9 @@ pub(super) struct DevArgs {
     /// What the builder deposits in wei; with 0 bids need no cover, and nothing is collected.
     #[arg(long, default_value = "1000000000000000000000")]
     deposit: U256,
+    /// Bids are sealed: nobody, the market included, can read them before the bidding ends. Needs a deposit.
+    #[arg(long)]
+    sealed: bool,
     /// Folder to record slots in, for `lockstep replay`; the newest 100 stay.
     #[arg(long)]
     record: Option<PathBuf>,
@@ -74,6 +77,9 @@ impl DevArgs {
         if self.block_times.contains(&0) {
             return Err("--block-times: a block time is at least 1 second".to_owned());
         }
+        if self.sealed && self.deposit.is_zero() {
+            return Err("--sealed: what is not opened is forfeited from deposits, so --deposit cannot be 0".to_owned());
+        }
         let options = DevOptions {
             listen: self.listen,
             rollups: usize::from(self.rollups.unwrap_or(if self.demo { 3 } else { 2 })),
@@ -83,6 +89,7 @@ impl DevArgs {
             reserve: self.reserve,
             mechanism: self.mechanism,
             deposit: Some(self.deposit).filter(|deposit| !deposit.is_zero()),
+            sealed: self.sealed,
             record: self.record.clone().map(|folder| SlotRecords { folder, slots: DEFAULT_RECORD_SLOTS }),
             ..DevOptions::default()
         };

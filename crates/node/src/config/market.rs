@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use alloy_primitives::{Address, ChainId};
 use lockstep_market::{
-    Combinatorial, CoreSelecting, DepositRules, FirstPrice, Lottery, Mechanism, PostedPrice, SecondPrice, Sharing,
+    Combinatorial, CoreSelecting, DepositRules, FirstPrice, Lottery, Mechanism, PostedPrice, SealRules, SecondPrice, Sharing,
 };
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +13,8 @@ use crate::process::MarketPlan;
 
 /// The most that is held beside what a bidder may have to pay, in basis points of it.
 const MAX_BOND_BPS: u64 = 100_000;
+/// All, in basis points.
+const WHOLE_BPS: u64 = 10_000;
 /// The most slots after its own that a slot may be reported on.
 const MAX_REPORT_SLOTS: u64 = 1_000;
 
@@ -41,6 +43,9 @@ pub struct MarketConfig {
     /// For how many slots after its own a slot may be reported on; whoever bought it is not charged without a report.
     #[serde(default = "default_report_slots")]
     pub report_slots: u64,
+    /// How bids are sealed. Without, the market is trusted with them until the bidding ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealing: Option<SealingConfig>,
     /// What bids have to be covered by. Without, nothing is collected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deposits: Option<DepositsConfig>,
@@ -125,6 +130,21 @@ pub struct DepositsConfig {
     pub keeper: Option<Address>,
 }
 
+/// How bids are sealed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SealingConfig {
+    /// For how long before bidding ends bids are opened and no more are sealed, in milliseconds.
+    pub open_ms: u64,
+    /// What who does not open its bids forfeits to the sellers, of their cover in basis points.
+    #[serde(default = "default_forfeit_bps")]
+    pub forfeit_bps: u64,
+}
+
+const fn default_forfeit_bps() -> u64 {
+    5_000
+}
+
 const fn default_report_slots() -> u64 {
     MarketPlan::REPORT_SLOTS
 }
@@ -149,6 +169,17 @@ impl MarketConfig {
         if self.deposits.as_ref().is_some_and(|deposits| deposits.bond_bps > MAX_BOND_BPS) {
             return Err(wrong("market.deposits.bond_bps", format!("is more than {MAX_BOND_BPS}")));
         }
+        if let Some(sealing) = &self.sealing {
+            if self.deposits.is_none() {
+                return Err(wrong("market.sealing", "what is not opened is forfeited from deposits: give market.deposits too"));
+            }
+            if sealing.open_ms == 0 {
+                return Err(wrong("market.sealing.open_ms", "bids need time to be opened"));
+            }
+            if sealing.forfeit_bps == 0 || sealing.forfeit_bps > WHOLE_BPS {
+                return Err(wrong("market.sealing.forfeit_bps", format!("is not between 1 and {WHOLE_BPS}")));
+            }
+        }
         Ok(())
     }
 
@@ -164,6 +195,10 @@ impl MarketConfig {
             mechanism: self.mechanism.mechanism(self.sharing.unwrap_or_default()),
             report_slots: self.report_slots,
             deposits,
+            sealing: self
+                .sealing
+                .as_ref()
+                .map(|sealing| SealRules { open_ms: sealing.open_ms, forfeit_bps: sealing.forfeit_bps }),
             ..MarketPlan::new(key, self.sellers.iter().copied().collect())
         })
     }

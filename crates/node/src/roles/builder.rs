@@ -8,6 +8,7 @@ mod engine;
 mod holes;
 mod record;
 mod report;
+mod sealed;
 mod search;
 #[cfg(test)]
 mod tests;
@@ -421,7 +422,7 @@ impl BuilderRole {
     }
 
     /// Bids for every set of rollups that is worth its reserve, each at most what its own proposal is worth, all at once.
-    async fn bid(&self, built: &Built) -> Bids {
+    async fn bid(self: &Arc<Self>, built: &Built) -> Bids {
         let slot = built.view.slot;
         let packages: Vec<Valued> =
             built.standings.iter().filter_map(|(rollups, standing)| valued(&built.market, rollups, standing)).collect();
@@ -432,9 +433,21 @@ impl BuilderRole {
             wires.push(BidWire::new(&bid, self.settings.key.sign_bytes(bid.digest())));
         }
         let mut bids = Bids { sent: wires.len() as u64, ..Bids::default() };
+        if wires.is_empty() {
+            return bids;
+        }
         let first = now_us();
+        if let Some(sealing) = built.market.sealing {
+            let taken = self.seal(slot, wires.iter().map(BidWire::bid).collect(), sealing, built.market.close_ms).await;
+            bids.times = Some((first, now_us()));
+            bids.refused = if taken { 0 } else { bids.sent };
+            let result = if taken { "taken" } else { "refused" };
+            metrics::counter!("lockstep_bids_total", "result" => result).increment(bids.sent);
+            bids.taken = if taken { wires } else { Vec::new() };
+            return bids;
+        }
         let answers = futures_util::future::join_all(wires.iter().map(|wire| self.market.submit_bid(wire.clone()))).await;
-        bids.times = (!wires.is_empty()).then(|| (first, now_us()));
+        bids.times = Some((first, now_us()));
         for (wire, answer) in wires.into_iter().zip(answers) {
             match answer {
                 Ok(_) => {

@@ -9,6 +9,7 @@ mod deliveries;
 mod money;
 mod rows;
 mod rpc;
+mod sealing;
 mod terms;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -16,11 +17,13 @@ use std::{collections::BTreeMap, sync::Arc};
 use alloy_primitives::{Address, B256, Bytes, keccak256};
 use jsonrpsee::types::ErrorObjectOwned;
 use lockstep_delivery::DecisionKey;
-use lockstep_market::{Closed, DepositRules, MAX_CLOSED, MarketError, Marketplace, Mechanism, Outcome, Rules};
+use lockstep_market::{
+    Bidding, Closed, DepositRules, MAX_CLOSED, MarketError, Marketplace, Mechanism, Outcome, Rules, SealRules, slot_seed,
+};
 use lockstep_primitives::{RollupSet, SlotNumber};
 use lockstep_rpc::{
     invalid_params, unavailable,
-    wire::{AllocationWire, PostingWire, RegistrationWire, Sale},
+    wire::{AllocationWire, PostingWire, RegistrationWire, Sale, SealedBidsWire},
 };
 use lockstep_store::{Op, Queued, Store, StoreError, Table};
 use parking_lot::Mutex;
@@ -29,6 +32,7 @@ use tokio::sync::broadcast;
 use self::{
     decisions::decision_key,
     rows::{Changes, RowError, posting_wire, prices, remembered},
+    sealing::stored_envelopes,
     terms::{TermsKey, restored, stored},
 };
 use super::Timings;
@@ -59,6 +63,8 @@ pub(crate) struct MarketSettings {
     pub(crate) mechanism: Arc<dyn Mechanism>,
     /// What bids have to be covered by, if by anything.
     pub(crate) deposits: Option<DepositRules>,
+    /// How bids are sealed, if they are.
+    pub(crate) sealing: Option<SealRules>,
     /// For how many slots after its own a slot may be reported on.
     pub(crate) report_slots: u64,
 }
@@ -74,12 +80,23 @@ pub(crate) enum MarketEvent {
     Delivery(lockstep_rpc::wire::DeliveryEvent),
 }
 
+/// What answers tell of a closed slot beside its outcome.
+struct ClosedSlot {
+    /// What was on sale.
+    on_sale: Vec<Sale>,
+    /// Of the allocation.
+    signature: Bytes,
+    /// With which sealed bids were opened, ordered by bidder.
+    salts: Vec<B256>,
+}
+
 struct Inner {
     market: Marketplace,
     /// The signed registrations that the registry remembers.
     signed: BTreeMap<TermsKey, RegistrationWire>,
-    /// What was on sale in closed slots, and the signatures of their allocations.
-    closed: BTreeMap<SlotNumber, (Vec<Sale>, Bytes)>,
+    /// Sealed bids of open slots, signed.
+    sealed: BTreeMap<(SlotNumber, Address), SealedBidsWire>,
+    closed: BTreeMap<SlotNumber, ClosedSlot>,
     /// The last postings.
     postings: std::collections::VecDeque<PostingWire>,
 }
@@ -105,11 +122,17 @@ impl MarketRole {
     /// When the store cannot be read, or what it says of money and rights does not fit together.
     pub(crate) fn new(settings: MarketSettings, store: Store) -> Result<Self, RowError> {
         let signed = stored(&store)?;
-        let record = remembered(&store, restored(&signed))?;
+        let mut record = remembered(&store, restored(&signed))?;
+        let mut sealed = BTreeMap::new();
+        for (bidder, wire, envelope) in stored_envelopes(&store)? {
+            sealed.insert((wire.slot, bidder), wire);
+            record.envelopes.push((bidder, envelope));
+        }
         let rules = Rules {
             clock: settings.timings.clock,
             mechanism: Arc::clone(&settings.mechanism),
             deposits: settings.deposits,
+            sealing: settings.sealing,
             report_slots: settings.report_slots,
         };
         let bids = record.bids.len();
@@ -119,7 +142,7 @@ impl MarketRole {
             tracing::info!(bids, "bids are back from disk");
         }
         let postings = rows::last_postings(&store, market.ledger().record().postings, MAX_SHOWN_POSTINGS)?;
-        let inner = Inner { market, signed, closed: BTreeMap::new(), postings };
+        let inner = Inner { market, signed, sealed, closed: BTreeMap::new(), postings };
         Ok(Self { settings, store, inner: Mutex::new(inner), events: broadcast::channel(MAX_EVENTS).0 })
     }
 
@@ -155,7 +178,9 @@ impl MarketRole {
                     return;
                 }
             };
-            if bids.is_empty() {
+            let before = inner.market.closed_before();
+            let forgotten = inner.forget_sealed(before);
+            if bids.is_empty() && forgotten.is_empty() {
                 return;
             }
             tracing::warn!(
@@ -165,6 +190,7 @@ impl MarketRole {
             let inner = &mut *inner;
             let mut changes = Changes::new(&inner.market);
             bids.iter().for_each(|bid| changes.no_bid(bid));
+            forgotten.into_iter().for_each(|op| changes.op(op));
             postings.iter().for_each(|posting| changes.posting(posting));
             inner.postings.extend(postings.iter().map(posting_wire));
             self.store.queue(changes.into_ops())
@@ -174,15 +200,16 @@ impl MarketRole {
         }
     }
 
-    /// What draws of a slot are made with: fixed by the market's key, and unknown to anybody else before the slot is closed.
-    fn seed(&self, slot: SlotNumber) -> B256 {
+    /// The market's part of what draws of a slot are made with: fixed by its key, and unknown to anybody else before the slot is
+    /// closed.
+    fn secret(&self, slot: SlotNumber) -> B256 {
         let purpose = [b"lockstep seed of slot ".as_slice(), &slot.to_be_bytes()].concat();
         keccak256(self.settings.key.sign_bytes(keccak256(purpose)))
     }
 
     async fn close(&self, slot: SlotNumber) {
         let ended = self.inner.lock().market.end_bidding(slot);
-        let (sale, bids) = match ended {
+        let Bidding { sale, bids, envelopes } = match ended {
             Ok(ended) => ended,
             Err(error) => {
                 tracing::error!(slot, %error, "the slot could not be closed");
@@ -190,13 +217,14 @@ impl MarketRole {
             }
         };
         // With many sellers it takes a while, and everybody else goes on.
-        let (mechanism, seed, decided) = (Arc::clone(&self.settings.mechanism), self.seed(slot), sale.clone());
+        let seed = slot_seed(self.secret(slot), slot, &envelopes.salts());
+        let (mechanism, decided) = (Arc::clone(&self.settings.mechanism), sale.clone());
         let outcome = tokio::task::spawn_blocking(move || Outcome::decide(mechanism.as_ref(), &decided, bids, seed)).await;
         let queued = {
             let mut inner = self.inner.lock();
             let settled = outcome
                 .map_err(|error| error.to_string())
-                .and_then(|outcome| inner.market.settle(sale, outcome).map_err(|error| error.to_string()));
+                .and_then(|outcome| inner.market.settle(sale, envelopes, outcome).map_err(|error| error.to_string()));
             match settled {
                 Ok(closed) => self.note_closed(&mut inner, slot, &closed),
                 Err(error) => {
@@ -215,10 +243,14 @@ impl MarketRole {
         if !outcome.gap.is_zero() {
             tracing::warn!(slot, gap = %outcome.gap, "the search for winners was cut short: the allocation may not be the best");
         }
+        if !outcome.as_bid.is_empty() {
+            tracing::warn!(slot, rollups = ?outcome.as_bid, "lower payments could not be computed in time: winners pay what they bid");
+        }
         let signature = self.settings.key.sign_bytes(outcome.allocation.digest());
         let wire = AllocationWire::new(&outcome.allocation, signature.clone());
         let on_sale = sales(&inner.market, &closed.sale);
-        inner.closed.insert(slot, (on_sale, signature));
+        inner.closed.insert(slot, ClosedSlot { on_sale, signature, salts: closed.envelopes.salts() });
+        let forgotten = inner.forget_sealed(slot.saturating_add(1));
         while inner.closed.len() > MAX_CLOSED {
             inner.closed.pop_first();
         }
@@ -229,6 +261,7 @@ impl MarketRole {
 
         let mut changes = Changes::new(&inner.market);
         outcome.bids.iter().for_each(|bid| changes.no_bid(bid));
+        forgotten.into_iter().for_each(|op| changes.op(op));
         closed.postings.iter().for_each(|posting| changes.posting(posting));
         closed.rights.iter().for_each(|right| changes.right(right));
         closed.computed.keys().for_each(|chain| changes.earnings(slot, *chain));
@@ -253,7 +286,7 @@ impl MarketRole {
     fn allocation(&self, slot: SlotNumber) -> Result<Option<AllocationWire>, ErrorObjectOwned> {
         {
             let inner = self.inner.lock();
-            if let (Some(outcome), Some((_, signature))) = (inner.market.outcome(slot), inner.closed.get(&slot)) {
+            if let (Some(outcome), Some(ClosedSlot { signature, .. })) = (inner.market.outcome(slot), inner.closed.get(&slot)) {
                 return Ok(Some(AllocationWire::new(&outcome.allocation, signature.clone())));
             }
         }

@@ -1,7 +1,9 @@
 //! Slots on sale, bids and allocations as JSON.
 
 use alloy_primitives::{Address, B256, Bytes, U64, U256};
-use lockstep_primitives::{Allocation, Bid, Grant, InvalidOrdering, OrderingPolicy, Registration, RollupSet};
+use lockstep_primitives::{
+    Allocation, Bid, Grant, InvalidOrdering, Opening, OrderingPolicy, Registration, RollupSet, SealedBids,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{Decimal, chains};
@@ -50,7 +52,94 @@ impl BidWire {
     }
 }
 
-/// The answer of `market_submitBid`.
+/// The parameter of `market_submitSealedBids`: all bids of a bidder for a slot, sealed, and its EIP-712 signature.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SealedBidsWire {
+    /// The slot.
+    pub slot: u64,
+    /// keccak-256 of bidder, salt and the EIP-712 digests of the bids; zero takes earlier ones back.
+    pub commitment: B256,
+    /// How many bids there are.
+    pub bids: u64,
+    /// The most that they may cost together, in the numeraire's smallest unit.
+    pub cover: Decimal,
+    /// A higher one replaces.
+    pub nonce: u64,
+    /// 65 bytes r || s || v.
+    pub signature: Bytes,
+}
+
+impl SealedBidsWire {
+    /// Signed sealed bids.
+    pub const fn new(sealed: &SealedBids, signature: Bytes) -> Self {
+        let SealedBids { slot, commitment, bids, cover, nonce } = *sealed;
+        Self { slot, commitment, bids, cover: Decimal(cover), nonce, signature }
+    }
+
+    /// What is signed.
+    pub const fn sealed(&self) -> SealedBids {
+        let Self { slot, commitment, bids, cover, nonce, .. } = *self;
+        SealedBids { slot, commitment, bids, cover: cover.0, nonce }
+    }
+}
+
+/// A bid of an opening.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OpenedBid {
+    /// The package.
+    pub rollups: Vec<U64>,
+    /// In the numeraire's smallest unit.
+    pub amount: Decimal,
+    /// Of bids with the same tag at most one wins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exclusive: Option<String>,
+    /// Part of what was sealed.
+    pub nonce: u64,
+}
+
+/// The parameter of `market_openBids`: what opens a bidder's sealed bids.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OpeningWire {
+    /// The slot.
+    pub slot: u64,
+    /// Who sealed them.
+    pub bidder: Address,
+    /// What was sealed with them.
+    pub salt: B256,
+    /// In the order in which they were sealed.
+    pub bids: Vec<OpenedBid>,
+}
+
+impl OpeningWire {
+    /// An opening as JSON.
+    pub fn new(opening: &Opening) -> Self {
+        let bid = |bid: &Bid| OpenedBid {
+            rollups: chains(&bid.rollups),
+            amount: Decimal(bid.amount),
+            exclusive: bid.exclusive.clone(),
+            nonce: bid.nonce,
+        };
+        let Opening { slot, bidder, salt, bids } = opening;
+        Self { slot: *slot, bidder: *bidder, salt: *salt, bids: bids.iter().map(bid).collect() }
+    }
+
+    /// The opening.
+    pub fn opening(&self) -> Opening {
+        let bid = |bid: &OpenedBid| Bid {
+            slot: self.slot,
+            rollups: bid.rollups.iter().map(|chain| chain.to()).collect(),
+            amount: bid.amount.0,
+            exclusive: bid.exclusive.clone(),
+            nonce: bid.nonce,
+        };
+        Opening { slot: self.slot, bidder: self.bidder, salt: self.salt, bids: self.bids.iter().map(bid).collect() }
+    }
+}
+
+/// The answer of `market_submitBid` and `market_submitSealedBids`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BidReceipt {
@@ -155,15 +244,50 @@ pub struct MarketSlot {
     pub durable_record: bool,
     /// `open` or `closed`.
     pub state: String,
-    /// How it is sold: `combinatorial`, `first-price`, `second-price` or `posted`.
+    /// How it is sold: `combinatorial`, `core-selecting`, `first-price`, `second-price`, `lottery` or `posted`.
     pub mechanism: String,
     /// What is held beside what a bidder may have to pay, in basis points of it; absent where bids need no cover.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bond_bps: Option<u64>,
+    /// How bids are sealed; absent where the market is trusted with them until the bidding ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealing: Option<SealingView>,
+    /// keccak-256 of the market's secret for the slot's draws: it can choose no other one any more.
+    pub seed_commitment: B256,
+    /// What the slot's draws were made with; absent while it is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<SeedView>,
     /// What is for sale.
     pub on_sale: Vec<Sale>,
     /// The bids; sealed, so empty while the slot is open.
     pub bids: Vec<BidView>,
+}
+
+impl MarketSlot {
+    /// When bids have to be there: when they are sealed, or else when the bidding ends.
+    pub fn bids_due_ms(&self) -> u64 {
+        self.sealing.map_or(self.close_ms, |sealing| sealing.seal_ms)
+    }
+}
+
+/// How bids of a slot are sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SealingView {
+    /// Bids are sealed before this time, and opened from it on until the bidding ends.
+    pub seal_ms: u64,
+    /// What who does not open its bids forfeits, of their cover in basis points.
+    pub forfeit_bps: u64,
+}
+
+/// What the draws of a closed slot were made with: keccak-256 of the secret, the slot as 8 bytes, and the salts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SeedView {
+    /// The market's: its keccak-256 is what was committed to.
+    pub secret: B256,
+    /// With which sealed bids were opened, ordered by bidder.
+    pub salts: Vec<B256>,
 }
 
 /// A grant of an allocation.

@@ -21,7 +21,10 @@ pub use delivery_report::{DeliveryEvent, DeliveryReportWire, EndingWire};
 pub use eth_bundle::{
     CallBundleParams, CallBundleResult, CallTxResult, EthBundleParams, EthCancelParams, EthSentBundle, PrivateTxParams,
 };
-pub use market::{AllocationWire, BidReceipt, BidView, BidWire, GrantWire, MarketSlot, Sale};
+pub use market::{
+    AllocationWire, BidReceipt, BidView, BidWire, GrantWire, MarketSlot, OpenedBid, OpeningWire, Sale, SealedBidsWire,
+    SealingView, SeedView,
+};
 pub use message::{DeliveryStatus, MessageList, MessageOrigin, MessageStatus, MessagesParams};
 pub use money::{
     BidCancellationWire, DepositWire, EntryWire, HoldView, LedgerView, PostingWire, RevenueParams, RevenueView, SlotRevenue,

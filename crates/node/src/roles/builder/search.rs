@@ -117,7 +117,7 @@ impl BuilderRole {
         view.facts = self.facts(&view, &market, &candidates).await;
         let mut view = Arc::new(view);
         let Found { engine, simulated, standings } = loop {
-            match self.build_on(&view, &holes, (revision, &candidates), market.close_ms).await {
+            match self.build_on(&view, &holes, (revision, &candidates), market.bids_due_ms()).await {
                 Ok(found) => break found,
                 // A reorg, or a node that fails: the other rollups are built for all the same.
                 Err(error) => {
@@ -138,10 +138,10 @@ impl BuilderRole {
         view: &Arc<SlotView>,
         holes: &Holes,
         (revision, pending): (u64, &Arc<Vec<Candidate>>),
-        close_ms: u64,
+        due_ms: u64,
     ) -> Result<Found, String> {
         let started = Instant::now();
-        let until_ms = part_of_rest(close_ms, SIMULATE_PERCENT);
+        let until_ms = part_of_rest(due_ms, SIMULATE_PERCENT);
         // Not to be held while the engine works.
         let kept = self.kept.lock().take();
         let noted = self.settings.recorder.is_some();
@@ -150,13 +150,13 @@ impl BuilderRole {
         engine.take_in(&self.intake, holes, new, until_ms, true).await?;
         let simulated = Arc::new(engine.simulated().await?);
         metrics::histogram!("lockstep_simulation_seconds").record(started.elapsed().as_secs_f64());
-        self.judge(&simulated, view.slot, part_of_rest(close_ms, SIMULATE_PERCENT)).await;
-        self.bring_strategies(&engine, holes, &simulated, close_ms).await;
+        self.judge(&simulated, view.slot, part_of_rest(due_ms, SIMULATE_PERCENT)).await;
+        self.bring_strategies(&engine, holes, &simulated, due_ms).await;
         let began_ms = now_ms();
         let standings = engine.propose(&self.intake).await?;
         let took_ms = now_ms().saturating_sub(began_ms);
         metrics::histogram!("lockstep_build_seconds").record(started.elapsed().as_secs_f64());
-        let standings = self.search(&engine, holes, revision, (standings, took_ms), close_ms).await?;
+        let standings = self.search(&engine, holes, revision, (standings, took_ms), due_ms).await?;
         if let Some(gap) = standings.last().and_then(|(_, standing)| gap_bps(standing)) {
             metrics::histogram!("lockstep_build_gap_bps").record(gap);
         }
@@ -165,18 +165,18 @@ impl BuilderRole {
     }
 
     /// Takes in what the strategies make of what was simulated. It is never less for their failures.
-    async fn bring_strategies(&self, engine: &SlotEngine, holes: &Holes, simulated: &Arc<Vec<Simulated>>, close_ms: u64) {
+    async fn bring_strategies(&self, engine: &SlotEngine, holes: &Holes, simulated: &Arc<Vec<Simulated>>, due_ms: u64) {
         if self.settings.strategies.is_empty() {
             return;
         }
         let (started, slot) = (Instant::now(), engine.view().slot);
-        let until_ms = part_of_rest(close_ms, STRATEGY_PERCENT);
+        let until_ms = part_of_rest(due_ms, STRATEGY_PERCENT);
         let own = self.settings.strategies.candidates(&self.intake, engine.view(), simulated, until_ms).await;
         metrics::histogram!("lockstep_strategies_seconds").record(started.elapsed().as_secs_f64());
         if own.is_empty() {
             return;
         }
-        let until_ms = part_of_rest(close_ms, STRATEGY_PERCENT);
+        let until_ms = part_of_rest(due_ms, STRATEGY_PERCENT);
         match engine.take_in(&self.intake, holes, own, until_ms, true).await {
             Ok(own) => {
                 self.judge(&own.simulated, slot, until_ms).await;
@@ -200,12 +200,12 @@ impl BuilderRole {
         holes: &Holes,
         revision: u64,
         (standings, took_ms): (Vec<(RollupSet, Standing)>, u64),
-        close_ms: u64,
+        due_ms: u64,
     ) -> Result<Vec<(RollupSet, Standing)>, String> {
         let slot = engine.view().slot;
         // What comes in last is proposed too, and then bid on.
         let mut look_takes_ms = took_ms;
-        let until_ms = part_of_rest(close_ms, SEARCH_PERCENT).min(close_ms.saturating_sub(took_ms.saturating_mul(LAST_LOOK)));
+        let until_ms = part_of_rest(due_ms, SEARCH_PERCENT).min(due_ms.saturating_sub(took_ms.saturating_mul(LAST_LOOK)));
         let mut turns = Turns::default();
         turns.reopen(&standings);
         let (mut seen, mut look_ms) = (Some(revision), 0);
@@ -296,7 +296,7 @@ impl BuilderRole {
         }
         // Whatever is not there to be read now is not waited for. What left the pool meanwhile is thawed or told of when the lists
         // are put together, should there be no time to look.
-        if look_takes_ms.saturating_mul(LAST_LOOK) <= close_ms.saturating_sub(now_ms()) {
+        if look_takes_ms.saturating_mul(LAST_LOOK) <= due_ms.saturating_sub(now_ms()) {
             self.take_news(engine, holes, &mut seen, now_ms()).await?;
         }
         engine.propose(&self.intake).await
@@ -331,10 +331,10 @@ impl BuilderRole {
     }
 }
 
-/// When that part of the time until `close_ms` will have passed, in Unix milliseconds.
-fn part_of_rest(close_ms: u64, percent: u64) -> u64 {
+/// When that part of the time until `due_ms` will have passed, in Unix milliseconds.
+fn part_of_rest(due_ms: u64, percent: u64) -> u64 {
     let now = now_ms();
-    now + close_ms.saturating_sub(now) * percent / 100
+    now + due_ms.saturating_sub(now) * percent / 100
 }
 
 /// By which part of what a set could be worth at the most it is worth less, in basis points.

@@ -46,7 +46,7 @@ impl BuilderRole {
         slot: SlotNumber,
         market: &MarketSlot,
     ) -> Result<(SlotView, BTreeMap<ChainId, DeliveryTerms>), String> {
-        let patience = Duration::from_millis(market.close_ms.saturating_sub(now_ms()) * ANSWER_PERCENT / 100);
+        let patience = Duration::from_millis(market.bids_due_ms().saturating_sub(now_ms()) * ANSWER_PERCENT / 100);
         let asked = market.on_sale.iter().map(|sale| async move {
             let answer = tokio::time::timeout(patience, self.rollup_view(slot, market, sale)).await;
             answer.unwrap_or_else(|_| Err("its sequencer or its node did not answer in time".to_owned()))
@@ -84,7 +84,7 @@ impl BuilderRole {
             match sequencer.get_slot_offer(sale.chain_id, slot, self.address()).await {
                 Ok(offer) => break offer,
                 // Its last block of the slot before is on its way.
-                Err(ClientError::Call(error)) if now_ms() + RETRY_MS < market.close_ms => {
+                Err(ClientError::Call(error)) if now_ms() + RETRY_MS < market.bids_due_ms() => {
                     tracing::debug!(slot, chain, %error, "the sequencer is asked again");
                     sleep_until(now_ms() + RETRY_MS).await;
                 }

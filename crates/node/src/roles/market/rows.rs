@@ -37,7 +37,7 @@ pub(crate) enum RowError {
     },
 }
 
-fn wrong(table: Table, problem: impl std::fmt::Display) -> RowError {
+pub(super) fn wrong(table: Table, problem: impl std::fmt::Display) -> RowError {
     RowError::Row { table, problem: problem.to_string() }
 }
 
@@ -196,6 +196,11 @@ impl<'a> Changes<'a> {
         self.ops
     }
 
+    /// A row of the caller's own.
+    pub(super) fn row(&mut self, table: Table, key: Vec<u8>, row: &impl Serialize) {
+        self.put(table, key, row);
+    }
+
     fn put(&mut self, table: Table, key: Vec<u8>, row: &impl Serialize) {
         match serde_json::to_vec(row) {
             Ok(value) => self.ops.push(Op::put(table, key, value)),
@@ -204,7 +209,7 @@ impl<'a> Changes<'a> {
     }
 }
 
-/// What a market remembers, but for the terms of its sellers.
+/// What a market remembers, but for the terms of its sellers and for sealed bids.
 ///
 /// # Errors
 /// When a row cannot be read, or the rows do not fit together: then nothing is guessed about anybody's money.
@@ -223,7 +228,8 @@ pub(super) fn remembered(store: &Store, registry: Registry) -> Result<MarketReco
     }
     let rights = rights(store)?;
     let histories = histories(store)?;
-    Ok(MarketRecord { registry, histories, ledger, rights, bids, closed_before: counters.closed_before })
+    let (envelopes, closed_before) = (Vec::new(), counters.closed_before);
+    Ok(MarketRecord { registry, histories, ledger, rights, bids, envelopes, closed_before })
 }
 
 fn ledger(store: &Store, counters: &Counters) -> Result<Ledger, RowError> {
@@ -317,7 +323,7 @@ pub(super) fn posting_wire(posting: &Posting) -> PostingWire {
     PostingWire { number: posting.number, kind: posting.kind.name().to_owned(), slot: posting.slot, entries: entries.collect() }
 }
 
-fn row<T: DeserializeOwned>(table: Table, value: &[u8]) -> Result<T, RowError> {
+pub(super) fn row<T: DeserializeOwned>(table: Table, value: &[u8]) -> Result<T, RowError> {
     serde_json::from_slice(value).map_err(|error| wrong(table, error))
 }
 

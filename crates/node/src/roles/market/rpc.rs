@@ -5,13 +5,14 @@ use jsonrpsee::{
     Extensions, PendingSubscriptionSink, SubscriptionMessage,
     core::{RpcResult, SubscriptionResult, async_trait},
 };
-use lockstep_market::{AcceptedBid, MarketError, Taken};
+use lockstep_market::{AcceptedBid, MarketError, Taken, seed_commitment};
 use lockstep_rpc::{
     api::MarketApiServer,
     invalid_params, not_found,
     wire::{
         AllocationWire, BidCancellationWire, BidReceipt, BidView, BidWire, Decimal, DeliveryReportWire, DepositWire, LedgerView,
-        MarketSlot, RegistrationWire, RevenueParams, RevenueView, RollupTerms, WithdrawalReceipt, WithdrawalWire,
+        MarketSlot, OpeningWire, RegistrationWire, RevenueParams, RevenueView, RollupTerms, SealedBidsWire, SealingView,
+        SeedView, WithdrawalReceipt, WithdrawalWire,
     },
 };
 use lockstep_store::{Queued, StoreError};
@@ -43,6 +44,14 @@ impl MarketApiServer for MarketRpc {
         };
         self.written(queued).await?;
         Ok(BidReceipt { bid_hash })
+    }
+
+    async fn submit_sealed_bids(&self, sealed: SealedBidsWire) -> RpcResult<BidReceipt> {
+        self.take_sealed(sealed).await
+    }
+
+    async fn open_bids(&self, opening: OpeningWire) -> RpcResult<bool> {
+        self.take_opening(opening).await
     }
 
     async fn cancel_bid(&self, cancellation: BidCancellationWire) -> RpcResult<bool> {
@@ -81,8 +90,11 @@ impl MarketApiServer for MarketRpc {
         let now = now_ms();
         let mut inner = self.inner.lock();
         let slot = slot.unwrap_or_else(|| inner.market.first_open(now));
-        let (state, on_sale, bids) = match (inner.market.outcome(slot), inner.closed.get(&slot)) {
-            (Some(outcome), Some((on_sale, _))) => ("closed", on_sale.clone(), outcome.bids.iter().map(bid_view).collect()),
+        let (state, on_sale, bids, seed) = match (inner.market.outcome(slot), inner.closed.get(&slot)) {
+            (Some(outcome), Some(closed)) => {
+                let seed = SeedView { secret: self.secret(slot), salts: closed.salts.clone() };
+                ("closed", closed.on_sale.clone(), outcome.bids.iter().map(bid_view).collect(), Some(seed))
+            }
             _ => {
                 match inner.market.open(slot, now) {
                     Ok(_) => {}
@@ -93,7 +105,7 @@ impl MarketApiServer for MarketRpc {
                     Err(error) => return Err(market_error(&error)),
                 }
                 let book = inner.market.book_of(slot).ok_or_else(|| not_found("the slot is not open"))?;
-                ("open", sales(&inner.market, book.sale()), Vec::new())
+                ("open", sales(&inner.market, book.sale()), Vec::new(), None)
             }
         };
         let (timings, rules) = (&self.settings.timings, inner.market.rules());
@@ -107,6 +119,13 @@ impl MarketApiServer for MarketRpc {
             state: state.to_owned(),
             mechanism: rules.mechanism.name().to_owned(),
             bond_bps: rules.deposits.map(|deposits| deposits.bond_bps),
+            sealing: inner
+                .market
+                .seal_close_ms(slot)
+                .zip(rules.sealing)
+                .map(|(seal_ms, rules)| SealingView { seal_ms, forfeit_bps: rules.forfeit_bps }),
+            seed_commitment: seed_commitment(self.secret(slot)),
+            seed,
             on_sale,
             bids,
         })
