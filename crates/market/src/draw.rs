@@ -1,7 +1,14 @@
 //! Draws that anyone can repeat from a seed.
 
-use alloy_primitives::{B256, U256, keccak256};
+use std::collections::BTreeMap;
+
+use alloy_primitives::{Address, B256, U256, U512, keccak256};
 use lockstep_primitives::SlotNumber;
+
+use crate::MAX_BIDS_PER_SLOT;
+
+/// All of the chances, in basis points.
+const WHOLE_BPS: u64 = 10_000;
 
 /// What a market publishes of its secret for a slot before anybody bids for it: then it can choose no other one any more.
 pub fn seed_commitment(secret: B256) -> B256 {
@@ -54,6 +61,43 @@ impl Draws {
             }
         }
     }
+}
+
+/// The weights with which bidders are drawn: the greatest ones lowered to where each has its cap of the chances.
+pub(crate) fn capped(weights: BTreeMap<Address, U256>, max_share_bps: u64) -> BTreeMap<Address, U256> {
+    let cap = max_share_bps;
+    let mut falling: Vec<U256> = weights.values().copied().collect();
+    falling.sort_unstable_by(|a, b| b.cmp(a));
+    let mut rest = falling.iter().fold(U512::ZERO, |sum, weight| sum + U512::from(*weight));
+    for (capped, next) in falling.iter().enumerate() {
+        // The first `capped` have their cap each, so the others share what is left of the chances.
+        let Some(left_bps) = WHOLE_BPS.checked_sub(cap.saturating_mul(capped as u64)).filter(|left| *left > 0) else { break };
+        let limit = rest * U512::from(cap) / U512::from(left_bps);
+        if U512::from(*next) <= limit || cap >= WHOLE_BPS {
+            let limit = limit.saturating_to::<U256>();
+            return weights.into_iter().map(|(bidder, weight)| (bidder, weight.min(limit))).collect();
+        }
+        rest -= U512::from(*next);
+    }
+    // Too few bidders for the cap: the same chance for each.
+    weights.into_keys().map(|bidder| (bidder, U256::ONE)).collect()
+}
+
+/// One of the items, in proportion to the weight beside each; where all weigh nothing, each is as likely as any other.
+pub(crate) fn pick<'a, T>(items: &'a [(T, U256)], draws: &mut Draws) -> Option<&'a T> {
+    let greatest = items.iter().map(|(_, weight)| *weight).max()?;
+    // Sums of as many as a book holds then fit into 256 bits; what is lost is less than a part in 2^200.
+    let shift = (greatest.bit_len() + MAX_BIDS_PER_SLOT.ilog2() as usize + 1).saturating_sub(256);
+    let weight = |weight: U256| if greatest.is_zero() { U256::ONE } else { weight >> shift };
+    let total = items.iter().fold(U256::ZERO, |sum, (_, each)| sum + weight(*each));
+    let mut drawn = draws.below(total);
+    for (item, each) in items {
+        match drawn.checked_sub(weight(*each)) {
+            Some(left) => drawn = left,
+            None => return Some(item),
+        }
+    }
+    None
 }
 
 #[cfg(test)]

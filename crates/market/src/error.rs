@@ -3,7 +3,7 @@
 use alloy_primitives::{Address, U256};
 use lockstep_primitives::{ChainId, RollupSet, SlotNumber};
 
-use crate::{LedgerError, ReserveError, RightsError, SealError, VersionError};
+use crate::{LedgerError, ReserveError, RightsError, SealError, TicketError, VersionError};
 
 /// Why a registration or a bid is refused. [`MarketError::code`] is stable; the text may be reworded.
 ///
@@ -283,6 +283,9 @@ pub enum MarketError {
     /// Sealed bids that cannot be taken or opened.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// An order for tickets that cannot be carried out.
+    #[error(transparent)]
+    Tickets(#[from] TicketError),
     /// A step in the book of rights that cannot be taken.
     #[error(transparent)]
     Rights(#[from] RightsError),
@@ -346,6 +349,7 @@ impl MarketError {
             Self::ContradictsRecord { .. } => "contradicts_record",
             Self::WrongRequestSigner { .. } => "wrong_request_signer",
             Self::Seal(error) => error.code(),
+            Self::Tickets(error) => error.code(),
             Self::Rights(error) => error.code(),
             Self::Ledger(error) => error.code(),
             Self::TooManyBids { .. } => "too_many_bids",
@@ -392,6 +396,7 @@ impl MarketError {
                 "sign the EIP-712 digest (domain Lockstep, version 1): 65 bytes r || s || v with a low s"
             }
             Self::Seal(error) => error.hint(),
+            Self::Tickets(error) => error.hint(),
             Self::Rights(error) => error.hint(),
             Self::Ledger(error) => error.hint(),
             Self::TooManyBids { .. } => "replace one of your bids: same package and tag, higher nonce",

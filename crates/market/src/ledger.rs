@@ -216,15 +216,43 @@ impl Ledger {
         Ok(self.posting(kind, Some(id.slot), entries))
     }
 
+    /// Pays somebody out of what an account has free.
+    ///
+    /// # Errors
+    /// When it has not so much free, or there is no room for another account.
+    pub fn transfer(&mut self, from: Address, to: Address, amount: U256, kind: PostingKind) -> Result<Posting, LedgerError> {
+        let Balance { free, held, .. } = self.balance(from);
+        let left = free.checked_sub(amount).ok_or(LedgerError::NotFree { account: from, amount, free, held })?;
+        self.open(to)?;
+        self.balance_mut(from).free = left;
+        self.balance_mut(to).free += amount;
+        Ok(self.posting(kind, None, vec![(Account::Free(from), amount, false), (Account::Free(to), amount, true)]))
+    }
+
+    /// Checks the nonce of an account's request.
+    ///
+    /// # Errors
+    /// When it does not rise.
+    pub fn check_nonce(&self, account: Address, nonce: u64) -> Result<(), LedgerError> {
+        let current = self.balance(account).nonce;
+        if nonce <= current {
+            return Err(LedgerError::NonceTooLow { account, nonce, current });
+        }
+        Ok(())
+    }
+
+    /// Notes the nonce of a request that was carried out.
+    pub(crate) fn use_nonce(&mut self, account: Address, nonce: u64) {
+        self.balance_mut(account).nonce = nonce;
+    }
+
     /// Takes an amount out of what an account has free, to be paid outside. Returns the number of the withdrawal.
     ///
     /// # Errors
     /// When the nonce does not rise, it is nothing or more than is free, or too many are under way.
     pub fn withdraw(&mut self, account: Address, to: Address, amount: U256, nonce: u64) -> Result<(u64, Posting), LedgerError> {
-        let Balance { free, held, nonce: current, .. } = self.balance(account);
-        if nonce <= current {
-            return Err(LedgerError::NonceTooLow { account, nonce, current });
-        }
+        self.check_nonce(account, nonce)?;
+        let Balance { free, held, .. } = self.balance(account);
         if amount.is_zero() {
             return Err(LedgerError::Nothing { account });
         }
@@ -305,7 +333,7 @@ impl Ledger {
     }
 
     /// Sees to it that there is an account.
-    fn open(&mut self, account: Address) -> Result<(), LedgerError> {
+    pub(crate) fn open(&mut self, account: Address) -> Result<(), LedgerError> {
         if !self.record.balances.contains_key(&account) && self.record.balances.len() >= MAX_ACCOUNTS {
             return Err(LedgerError::TooManyAccounts { limit: MAX_ACCOUNTS });
         }

@@ -32,6 +32,7 @@ mod rights;
 mod sale;
 mod sealed;
 mod study;
+mod tickets;
 mod timeboost;
 mod winner;
 
@@ -53,7 +54,8 @@ pub use ledger::{
     Withdrawal,
 };
 pub use marketplace::{
-    Bidding, Closed, DepositRules, MAX_CLOSED, MarketRecord, Marketplace, Reported, Rules, SLOTS_AHEAD, Sealed, Taken,
+    Bidding, Closed, DepositRules, Drawing, MAX_CLOSED, MarketRecord, Marketplace, Ordered, Reported, Rules, SLOTS_AHEAD, Sealed,
+    TICKET_POT, Taken,
 };
 pub use mechanism::{Clearing, Combinatorial, CoreSelecting, FirstPrice, Lottery, Mechanism, PostedPrice, SecondPrice, Win};
 pub use outcome::Outcome;
@@ -70,6 +72,7 @@ pub use rights::{
 pub use sale::{MAX_AMOUNT, Sale, Terms};
 pub use sealed::{Envelope, Envelopes, MAX_ENVELOPES, SealError, SealRules};
 pub use study::{Conduct, MAX_STUDY_BIDDERS, MAX_STUDY_SELLERS, MAX_STUDY_SLOTS, Study, StudyError, StudyReport};
+pub use tickets::{Drawn, Fill, MAX_TICKETS, Ticket, TicketBook, TicketError, TicketPrice, TicketRecord, TicketRules};
 pub use timeboost::{
     LaneResult, LaneSale, MAX_TIMEBOOST_BIDDERS, MAX_TIMEBOOST_SUBMISSIONS, PlacedBid, RoundTiming, RoundTimingError,
     TIMEBOOST_BID_TYPE, TIMEBOOST_BID_TYPEHASH, TimeboostAuction, TimeboostBid, TimeboostDomain, TimeboostEntry, TimeboostError,

@@ -12,11 +12,13 @@ mod bids;
 mod closing;
 mod reports;
 mod sealing;
+mod ticketing;
 
 pub use bids::Taken;
 pub use closing::{Bidding, Closed};
 pub use reports::Reported;
 pub use sealing::Sealed;
+pub use ticketing::{Drawing, Ordered, TICKET_POT};
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,7 +30,7 @@ use lockstep_primitives::{ChainId, Deposit, Registration, SlotNumber, Withdrawal
 
 use crate::{
     AcceptedBid, EarningsHistory, Envelope, Ledger, MarketError, Mechanism, Outcome, Posting, Registry, RightsBook, SealRules,
-    SlotAuction, SlotClock, Version, sealed::EnvelopesBySlot,
+    SlotAuction, SlotClock, TicketBook, TicketRecord, TicketRules, Version, sealed::EnvelopesBySlot,
 };
 
 /// How many slots ahead bids are taken: the one that is open next, and these after it.
@@ -48,6 +50,8 @@ pub struct Rules {
     pub deposits: Option<DepositRules>,
     /// How bids are sealed. Without, the market is trusted with them until the bidding ends.
     pub sealing: Option<SealRules>,
+    /// How tickets are sold instead of slots. Then no bids are taken, and the mechanism decides nothing.
+    pub tickets: Option<TicketRules>,
     /// For how many slots after its own a slot may be reported on. Then it lapses: whoever bought it is not charged.
     pub report_slots: u64,
 }
@@ -76,6 +80,8 @@ pub struct MarketRecord {
     pub bids: Vec<AcceptedBid>,
     /// The sealed bids of slots that are not closed, and who sealed them.
     pub envelopes: Vec<(Address, Envelope)>,
+    /// The tickets, where they are sold.
+    pub tickets: TicketRecord,
     /// Slots before this one are closed.
     pub closed_before: SlotNumber,
 }
@@ -91,6 +97,7 @@ pub struct Marketplace {
     open: BTreeMap<SlotNumber, SlotAuction>,
     /// Of open slots.
     envelopes: EnvelopesBySlot,
+    tickets: Option<TicketBook>,
     closed: BTreeMap<SlotNumber, Outcome>,
     /// Slots before this one are closed.
     closed_before: SlotNumber,
@@ -102,15 +109,22 @@ impl Marketplace {
     /// A market that remembers.
     ///
     /// # Errors
-    /// When a slot of a stored bid cannot be opened.
+    /// When a slot of a stored bid cannot be opened, or tickets are there that the rules do not know.
     pub fn new(rules: Rules, record: MarketRecord) -> Result<Self, MarketError> {
-        let MarketRecord { registry, histories, ledger, rights, bids, envelopes: sealed, closed_before } = record;
+        let MarketRecord { registry, histories, ledger, rights, bids, envelopes: sealed, tickets, closed_before } = record;
+        let tickets = rules.tickets.clone().map(|rules| TicketBook::new(rules, tickets)).transpose()?;
         let unsettled = rights.records().filter(|record| record.right.ending.is_none()).map(|record| (record.slot, record.chain));
         let unsettled = unsettled.collect();
         let (open, envelopes, closed) = Default::default();
-        let mut market = Self { rules, registry, histories, ledger, rights, open, envelopes, closed, closed_before, unsettled };
+        let mut market =
+            Self { rules, registry, histories, ledger, rights, open, envelopes, tickets, closed, closed_before, unsettled };
         for bid in bids {
             market.restore_bid(bid)?;
+        }
+        let drawn: Vec<SlotNumber> =
+            market.tickets.iter().flat_map(|book| book.record().drawn.keys()).map(|(slot, _)| *slot).collect();
+        for slot in drawn {
+            market.book(slot)?;
         }
         for (bidder, envelope) in sealed {
             market.restore_envelope(bidder, envelope)?;

@@ -57,7 +57,7 @@ pub struct Clearing {
 
 impl Clearing {
     /// A decision, its wins put in order.
-    fn new(mut wins: Vec<Win>, gap: U256) -> Self {
+    pub(crate) fn new(mut wins: Vec<Win>, gap: U256) -> Self {
         wins.sort_by_key(|win| win.rollups.first().copied());
         Self { wins, gap, as_bid: RollupSet::new() }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use alloy_primitives::{B256, U256};
 use lockstep_primitives::{Allocation, ChainId, Grant, RollupSet};
 
-use crate::{AcceptedBid, Mechanism, Sale, Win};
+use crate::{AcceptedBid, Clearing, Mechanism, Sale, Win};
 
 /// The outcome of a slot's auction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,11 @@ impl Outcome {
         bids.sort_by_key(AcceptedBid::order);
         bids.dedup_by_key(|accepted| accepted.order());
         let clearing = mechanism.clear(sale, &bids, seed);
+        Self::of(clearing, sale, bids)
+    }
 
+    /// The outcome of what was decided about bids that are ordered by digest and bidder, or about none.
+    pub(crate) fn of(clearing: Clearing, sale: &Sale, bids: Vec<AcceptedBid>) -> Self {
         let mut proceeds: BTreeMap<ChainId, U256> = sale.terms().keys().map(|chain| (*chain, U256::ZERO)).collect();
         let mut grants = Vec::new();
         let mut sold = RollupSet::new();

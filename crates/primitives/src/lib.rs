@@ -23,7 +23,9 @@ pub use bundle::{Asset, BlockRange, Bundle, LandedRef, Leg, LegTx, Relay, Replac
 pub use delivery_report::{DeliveryReport, SlotEnding};
 pub use hash::{BUNDLE_TYPE, dialect_bundle_hash};
 pub use lists::{BlockList, ListBlock, RollupSet};
-pub use market::{Allocation, Bid, BidCancellation, Deposit, Grant, Opening, SealedBids, WithdrawalRequest};
+pub use market::{
+    Allocation, Bid, BidCancellation, Deposit, Grant, Opening, SealedBids, TicketOrder, TicketSide, WithdrawalRequest,
+};
 pub use money::{Price, to_signed};
 pub use ordering::{InvalidOrdering, MAX_ARRIVALS, MAX_INCLUSION, OrderedTx, OrderingPolicy, OutOfOrder};
 pub use reason::{Place, Reason, Rejection, Validity};

@@ -32,6 +32,14 @@ mod eip712 {
             uint64 nonce;
         }
 
+        struct TicketOrder {
+            uint64[] rollups;
+            string side;
+            uint64 count;
+            uint256 price;
+            uint64 nonce;
+        }
+
         struct Deposit {
             uint64 number;
             address account;
@@ -162,6 +170,53 @@ impl Opening {
             bytes.extend_from_slice(bid.digest().as_slice());
         }
         keccak256(bytes)
+    }
+}
+
+/// What a ticket order is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TicketSide {
+    /// Up to `count` tickets, at no more than `price` each.
+    Buy,
+    /// Exactly `count` of the signer's tickets are offered at `price` each from now on, and no others of the class.
+    Sell,
+}
+
+impl TicketSide {
+    /// What is signed, and what JSON says.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Buy => "buy",
+            Self::Sell => "sell",
+        }
+    }
+}
+
+/// An order for tickets: rights to propose in slots that are drawn later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TicketOrder {
+    /// Of which class, by all of its rollups.
+    pub rollups: RollupSet,
+    /// Buy or sell.
+    pub side: TicketSide,
+    /// How many tickets.
+    pub count: u64,
+    /// For each, in the numeraire's smallest unit.
+    pub price: U256,
+    /// Above that of the signer's earlier requests.
+    pub nonce: u64,
+}
+
+impl TicketOrder {
+    /// The EIP-712 digest that the account signs.
+    pub fn digest(&self) -> B256 {
+        digest(&eip712::TicketOrder {
+            rollups: self.rollups.iter().copied().collect(),
+            side: self.side.name().to_owned(),
+            count: self.count,
+            price: self.price,
+            nonce: self.nonce,
+        })
     }
 }
 

@@ -56,7 +56,9 @@ pub enum PostingKind {
     Damages,
     /// What was put up for revealing a bid that was not revealed.
     Forfeit,
-    /// The price of a right that its holder resold.
+    /// The price of a ticket: into the pot when it is issued, and back to its holder, to be held for the slot, when it is drawn.
+    Ticket,
+    /// The price of a right or a ticket that its holder resold.
     Resale,
     /// An account asked for its money.
     Withdraw {
@@ -85,6 +87,7 @@ impl PostingKind {
             Self::Price => "price",
             Self::Damages => "damages",
             Self::Forfeit => "forfeit",
+            Self::Ticket => "ticket",
             Self::Resale => "resale",
             Self::Withdraw { .. } => "withdraw",
             Self::PaidOut { .. } => "paid_out",

@@ -4,7 +4,7 @@ use alloy_primitives::{Address, B256};
 use lockstep_primitives::{Bid, BidCancellation, SlotNumber};
 
 use super::{Marketplace, with_bond};
-use crate::{AcceptedBid, HoldId, MarketError, Posting, SealError, most_payable};
+use crate::{AcceptedBid, HoldId, MarketError, Posting, SealError, TicketError, most_payable};
 
 /// What taking a bid, or taking one back, changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +66,9 @@ impl Marketplace {
     }
 
     fn check_unsealed(&self, slot: SlotNumber) -> Result<(), MarketError> {
+        if self.tickets.is_some() {
+            return Err(TicketError::TicketsOnly.into());
+        }
         if self.rules.sealing.is_some() {
             return Err(SealError::SealedOnly { slot }.into());
         }

@@ -7,7 +7,8 @@ use lockstep_primitives::{ChainId, SlotNumber};
 
 use super::{MAX_CLOSED, Marketplace, with_bond};
 use crate::{
-    AcceptedBid, Acquisition, Envelopes, Figure, Granted, HoldId, MarketError, Outcome, Posting, RightRecord, Sale, floors,
+    AcceptedBid, Acquisition, Clearing, Envelopes, Figure, Granted, HoldId, MarketError, Mechanism, Outcome, Posting,
+    RightRecord, Sale, floors,
 };
 
 /// What was bid for a slot, when its bidding has ended.
@@ -19,6 +20,20 @@ pub struct Bidding {
     pub bids: Vec<AcceptedBid>,
     /// What was sealed.
     pub envelopes: Envelopes,
+    /// What was decided already, where tickets are drawn and not bids taken.
+    pub drawn: Option<Clearing>,
+}
+
+impl Bidding {
+    /// Who won: by the mechanism, or because its ticket was drawn.
+    pub fn decide(self, mechanism: &dyn Mechanism, seed: B256) -> (Sale, Envelopes, Outcome) {
+        let Self { sale, bids, envelopes, drawn } = self;
+        let outcome = match drawn {
+            Some(clearing) => Outcome::of(clearing, &sale, bids),
+            None => Outcome::decide(mechanism, &sale, bids, seed),
+        };
+        (sale, envelopes, outcome)
+    }
 }
 
 /// What closing a slot changed.
@@ -44,8 +59,8 @@ impl Marketplace {
     /// # Errors
     /// As [`Marketplace::end_bidding`] and [`Marketplace::settle`].
     pub fn close(&mut self, slot: SlotNumber, seed: B256) -> Result<Closed, MarketError> {
-        let Bidding { sale, bids, envelopes } = self.end_bidding(slot)?;
-        let outcome = Outcome::decide(self.rules.mechanism.as_ref(), &sale, bids, seed);
+        let bidding = self.end_bidding(slot)?;
+        let (sale, envelopes, outcome) = bidding.decide(self.rules.mechanism.as_ref(), seed);
         self.settle(sale, envelopes, outcome)
     }
 
@@ -63,7 +78,8 @@ impl Marketplace {
         let Some(book) = self.open.remove(&slot) else { return Err(MarketError::NotOpen { slot, first: slot, last: slot }) };
         self.closed_before = slot.saturating_add(1);
         let (sale, bids) = book.close();
-        Ok(Bidding { sale, bids, envelopes: self.envelopes.remove(&slot).unwrap_or_default() })
+        let drawn = self.drawn_for(&sale);
+        Ok(Bidding { sale, bids, envelopes: self.envelopes.remove(&slot).unwrap_or_default(), drawn })
     }
 
     /// Grants what was won, takes what is forfeited, and releases what losers put up.
@@ -94,6 +110,9 @@ impl Marketplace {
         while let Some(book) = self.open.first_entry().filter(|book| *book.key() < first) {
             let (slot, book) = book.remove_entry();
             self.envelopes.remove(&slot);
+            if let Some(tickets) = self.tickets.as_mut() {
+                tickets.take_drawn(slot);
+            }
             bids.extend(book.close().1);
             for bidder in self.ledger.holders(slot) {
                 postings.push(self.ledger.hold(HoldId { slot, bidder }, U256::ZERO)?);
@@ -135,7 +154,7 @@ impl Marketplace {
             let granted = match win {
                 Some(win) => Granted {
                     holder: win.bidder,
-                    how: Acquisition::JustInTime,
+                    how: if self.tickets.is_some() { Acquisition::Ticket } else { Acquisition::JustInTime },
                     price: win.shares.get(&chain).copied().unwrap_or_default(),
                     default_proposer,
                 },

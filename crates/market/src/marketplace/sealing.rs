@@ -5,7 +5,7 @@ use lockstep_primitives::{Opening, SealedBids, SlotNumber, recover};
 
 use super::{Marketplace, with_bond};
 use crate::{
-    AcceptedBid, Envelope, Envelopes, HoldId, MarketError, Posting, PostingKind, Sale, SealError, SealRules, bond,
+    AcceptedBid, Envelope, Envelopes, HoldId, MarketError, Posting, PostingKind, Sale, SealError, SealRules, TicketError, bond,
     payment::share_out,
 };
 
@@ -113,6 +113,9 @@ impl Marketplace {
     }
 
     fn seal_rules(&self, slot: SlotNumber) -> Result<SealRules, MarketError> {
+        if self.tickets.is_some() {
+            return Err(TicketError::TicketsOnly.into());
+        }
         self.rules.sealing.ok_or_else(|| SealError::NotSealed { slot }.into())
     }
 

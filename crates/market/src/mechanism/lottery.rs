@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use alloy_primitives::{Address, B256, U256, U512};
+use alloy_primitives::{Address, B256, U256};
 use lockstep_primitives::RollupSet;
 
 use super::{Clearing, Mechanism, Win};
-use crate::{AcceptedBid, Draws, MAX_BIDS_PER_SLOT, Sale, Sharing, floors};
-
-/// All of the chances, in basis points.
-const WHOLE_BPS: u64 = 10_000;
+use crate::{
+    AcceptedBid, Draws, Sale, Sharing,
+    draw::{capped, pick},
+    floors,
+};
 
 /// Draws winners one after the other, each bidder in proportion to the greatest of its offers that are still free, and gives the
 /// drawn bidder one of those, in proportion to what it offers. Winners pay what they offered.
@@ -72,49 +73,12 @@ impl Lottery {
             let known = greatest.entry(offer.bidder).or_default();
             *known = offer.bid.amount.max(*known);
         }
-        let bidders: Vec<(Address, U256)> = self.capped(greatest).into_iter().collect();
+        let bidders: Vec<(Address, U256)> = capped(greatest, self.max_share_bps).into_iter().collect();
         let bidder = *pick(&bidders, draws)?;
         let its: Vec<(&'a AcceptedBid, U256)> =
             offers.iter().filter(|offer| offer.bidder == bidder).map(|offer| (*offer, offer.bid.amount)).collect();
         pick(&its, draws).copied()
     }
-
-    /// The weights with which bidders are drawn: the greatest ones lowered to where each has its cap of the chances.
-    fn capped(&self, weights: BTreeMap<Address, U256>) -> BTreeMap<Address, U256> {
-        let cap = self.max_share_bps;
-        let mut falling: Vec<U256> = weights.values().copied().collect();
-        falling.sort_unstable_by(|a, b| b.cmp(a));
-        let mut rest = falling.iter().fold(U512::ZERO, |sum, weight| sum + U512::from(*weight));
-        for (capped, next) in falling.iter().enumerate() {
-            // The first `capped` have their cap each, so the others share what is left of the chances.
-            let Some(left_bps) = WHOLE_BPS.checked_sub(cap.saturating_mul(capped as u64)).filter(|left| *left > 0) else { break };
-            let limit = rest * U512::from(cap) / U512::from(left_bps);
-            if U512::from(*next) <= limit || cap >= WHOLE_BPS {
-                let limit = limit.saturating_to::<U256>();
-                return weights.into_iter().map(|(bidder, weight)| (bidder, weight.min(limit))).collect();
-            }
-            rest -= U512::from(*next);
-        }
-        // Too few bidders for the cap: the same chance for each.
-        weights.into_keys().map(|bidder| (bidder, U256::ONE)).collect()
-    }
-}
-
-/// One of the items, in proportion to the weight beside each; where all weigh nothing, each is as likely as any other.
-fn pick<'a, T>(items: &'a [(T, U256)], draws: &mut Draws) -> Option<&'a T> {
-    let greatest = items.iter().map(|(_, weight)| *weight).max()?;
-    // Sums of as many as a book holds then fit into 256 bits; what is lost is less than a part in 2^200.
-    let shift = (greatest.bit_len() + MAX_BIDS_PER_SLOT.ilog2() as usize + 1).saturating_sub(256);
-    let weight = |weight: U256| if greatest.is_zero() { U256::ONE } else { weight >> shift };
-    let total = items.iter().fold(U256::ZERO, |sum, (_, each)| sum + weight(*each));
-    let mut drawn = draws.below(total);
-    for (item, each) in items {
-        match drawn.checked_sub(weight(*each)) {
-            Some(left) => drawn = left,
-            None => return Some(item),
-        }
-    }
-    None
 }
 
 #[cfg(test)]

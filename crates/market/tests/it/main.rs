@@ -11,4 +11,5 @@ mod registry;
 mod reserve;
 mod rights;
 mod sealed;
+mod tickets;
 mod timeboost;

@@ -41,7 +41,7 @@ pub(crate) fn payout(chain: ChainId) -> Address {
 
 pub(crate) fn rules(mechanism: Arc<dyn Mechanism>) -> Rules {
     let deposits = Some(DepositRules { bond_bps: BOND_BPS, keeper: keeper().address() });
-    Rules { clock: CLOCK, mechanism, deposits, sealing: None, report_slots: 3 }
+    Rules { clock: CLOCK, mechanism, deposits, sealing: None, tickets: None, report_slots: 3 }
 }
 
 pub(crate) fn market(mechanism: Arc<dyn Mechanism>, reserves: &[u64]) -> Marketplace {
@@ -98,11 +98,11 @@ pub(crate) fn bid(
     market.bid(bid, &signature, BIDDING_MS).map(|_| ()).map_err(|error| error.code().to_owned())
 }
 
-fn report(chain: ChainId, ending: SlotEnding, earned: Option<u64>) -> DeliveryReport {
+pub(crate) fn report(chain: ChainId, ending: SlotEnding, earned: Option<u64>) -> DeliveryReport {
     DeliveryReport { slot: SLOT, chain, ending, blocks: vec![B256::ZERO], earned: earned.map(units), posted: None }
 }
 
-fn tell(market: &mut Marketplace, report: &DeliveryReport, committed: bool) -> Result<Option<Reported>, String> {
+pub(crate) fn tell(market: &mut Marketplace, report: &DeliveryReport, committed: bool) -> Result<Option<Reported>, String> {
     let signature = sign(&sequencer(report.chain), report.digest());
     market.report(report, &signature, committed, CLOSED_MS + 500).map_err(|error| error.code().to_owned())
 }
@@ -254,6 +254,7 @@ fn a_restart_goes_on_where_it_was() {
         rights: market.rights().clone(),
         bids: market.book_of(SLOT).into_iter().flat_map(|book| book.bids().cloned().collect::<Vec<_>>()).collect(),
         envelopes: Vec::new(),
+        tickets: market.tickets().map(|book| book.record().clone()).unwrap_or_default(),
         closed_before: if market.outcome(SLOT).is_some() { SLOT + 1 } else { 0 },
     };
     let mut again = Marketplace::new(rules(Arc::new(Combinatorial::default())), record(&market)).unwrap();
