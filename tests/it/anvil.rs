@@ -198,6 +198,7 @@ impl Rig {
             builder: Some(BuilderSetup {
                 key: builder(),
                 bidding: BiddingPlan::share(9_000),
+                tickets: None,
                 attesters: attesters(),
                 // Nobody: the attestation is given once the origin's sequencer has voted yes.
                 trusted: RollupSet::new(),

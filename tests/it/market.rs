@@ -2,16 +2,19 @@
 
 use alloy_primitives::{Address, B256, Bytes, I256, U64, U256, keccak256};
 use lockstep_node::{
+    config::MechanismName,
     dev::{DevOptions, builder, user},
     keys::Key,
 };
-use lockstep_primitives::{Bid, BidCancellation, Deposit, Opening, RollupSet, SealedBids, WithdrawalRequest, recover};
+use lockstep_primitives::{
+    Bid, BidCancellation, Deposit, Opening, RollupSet, SealedBids, TicketOrder, TicketSide, WithdrawalRequest, recover,
+};
 use lockstep_rpc::{
     api::MarketApiClient,
     codes,
     wire::{
         BidCancellationWire, BidWire, Decimal, DepositWire, GrantWire, LedgerView, OpeningWire, RevenueParams, SealedBidsWire,
-        SlotRevenue, WithdrawalWire,
+        SlotRevenue, TicketOrderWire, WithdrawalWire,
     },
 };
 use serde_json::json;
@@ -356,4 +359,59 @@ async fn a_builder_wins_by_sealed_bids() {
     let world = World::start(DevOptions { slot_ms: 2_000, block_times: vec![2], sealed: true, ..options() }).await;
     let bundle = world.lockstep.send(&world.story(&user(0), 1).await).await;
     world.lockstep.landed(bundle).await;
+}
+
+/// Signs an order for tickets.
+fn ordered(order: &TicketOrder, key: &Key) -> TicketOrderWire {
+    TicketOrderWire::new(order, key.sign_bytes(order.digest()))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tickets_are_bought_resold_and_drawn_and_a_builder_lands_a_bundle_with_one() {
+    let world = World::start(DevOptions { mechanism: MechanismName::Tickets, ..options() }).await;
+    let market = &world.lockstep.client;
+    let (seller, buyer) = (stranger(), Key::of_name("another stranger"));
+    world.credit(seller.address(), whole(10)).await;
+    world.credit(buyer.address(), whole(10)).await;
+    let rollups = all(&world);
+    let slot = world.lockstep.open_slot().await;
+    assert_eq!(slot.mechanism, "tickets");
+    let bid = Bid { slot: slot.slot, rollups: rollups.clone(), amount: whole(1), exclusive: None, nonce: 1 };
+    assert_eq!(refused(market.submit_bid(signed(&bid, &seller)).await).1, "tickets_only");
+
+    let buy = TicketOrder { rollups: rollups.clone(), side: TicketSide::Buy, count: 2, price: whole(1), nonce: 1 };
+    let bought = market.submit_ticket_order(ordered(&buy, &seller)).await.expect("tickets are issued");
+    assert_eq!((bought.order_hash, bought.fills.len()), (buy.digest(), 2));
+    assert_eq!(refused(market.submit_ticket_order(ordered(&buy, &seller)).await).1, "request_nonce_too_low");
+    let wrong = TicketOrderWire { side: "borrow".to_owned(), ..ordered(&buy, &seller) };
+    assert_eq!(refused(market.submit_ticket_order(wrong).await).1, "unknown_side");
+    // What is not drawn yet is offered dear; who wants it has to pay more than for a new one only when no new one is left.
+    let view = market.get_tickets().await.expect("the market answers").expect("it sells tickets");
+    assert!(view.classes[0].price.0 >= bought.fills[0].price.0 && view.classes[0].rollups.len() == rollups.len());
+    let cheap = bought.fills[0].price.0 / U256::from(2);
+    let sell = TicketOrder { rollups: rollups.clone(), side: TicketSide::Sell, count: 1, price: cheap, nonce: 2 };
+    let sold = market.submit_ticket_order(ordered(&sell, &seller)).await;
+    // Both may have been drawn meanwhile; then there is nothing to sell.
+    if sold.is_ok() {
+        let order = TicketOrder { count: 1, ..buy.clone() };
+        let resold = market.submit_ticket_order(ordered(&order, &buyer)).await.expect("one is to be had");
+        if let Some(from) = resold.fills[0].from {
+            assert_eq!((from, resold.fills[0].price.0), (seller.address(), cheap));
+        }
+    }
+
+    // Whoever was drawn proposes, for what its ticket was issued for.
+    let drawn = until("a ticket is drawn", async || {
+        let view = market.get_tickets().await.expect("the market answers").expect("it sells tickets");
+        view.drawn.into_iter().find(|drawn| drawn.owner != builder().address())
+    })
+    .await;
+    let grants = world.lockstep.allocation(drawn.slot).await.grants;
+    assert_eq!(grants, [GrantWire { proposer: drawn.owner, rollups: drawn.rollups, price: drawn.price }]);
+
+    // The builder sees what a slot with the bundle would be worth, buys tickets, and is drawn before long.
+    let bundle = world.lockstep.send(&world.story(&user(0), 1).await).await;
+    world.lockstep.landed(bundle).await;
+    let mine = ledger(&world, &builder()).await;
+    assert!(mine.postings.iter().any(|posting| posting.kind == "ticket"), "it paid for a ticket");
 }

@@ -5,10 +5,12 @@
 //! nothing: the same history gives the same bids.
 
 mod budget;
+mod forecast;
 mod shaded;
 mod share;
 
 pub use budget::{Budget, MAX_SPENDINGS};
+pub use forecast::{Forecast, MAX_FORECAST_SETS, MAX_FORECAST_WINDOW};
 pub use shaded::Shaded;
 pub use share::Share;
 

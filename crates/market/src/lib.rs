@@ -43,7 +43,9 @@ pub use ahead::{
 pub use auction::{Admission, MAX_BIDS_PER_BIDDER, MAX_BIDS_PER_SLOT, MAX_TAG_BYTES, SlotAuction};
 pub use based::{BasedError, L1Schedule, L1Turn, L1View, MAX_LOOKAHEAD};
 pub use bid::AcceptedBid;
-pub use bidding::{BidResult, BiddingStrategy, Budget, MAX_SPENDINGS, Shaded, Share, Valued};
+pub use bidding::{
+    BidResult, BiddingStrategy, Budget, Forecast, MAX_FORECAST_SETS, MAX_FORECAST_WINDOW, MAX_SPENDINGS, Shaded, Share, Valued,
+};
 pub use clock::{MAX_BLOCKS_PER_SLOT, SlotClock};
 pub use cluster::{MAX_CLUSTER_MEMBERS, Presence, Standing, Units, standing};
 pub use cover::{bond, most_payable};
@@ -54,8 +56,8 @@ pub use ledger::{
     Withdrawal,
 };
 pub use marketplace::{
-    Bidding, Closed, DepositRules, Drawing, MAX_CLOSED, MarketRecord, Marketplace, Ordered, Reported, Rules, SLOTS_AHEAD, Sealed,
-    TICKET_POT, Taken,
+    Abandoned, Bidding, Closed, DepositRules, Drawing, MAX_CLOSED, MarketRecord, Marketplace, Ordered, Reported, Rules,
+    SLOTS_AHEAD, Sealed, Selling, TICKET_POT, Taken,
 };
 pub use mechanism::{Clearing, Combinatorial, CoreSelecting, FirstPrice, Lottery, Mechanism, PostedPrice, SecondPrice, Win};
 pub use outcome::Outcome;
@@ -71,7 +73,7 @@ pub use rights::{
 };
 pub use sale::{MAX_AMOUNT, Sale, Terms};
 pub use sealed::{Envelope, Envelopes, MAX_ENVELOPES, SealError, SealRules};
-pub use study::{Conduct, MAX_STUDY_BIDDERS, MAX_STUDY_SELLERS, MAX_STUDY_SLOTS, Study, StudyError, StudyReport};
+pub use study::{Conduct, MAX_STUDY_BIDDERS, MAX_STUDY_SELLERS, MAX_STUDY_SLOTS, Study, StudyError, StudyReport, StudySelling};
 pub use tickets::{Drawn, Fill, MAX_TICKETS, Ticket, TicketBook, TicketError, TicketPrice, TicketRecord, TicketRules};
 pub use timeboost::{
     LaneResult, LaneSale, MAX_TIMEBOOST_BIDDERS, MAX_TIMEBOOST_SUBMISSIONS, PlacedBid, RoundTiming, RoundTimingError,

@@ -15,7 +15,7 @@ mod sealing;
 mod ticketing;
 
 pub use bids::Taken;
-pub use closing::{Bidding, Closed};
+pub use closing::{Abandoned, Bidding, Closed};
 pub use reports::Reported;
 pub use sealing::Sealed;
 pub use ticketing::{Drawing, Ordered, TICKET_POT};
@@ -39,19 +39,36 @@ pub const SLOTS_AHEAD: u64 = 4;
 /// How many closed slots' outcomes are kept.
 pub const MAX_CLOSED: usize = 256;
 
+/// What a market sells.
+#[derive(Clone, Debug)]
+pub enum Selling {
+    /// Slots, to bids.
+    Slots(Arc<dyn Mechanism>),
+    /// Tickets, which are drawn for slots.
+    Tickets(TicketRules),
+}
+
+impl Selling {
+    /// What configurations and answers call it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Slots(mechanism) => mechanism.name(),
+            Self::Tickets(_) => "tickets",
+        }
+    }
+}
+
 /// How a market works.
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// Its slots.
     pub clock: SlotClock,
-    /// How offers become an allocation and payments.
-    pub mechanism: Arc<dyn Mechanism>,
+    /// What it sells, and how.
+    pub selling: Selling,
     /// What bids have to be covered by. Without, they need no cover, and nothing is collected.
     pub deposits: Option<DepositRules>,
     /// How bids are sealed. Without, the market is trusted with them until the bidding ends.
     pub sealing: Option<SealRules>,
-    /// How tickets are sold instead of slots. Then no bids are taken, and the mechanism decides nothing.
-    pub tickets: Option<TicketRules>,
     /// For how many slots after its own a slot may be reported on. Then it lapses: whoever bought it is not charged.
     pub report_slots: u64,
 }
@@ -112,7 +129,10 @@ impl Marketplace {
     /// When a slot of a stored bid cannot be opened, or tickets are there that the rules do not know.
     pub fn new(rules: Rules, record: MarketRecord) -> Result<Self, MarketError> {
         let MarketRecord { registry, histories, ledger, rights, bids, envelopes: sealed, tickets, closed_before } = record;
-        let tickets = rules.tickets.clone().map(|rules| TicketBook::new(rules, tickets)).transpose()?;
+        let tickets = match &rules.selling {
+            Selling::Slots(_) => None,
+            Selling::Tickets(rules) => Some(TicketBook::new(rules.clone(), tickets)?),
+        };
         let unsettled = rights.records().filter(|record| record.right.ending.is_none()).map(|record| (record.slot, record.chain));
         let unsettled = unsettled.collect();
         let (open, envelopes, closed) = Default::default();

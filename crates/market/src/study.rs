@@ -14,6 +14,7 @@
 mod optimum;
 mod population;
 mod report;
+mod ticket_buyers;
 
 pub use report::StudyReport;
 
@@ -22,8 +23,8 @@ use std::collections::BTreeMap;
 use alloy_primitives::{Address, B256, U256};
 use lockstep_primitives::{Bid, ChainId, ImpliedBasis, ImpliedMeasure, ImpliedReserve, ReserveRule, RollupSet};
 
-use self::{optimum::optimum, population::Population, report::Tally};
-use crate::{AcceptedBid, EarningsHistory, Figure, Mechanism, Outcome, Sale, SecondPrice, Terms, reserve_at};
+use self::{optimum::optimum, population::Population, report::Tally, ticket_buyers::Tickets};
+use crate::{AcceptedBid, Clearing, EarningsHistory, Figure, Mechanism, Outcome, Sale, SecondPrice, Terms, reserve_at};
 
 /// The most sellers of a study: the optimum is found over all sets of them.
 pub const MAX_STUDY_SELLERS: usize = 10;
@@ -54,6 +55,27 @@ pub enum Conduct {
 #[error("a study has 1 to {MAX_STUDY_SELLERS} sellers, 1 to {MAX_STUDY_BIDDERS} bidders and 1 to {MAX_STUDY_SLOTS} slots")]
 pub struct StudyError;
 
+/// How the slots of a study are sold.
+#[derive(Clone, Copy, Debug)]
+pub enum StudySelling<'a> {
+    /// To bids.
+    Slots(&'a dyn Mechanism, Conduct),
+    /// By tickets for all rollups together, none with more than so many basis points of a draw's chances.
+    Tickets {
+        /// The cap.
+        max_share_bps: u64,
+    },
+}
+
+impl StudySelling<'_> {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Slots(mechanism, _) => mechanism.name(),
+            Self::Tickets { .. } => "tickets",
+        }
+    }
+}
+
 /// What is studied.
 #[derive(Clone, Copy, Debug)]
 pub struct Study<'a> {
@@ -64,9 +86,7 @@ pub struct Study<'a> {
     /// Slots.
     pub slots: u64,
     /// How they are sold.
-    pub mechanism: &'a dyn Mechanism,
-    /// How bidders bid.
-    pub conduct: Conduct,
+    pub selling: StudySelling<'a>,
     /// What everything is drawn from.
     pub seed: u64,
 }
@@ -89,17 +109,28 @@ impl Study<'_> {
             (0..sellers as ChainId).map(|chain| (chain, EarningsHistory::new(chain))).collect();
         let packages = packages(sellers);
         let mut tally = Tally::new(sellers);
+        let mut tickets = match self.selling {
+            StudySelling::Slots(..) => None,
+            StudySelling::Tickets { max_share_bps } => Some(Tickets::new(sellers, max_share_bps)),
+        };
         for slot in 0..slots {
             let worth = population.slot(slot);
             let sale = sale(slot, &histories, sellers);
             let value = |bidder: usize, package: &RollupSet| population.value(&worth, bidder, package);
-            let bids = self.bids(&sale, bidders, &packages, value);
             let seed = B256::from(U256::from(self.seed)) ^ B256::from(U256::from(slot));
-            let outcome = Outcome::decide(self.mechanism, &sale, bids, seed);
+            let outcome = match (self.selling, &mut tickets) {
+                (StudySelling::Slots(mechanism, conduct), _) => {
+                    Outcome::decide(mechanism, &sale, bids(conduct, &sale, bidders, &packages, value), seed)
+                }
+                (StudySelling::Tickets { .. }, Some(tickets)) => {
+                    Outcome::of(tickets.clear(&sale, &population, bidders, seed), &sale, Vec::new())
+                }
+                (StudySelling::Tickets { .. }, None) => Outcome::of(Clearing::default(), &sale, Vec::new()),
+            };
 
             let singles: Vec<RollupSet> = (0..sellers as ChainId).map(|chain| [chain].into()).collect();
-            let truthful = Self { conduct: Conduct::Truthful, ..*self };
-            let alone = Outcome::decide(&SecondPrice, &sale, truthful.bids(&sale, bidders, &singles, value), seed);
+            let truthful = bids(Conduct::Truthful, &sale, bidders, &singles, value);
+            let alone = Outcome::decide(&SecondPrice, &sale, truthful, seed);
 
             let mut realised = U256::ZERO;
             let mut of_bidder: BTreeMap<usize, RollupSet> = BTreeMap::new();
@@ -129,36 +160,36 @@ impl Study<'_> {
         }
         Ok(tally.report(self, &histories))
     }
+}
 
-    fn bids(
-        &self,
-        sale: &Sale,
-        bidders: usize,
-        packages: &[RollupSet],
-        value: impl Fn(usize, &RollupSet) -> U256,
-    ) -> Vec<AcceptedBid> {
-        let many = U256::from(bidders);
-        let mut bids = Vec::new();
-        for bidder in 0..bidders {
-            for package in packages {
-                let value = value(bidder, package);
-                let wanted = match self.conduct {
-                    Conduct::Truthful => value,
-                    Conduct::Shaded => value * (many - U256::ONE) / many,
-                    Conduct::Contest => value * (many - U256::ONE) / (many * U256::from(2) - U256::ONE),
-                };
-                // Who has something to gain at the reserve bids at least that.
-                let reserve = sale.reserve(package);
-                if value < reserve {
-                    continue;
-                }
-                let amount = wanted.max(reserve);
-                let bid = Bid { slot: sale.slot(), rollups: package.clone(), amount, exclusive: None, nonce: 1 };
-                bids.push(AcceptedBid::new(address_of(bidder), bid));
+fn bids(
+    conduct: Conduct,
+    sale: &Sale,
+    bidders: usize,
+    packages: &[RollupSet],
+    value: impl Fn(usize, &RollupSet) -> U256,
+) -> Vec<AcceptedBid> {
+    let many = U256::from(bidders);
+    let mut bids = Vec::new();
+    for bidder in 0..bidders {
+        for package in packages {
+            let value = value(bidder, package);
+            let wanted = match conduct {
+                Conduct::Truthful => value,
+                Conduct::Shaded => value * (many - U256::ONE) / many,
+                Conduct::Contest => value * (many - U256::ONE) / (many * U256::from(2) - U256::ONE),
+            };
+            // Who has something to gain at the reserve bids at least that.
+            let reserve = sale.reserve(package);
+            if value < reserve {
+                continue;
             }
+            let amount = wanted.max(reserve);
+            let bid = Bid { slot: sale.slot(), rollups: package.clone(), amount, exclusive: None, nonce: 1 };
+            bids.push(AcceptedBid::new(address_of(bidder), bid));
         }
-        bids
     }
+    bids
 }
 
 /// The packages that are bid for.
@@ -201,7 +232,7 @@ mod tests {
     use crate::{Combinatorial, CoreSelecting, FirstPrice, Lottery, PostedPrice, Sharing};
 
     fn study<'a>(mechanism: &'a dyn Mechanism, conduct: Conduct) -> Study<'a> {
-        Study { sellers: 3, bidders: 4, slots: 60, mechanism, conduct, seed: 7 }
+        Study { sellers: 3, bidders: 4, slots: 60, selling: StudySelling::Slots(mechanism, conduct), seed: 7 }
     }
 
     #[test]
@@ -235,6 +266,19 @@ mod tests {
         let singles = study(&FirstPrice, Conduct::Shaded).run().unwrap();
         assert!(packages.revenue > singles.revenue && packages.efficiency > singles.efficiency, "{packages:?} {singles:?}");
         assert_eq!(packages.revenue_alone, singles.revenue_alone, "the same slots, sold separately");
+    }
+
+    #[test]
+    fn tickets_are_bought_and_drawn_and_a_cap_spreads_them() {
+        let run = |max_share_bps| {
+            Study { selling: StudySelling::Tickets { max_share_bps }, slots: 400, ..study(&FirstPrice, Conduct::Shaded) }
+                .run()
+                .unwrap()
+        };
+        let (free, capped) = (run(10_000), run(4_000));
+        assert_eq!(free.mechanism, "tickets");
+        assert!(free.sold_share > 0.5 && free.least_over_reserve >= 1.0, "{free:?}");
+        assert!(capped.largest_share <= free.largest_share, "{free:?} {capped:?}");
     }
 
     #[test]

@@ -298,10 +298,10 @@ impl TicketBook {
     }
 
     /// What was drawn for a slot, and is not to be remembered any more.
-    pub(crate) fn take_drawn(&mut self, slot: SlotNumber) -> Vec<Drawn> {
+    pub(crate) fn take_drawn(&mut self, slot: SlotNumber) -> Vec<(ChainId, Drawn)> {
         let of_slot: Vec<(SlotNumber, ChainId)> =
             self.record.drawn.range((slot, ChainId::MIN)..=(slot, ChainId::MAX)).map(|(key, _)| *key).collect();
-        of_slot.into_iter().filter_map(|key| self.record.drawn.remove(&key)).collect()
+        of_slot.into_iter().filter_map(|key| Some((key.1, self.record.drawn.remove(&key)?))).collect()
     }
 
     /// What was drawn for a slot.

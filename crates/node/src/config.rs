@@ -15,6 +15,7 @@ use std::{
 };
 
 use alloy_primitives::{ChainId, I256, U256};
+use lockstep_market::MAX_FORECAST_WINDOW;
 use lockstep_primitives::{Guarantee, Price, RollupSet};
 use lockstep_provider::{DeliverySettings, RemoteNode, RemoteSettings, RollupNode};
 use lockstep_simulation::ForkSchedule;
@@ -22,12 +23,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     keys::Key,
-    process::{BiddingPlan, BuilderSetup, MarketSetup, Node, RollupMessages, RollupSetup, Setup},
+    process::{BiddingPlan, BuilderSetup, MarketSetup, Node, RollupMessages, RollupSetup, Setup, TicketPlan},
     record::{DEFAULT_RECORD_SLOTS, SlotRecords},
 };
 
 pub use self::{
-    market::{DepositsConfig, MarketConfig, MechanismName, SealingConfig, SharingName},
+    market::{DepositsConfig, MarketConfig, MechanismName, SealingConfig, SharingName, TicketsConfig},
     messages::{
         AggLayerConfig, CctpV1Config, CctpV2Config, CircleConfig, CircleProtocol, ExitRootConfig, FollowConfig, InteropConfig,
         MailboxConfig, ProtocolsConfig,
@@ -93,6 +94,9 @@ pub struct BuilderConfig {
     /// By how much it moves after a slot, in basis points.
     #[serde(default = "default_bid_step_bps")]
     pub bid_step_bps: u64,
+    /// How it buys tickets, where the market sells them; without the section it buys none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tickets: Option<BuyTicketsConfig>,
     /// The most that may be owed for slots within an hour, in the numeraire's smallest unit, as a decimal string.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bid_budget_per_hour: Option<String>,
@@ -135,7 +139,56 @@ pub struct BuilderConfig {
     pub record_slots: usize,
 }
 
+/// How a builder buys tickets.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BuyTicketsConfig {
+    /// How many of each class it means to hold.
+    pub hold: u64,
+    /// How many slots it looks back at to say what a slot to come is worth.
+    #[serde(default = "default_ticket_window")]
+    pub window: usize,
+    /// The value that so many basis points of them do not exceed...
+    #[serde(default = "default_ticket_quantile_bps")]
+    pub quantile_bps: u64,
+    /// ...less so many basis points of it is the most that it pays.
+    #[serde(default = "default_ticket_margin_bps")]
+    pub margin_bps: u64,
+}
+
+const fn default_ticket_window() -> usize {
+    256
+}
+
+const fn default_ticket_quantile_bps() -> u64 {
+    5_000
+}
+
+const fn default_ticket_margin_bps() -> u64 {
+    2_000
+}
+
+impl BuyTicketsConfig {
+    fn plan(&self) -> Result<TicketPlan, (&'static str, String)> {
+        let Self { hold, window, quantile_bps, margin_bps } = *self;
+        if window == 0 || window > MAX_FORECAST_WINDOW {
+            return Err(("tickets.window", format!("is not between 1 and {MAX_FORECAST_WINDOW}")));
+        }
+        for (field, bps) in [("tickets.quantile_bps", quantile_bps), ("tickets.margin_bps", margin_bps)] {
+            if bps > 10_000 {
+                return Err((field, "is more than 10000 basis points".to_owned()));
+            }
+        }
+        Ok(TicketPlan { hold, window, quantile_bps, margin_bps })
+    }
+}
+
 impl BuilderConfig {
+    /// How it buys tickets, if it does.
+    fn ticket_plan(&self) -> Result<Option<TicketPlan>, (&'static str, String)> {
+        self.tickets.as_ref().map(BuyTicketsConfig::plan).transpose()
+    }
+
     /// How it bids.
     fn bidding(&self) -> Result<BiddingPlan, (&'static str, String)> {
         if self.bid_bps > 10_000 {
@@ -311,6 +364,7 @@ impl Config {
         self.market.check()?;
         if let Some(builder) = &self.builder {
             builder.bidding().map_err(|(field, problem)| wrong(format!("builder.{field}"), problem))?;
+            builder.ticket_plan().map_err(|(field, problem)| wrong(format!("builder.{field}"), problem))?;
         }
         if self.builder.as_ref().is_some_and(|builder| builder.record_slots == 0) {
             return Err(wrong("builder.record_slots", "at least 1 slot is kept: leave record_dir out to record none"));
@@ -423,6 +477,7 @@ fn builder_setup(builder: &BuilderConfig, strategies: &StrategiesConfig) -> Resu
         strategies: strategies.setups(&own)?,
         key: own,
         bidding: builder.bidding().map_err(|(field, problem)| wrong(format!("builder.{field}"), problem))?,
+        tickets: builder.ticket_plan().map_err(|(field, problem)| wrong(format!("builder.{field}"), problem))?,
         attesters: builder.attester_key_files.iter().map(|file| key(file)).collect::<Result<_, _>>()?,
         trusted: builder.trusted.iter().copied().collect(),
         circle: builder.circle.clone(),

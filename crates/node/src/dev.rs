@@ -10,7 +10,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use alloy_primitives::{ChainId, I256, U256};
 use lockstep_building::SearchLimits;
-use lockstep_market::{DepositRules, SealRules};
+use lockstep_market::{DepositRules, SealRules, Selling};
 use lockstep_messaging::{
     BridgeDeployment, CctpV1Deployment, CctpV2Deployment, InteropDeployment, MailboxDeployment, RollupDeployments,
 };
@@ -20,11 +20,11 @@ use lockstep_simulation::{DataLimits, EthereumFork, ForkSchedule, OpFork, Rules}
 
 use crate::{
     clock::now_ms,
-    config::{FollowConfig, MechanismName, SharingName},
+    config::{FollowConfig, MechanismName, SharingName, TicketsConfig},
     keys::Key,
     process::{
         BiddingPlan, BuilderSetup, MarketPlan, MarketSetup, Node, Process, RollupMessages, RollupSetup, SaleTerms,
-        SequencerSetup, Setup, StartError,
+        SequencerSetup, Setup, StartError, TicketPlan,
     },
     record::SlotRecords,
     roles::Timings,
@@ -56,6 +56,8 @@ const FAST_EXPIRY_BLOCKS: u64 = 43_200;
 const INTEROP_EXPIRY_S: u64 = 604_800;
 /// What is held beside what a bidder may have to pay, in basis points of it.
 const BOND_BPS: u64 = 1_000;
+/// How the builder buys tickets, where they are sold.
+const TICKETS: TicketPlan = TicketPlan { hold: 4, window: 32, quantile_bps: 5_000, margin_bps: 2_000 };
 /// What who does not open its sealed bids forfeits, of their cover in basis points.
 const FORFEIT_BPS: u64 = 5_000;
 /// Wei in a whole native asset.
@@ -233,8 +235,14 @@ fn market(options: &DevOptions, rollups: &[DevRollup]) -> MarketPlan {
     let shortest_block_s = options.block_times.iter().copied().min().unwrap_or_default();
     let open_ms = Timings::for_slots(0, options.slot_ms, shortest_block_s).longest_opening_ms();
     let sealing = options.sealed.then_some(SealRules { open_ms, forfeit_bps: FORFEIT_BPS });
-    let mechanism = options.mechanism.mechanism(SharingName::default());
-    MarketPlan { mechanism, deposits, sealing, ..MarketPlan::new(key, sellers) }
+    let selling = match options.mechanism.mechanism(SharingName::default()) {
+        Some(mechanism) => Selling::Slots(mechanism),
+        None => {
+            let rules = TicketsConfig::default().rules(&sellers);
+            Selling::Tickets(rules.unwrap_or_else(|(_, problem)| unreachable!("one class of all rollups: {problem}")))
+        }
+    };
+    MarketPlan { selling, deposits, sealing, ..MarketPlan::new(key, sellers) }
 }
 
 impl Dev {
@@ -315,6 +323,7 @@ impl Dev {
             builder: Some(BuilderSetup {
                 key: builder(),
                 bidding: BiddingPlan::share(9_000),
+                tickets: Some(TICKETS),
                 attesters: attesters(),
                 // One process plays every sequencer, so there is nobody to distrust.
                 trusted: rollups.iter().map(|rollup| rollup.chain).collect::<RollupSet>(),

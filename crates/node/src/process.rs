@@ -10,7 +10,7 @@ use std::{
 use alloy_primitives::{Address, I256, U256};
 use jsonrpsee::RpcModule;
 use lockstep_building::{Policy, SearchLimits};
-use lockstep_market::{BiddingStrategy, Budget, Combinatorial, DepositRules, Mechanism, SealRules, Shaded, Share};
+use lockstep_market::{BiddingStrategy, Budget, Combinatorial, DepositRules, SealRules, Selling, Shaded, Share};
 use lockstep_messaging::{AggLayer, BridgeDeployment, Deployments, RollupDeployments};
 use lockstep_primitives::{ChainId, MAX_INCLUSION, OrderingPolicy, Price, Registration, ReserveRule, RollupSet};
 use lockstep_provider::{
@@ -202,6 +202,19 @@ impl BiddingPlan {
     }
 }
 
+/// How a builder buys tickets, where they are sold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TicketPlan {
+    /// How many of each class it means to hold.
+    pub hold: u64,
+    /// How many slots it looks back at to say what one is worth.
+    pub window: usize,
+    /// The value that so many basis points of them do not exceed...
+    pub quantile_bps: u64,
+    /// ...less so many basis points of it is the most that it pays.
+    pub margin_bps: u64,
+}
+
 /// A builder.
 #[derive(Clone, Debug)]
 pub struct BuilderSetup {
@@ -209,6 +222,8 @@ pub struct BuilderSetup {
     pub key: Key,
     /// How it bids.
     pub bidding: BiddingPlan,
+    /// How it buys tickets, if it does.
+    pub tickets: Option<TicketPlan>,
     /// The attester keys that it may ask.
     pub attesters: Vec<Key>,
     /// Rollups whose sequencers the attester trusts to vote.
@@ -246,7 +261,7 @@ pub struct MarketPlan {
     /// Whose slots it sells; anybody's when empty.
     pub sellers: RollupSet,
     /// How.
-    pub mechanism: Arc<dyn Mechanism>,
+    pub selling: Selling,
     /// What bids have to be covered by, if by anything.
     pub deposits: Option<DepositRules>,
     /// How bids are sealed, if they are.
@@ -264,7 +279,7 @@ impl MarketPlan {
         Self {
             key,
             sellers,
-            mechanism: Arc::new(Combinatorial::default()),
+            selling: Selling::Slots(Arc::new(Combinatorial::default())),
             deposits: None,
             sealing: None,
             report_slots: Self::REPORT_SLOTS,
@@ -359,9 +374,9 @@ impl Process {
         let mut routes = Routes::default();
         let (market_url, market_address, market) = match &setup.market {
             MarketSetup::Own(plan) => {
-                let MarketPlan { key, sellers, mechanism, deposits, sealing, report_slots } = plan.as_ref().clone();
+                let MarketPlan { key, sellers, selling, deposits, sealing, report_slots } = plan.as_ref().clone();
                 check_sealing(sealing, &timings)?;
-                let settings = MarketSettings { key, timings, sellers, mechanism, deposits, sealing, report_slots };
+                let settings = MarketSettings { key, timings, sellers, selling, deposits, sealing, report_slots };
                 let role = MarketRole::new(settings, store.clone());
                 let role = Arc::new(role.map_err(|error| StartError::Market(error.to_string()))?);
                 root.merge(MarketApiServer::into_rpc(MarketRpc(Arc::clone(&role))))?;
@@ -395,6 +410,7 @@ impl Process {
                     policy: policy.clone(),
                     prices: setup.rollups.iter().map(|rollup| (rollup.chain, rollup.price)).collect(),
                     bidding: builder.bidding,
+                    tickets: builder.tickets,
                     search: builder.search,
                     recorder: builder.record.clone().map(|records| Arc::new(Recorder::new(records, deployments(&setup)))),
                     strategies: Strategies::new(builder.strategies.clone()),

@@ -12,8 +12,8 @@ use serde_json::Value;
 use crate::wire::{
     AllocationWire, BidCancellationWire, BidReceipt, BidWire, BundleStatus, DecisionWire, DeliveryReportWire, DepositWire,
     Explanation, LedgerView, MarketSlot, MessageList, OpeningWire, RegistrationWire, RevenueParams, RevenueView, RollupTerms,
-    SealedBidsWire, SentBundle, SignedPrepare, SimulationResult, SlotOffer, SlotStatus, VoteWire, WithdrawalReceipt,
-    WithdrawalWire,
+    SealedBidsWire, SentBundle, SignedPrepare, SimulationResult, SlotOffer, SlotStatus, TicketOrderWire, TicketReceipt,
+    TicketsView, VoteWire, WithdrawalReceipt, WithdrawalWire,
 };
 
 use alloy_primitives::{Address, B256, Bytes, U64};
@@ -86,6 +86,14 @@ pub trait MarketApi {
     /// Takes a bid back. Whether there was one.
     #[method(name = "cancelBid")]
     async fn cancel_bid(&self, cancellation: BidCancellationWire) -> RpcResult<bool>;
+
+    /// Buys tickets that are to be had now, or offers tickets.
+    #[method(name = "submitTicketOrder")]
+    async fn submit_ticket_order(&self, order: TicketOrderWire) -> RpcResult<TicketReceipt>;
+
+    /// Classes, tickets and draws; null where no tickets are sold.
+    #[method(name = "getTickets")]
+    async fn get_tickets(&self) -> RpcResult<Option<TicketsView>>;
 
     /// Credits a deposit, by the word of who keeps the market's money.
     #[method(name = "deposit")]
@@ -164,11 +172,11 @@ pub trait SequencerApi {
 /// that check it themselves.
 pub(crate) fn most_parameters(method: &str) -> Option<usize> {
     Some(match method {
-        "market_address" => 0,
+        "market_address" | "market_getTickets" => 0,
         "lockstep_sendBundle" | "lockstep_simulateBundle" | "lockstep_cancelBundle" | "lockstep_getBundle" => 1,
         "lockstep_explainBundle" | "lockstep_getSlot" | "lockstep_getMessages" | "lockstep_unsubscribe" => 1,
         "market_registerRollup" | "market_updateRollup" | "market_getRollup" | "market_submitBid" | "market_cancelBid" => 1,
-        "market_submitSealedBids" | "market_openBids" => 1,
+        "market_submitSealedBids" | "market_openBids" | "market_submitTicketOrder" => 1,
         "market_getSlot" | "market_getAllocation" | "market_deposit" | "market_withdraw" | "market_getLedger" => 1,
         "market_subscribe" | "market_unsubscribe" => 1,
         "market_getRevenue" => 2,

@@ -21,6 +21,8 @@ pub enum Table {
     Bids,
     /// Sealed bids, and what they were opened with.
     Sealed,
+    /// Tickets, their prices, and what was drawn.
+    Tickets,
     /// Allocations of slots.
     Allocations,
     /// Postings of the ledger, in order.
@@ -43,7 +45,7 @@ pub enum Table {
 
 impl Table {
     /// How many tables there are.
-    pub const COUNT: usize = 16;
+    pub const COUNT: usize = 17;
 
     /// All of them.
     pub const ALL: [Self; Self::COUNT] = [
@@ -54,6 +56,7 @@ impl Table {
         Self::Registrations,
         Self::Bids,
         Self::Sealed,
+        Self::Tickets,
         Self::Allocations,
         Self::Ledger,
         Self::Accounts,
@@ -75,6 +78,7 @@ impl Table {
             Self::Registrations => "registrations",
             Self::Bids => "bids",
             Self::Sealed => "sealed",
+            Self::Tickets => "tickets",
             Self::Allocations => "allocations",
             Self::Ledger => "ledger",
             Self::Accounts => "accounts",

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use alloy_primitives::{Address, B256, U256};
 use lockstep_primitives::{ChainId, SlotNumber};
 
-use super::{MAX_CLOSED, Marketplace, with_bond};
+use super::{MAX_CLOSED, Marketplace, Selling, with_bond};
 use crate::{
-    AcceptedBid, Acquisition, Clearing, Envelopes, Figure, Granted, HoldId, MarketError, Mechanism, Outcome, Posting,
-    RightRecord, Sale, floors,
+    AcceptedBid, Acquisition, Clearing, Envelopes, Figure, Granted, HoldId, MarketError, Outcome, Posting, RightRecord, Sale,
+    floors,
 };
 
 /// What was bid for a slot, when its bidding has ended.
@@ -20,20 +20,31 @@ pub struct Bidding {
     pub bids: Vec<AcceptedBid>,
     /// What was sealed.
     pub envelopes: Envelopes,
-    /// What was decided already, where tickets are drawn and not bids taken.
-    pub drawn: Option<Clearing>,
+    /// What was decided already, where tickets are drawn; nothing where bids are taken.
+    pub drawn: Clearing,
 }
 
 impl Bidding {
     /// Who won: by the mechanism, or because its ticket was drawn.
-    pub fn decide(self, mechanism: &dyn Mechanism, seed: B256) -> (Sale, Envelopes, Outcome) {
+    pub fn decide(self, selling: &Selling, seed: B256) -> (Sale, Envelopes, Outcome) {
         let Self { sale, bids, envelopes, drawn } = self;
-        let outcome = match drawn {
-            Some(clearing) => Outcome::of(clearing, &sale, bids),
-            None => Outcome::decide(mechanism, &sale, bids, seed),
+        let outcome = match selling {
+            Selling::Slots(mechanism) => Outcome::decide(mechanism.as_ref(), &sale, bids, seed),
+            Selling::Tickets(_) => Outcome::of(drawn, &sale, bids),
         };
         (sale, envelopes, outcome)
     }
+}
+
+/// What became of slots that should have been closed and were not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Abandoned {
+    /// The bids that are gone.
+    pub bids: Vec<AcceptedBid>,
+    /// For which slots, and of which classes, tickets had been drawn.
+    pub drawn: Vec<(SlotNumber, ChainId)>,
+    /// What was released.
+    pub postings: Vec<Posting>,
 }
 
 /// What closing a slot changed.
@@ -60,7 +71,7 @@ impl Marketplace {
     /// As [`Marketplace::end_bidding`] and [`Marketplace::settle`].
     pub fn close(&mut self, slot: SlotNumber, seed: B256) -> Result<Closed, MarketError> {
         let bidding = self.end_bidding(slot)?;
-        let (sale, envelopes, outcome) = bidding.decide(self.rules.mechanism.as_ref(), seed);
+        let (sale, envelopes, outcome) = bidding.decide(&self.rules.selling, seed);
         self.settle(sale, envelopes, outcome)
     }
 
@@ -100,26 +111,26 @@ impl Marketplace {
     }
 
     /// Drops the bids of slots that should have been closed and were not, because the market was not there: nobody proposes in them
-    /// but their default proposers, and all that was put up is released. Returns the bids that are gone, and what was released.
+    /// but their default proposers, and all that was put up is released. So it is with tickets that were drawn for such slots.
     ///
     /// # Errors
     /// When the ledger cannot be written, which only a damaged store can cause.
-    pub fn abandon(&mut self, now_ms: u64) -> Result<(Vec<AcceptedBid>, Vec<Posting>), MarketError> {
+    pub fn abandon(&mut self, now_ms: u64) -> Result<Abandoned, MarketError> {
         let first = self.first_open(now_ms);
-        let (mut bids, mut postings) = (Vec::new(), Vec::new());
+        let mut abandoned = Abandoned::default();
         while let Some(book) = self.open.first_entry().filter(|book| *book.key() < first) {
             let (slot, book) = book.remove_entry();
             self.envelopes.remove(&slot);
             if let Some(tickets) = self.tickets.as_mut() {
-                tickets.take_drawn(slot);
+                abandoned.drawn.extend(tickets.take_drawn(slot).into_iter().map(|(class, _)| (slot, class)));
             }
-            bids.extend(book.close().1);
+            abandoned.bids.extend(book.close().1);
             for bidder in self.ledger.holders(slot) {
-                postings.push(self.ledger.hold(HoldId { slot, bidder }, U256::ZERO)?);
+                abandoned.postings.push(self.ledger.hold(HoldId { slot, bidder }, U256::ZERO)?);
             }
         }
         self.closed_before = self.closed_before.max(first);
-        Ok((bids, postings))
+        Ok(abandoned)
     }
 
     /// Leaves held what winners owe, with the bond, and releases the rest.

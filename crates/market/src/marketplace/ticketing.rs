@@ -124,14 +124,14 @@ impl Marketplace {
     }
 
     /// What tickets that were drawn for a slot give their holders.
-    pub(super) fn drawn_for(&mut self, sale: &Sale) -> Option<Clearing> {
-        let drawn = self.tickets.as_mut()?.take_drawn(sale.slot());
-        let wins = drawn.into_iter().map(|drawn| {
+    pub(super) fn drawn_for(&mut self, sale: &Sale) -> Clearing {
+        let drawn = self.tickets.as_mut().map(|tickets| tickets.take_drawn(sale.slot())).unwrap_or_default();
+        let wins = drawn.into_iter().map(|(_, drawn)| {
             let Drawn { number, rollups, owner, price } = drawn;
             let shares = split(price, &sale.reserves(&rollups));
             Win { bid: B256::from(U256::from(number)), bidder: owner, rollups, price, shares }
         });
-        Some(Clearing::new(wins.collect(), U256::ZERO))
+        Clearing::new(wins.collect(), U256::ZERO)
     }
 
     fn class_reserve(&mut self, order: &TicketOrder, now_ms: u64) -> Result<U256, MarketError> {

@@ -8,6 +8,8 @@ use crate::Draws;
 /// What the least slot is worth in common, in wei, and the most by that.
 const LEAST: u64 = 1_000_000_000_000_000;
 const MOST: u64 = 1_000;
+/// The mean by the least, in thousandths: 1 + ln 1000.
+const MEAN_PERMILLE: u64 = 7_908;
 /// What a default proposer earns of the common worth, in thousandths.
 const DEFAULT_PERMILLE: u64 = 600;
 /// How good a bidder is at the least and at the most, in thousandths.
@@ -57,6 +59,12 @@ impl Population {
         let further = package.len().saturating_sub(1) as u64;
         let synergy = self.synergies.get(bidder).copied().unwrap_or_default();
         sum * U256::from(1_000 + further * synergy) / U256::from(1_000_000)
+    }
+
+    /// What a package is worth to a bidder on average over all slots, in wei.
+    pub(super) fn mean_value(&self, bidder: usize, package: &RollupSet) -> U256 {
+        let mean = U256::from(LEAST) * U256::from(MEAN_PERMILLE) / U256::from(1_000);
+        self.value(&vec![mean; self.sellers], bidder, package)
     }
 
     /// What a rollup's default proposer earns, in wei.

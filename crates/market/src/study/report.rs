@@ -99,7 +99,7 @@ impl Tally {
         sorted.sort_by(f64::total_cmp);
         let decile = |tenths: usize| sorted.get((sorted.len() * tenths / 10).min(sorted.len().saturating_sub(1))).copied();
         StudyReport {
-            mechanism: study.mechanism.name(),
+            mechanism: study.selling.name(),
             sellers: study.sellers,
             bidders: study.bidders,
             slots: study.slots,

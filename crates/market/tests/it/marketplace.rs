@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use alloy::signers::local::PrivateKeySigner;
 use alloy_primitives::{Address, B256, U256};
 use lockstep_market::{
-    Acquisition, Breach, Combinatorial, DepositRules, Ending, FirstPrice, HoldId, MarketRecord, Marketplace, Mechanism,
-    PostedPrice, Reported, Rules, SecondPrice, SlotClock, bond,
+    Abandoned, Acquisition, Breach, Combinatorial, DepositRules, Ending, FirstPrice, HoldId, MarketRecord, Marketplace,
+    Mechanism, PostedPrice, Reported, Rules, SecondPrice, Selling, SlotClock, bond,
 };
 use lockstep_primitives::{
     Bid, BidCancellation, ChainId, DeliveryReport, Deposit, OrderingPolicy, Registration, ReserveRule, SlotEnding,
@@ -41,7 +41,7 @@ pub(crate) fn payout(chain: ChainId) -> Address {
 
 pub(crate) fn rules(mechanism: Arc<dyn Mechanism>) -> Rules {
     let deposits = Some(DepositRules { bond_bps: BOND_BPS, keeper: keeper().address() });
-    Rules { clock: CLOCK, mechanism, deposits, sealing: None, tickets: None, report_slots: 3 }
+    Rules { clock: CLOCK, selling: Selling::Slots(mechanism), deposits, sealing: None, report_slots: 3 }
 }
 
 pub(crate) fn market(mechanism: Arc<dyn Mechanism>, reserves: &[u64]) -> Marketplace {
@@ -207,9 +207,9 @@ fn a_slot_that_the_market_slept_through_is_nobodys_and_costs_nobody_anything() {
     let mut market = market(Arc::new(Combinatorial::default()), &[10, 20, 30]);
     deposit(&mut market, ann.address(), 1_000);
     bid(&mut market, &ann, &[10, 20], 120, 1).unwrap();
-    let (bids, released) = market.abandon(BIDDING_MS).unwrap();
+    let Abandoned { bids, postings: released, .. } = market.abandon(BIDDING_MS).unwrap();
     assert!(bids.is_empty() && released.is_empty(), "its bidding is not over");
-    let (bids, released) = market.abandon(CLOSED_MS).unwrap();
+    let Abandoned { bids, postings: released, .. } = market.abandon(CLOSED_MS).unwrap();
     assert_eq!((bids.len(), released.len()), (1, 1));
     assert_eq!(free(&market, ann.address()), 1_000);
     assert_eq!(market.close(SLOT, B256::ZERO).unwrap_err().code(), "slot_not_open");

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use alloy::signers::local::PrivateKeySigner;
 use alloy_primitives::{Address, B256, U256};
 use lockstep_market::{
-    Acquisition, Combinatorial, DepositRules, HoldId, Ledger, MarketRecord, Marketplace, Registry, Rules, TICKET_POT, TicketBook,
-    TicketRecord, TicketRules,
+    Acquisition, Combinatorial, DepositRules, HoldId, Ledger, MarketRecord, Marketplace, Registry, Rules, Selling, TICKET_POT,
+    TicketBook, TicketRecord, TicketRules,
 };
 use lockstep_primitives::{ChainId, DeliveryReport, SlotEnding, TicketOrder, TicketSide};
 use proptest::prelude::*;
@@ -24,8 +24,8 @@ fn ticket_rules(classes: &[&[ChainId]], outstanding: u64, max_share_bps: u64) ->
 }
 
 fn ticketing(outstanding: u64) -> Rules {
-    let tickets = Some(ticket_rules(&[&[10, 20], &[30]], outstanding, 10_000));
-    Rules { tickets, ..rules(Arc::new(Combinatorial::default())) }
+    let selling = Selling::Tickets(ticket_rules(&[&[10, 20], &[30]], outstanding, 10_000));
+    Rules { selling, ..rules(Arc::new(Combinatorial::default())) }
 }
 
 fn order(side: TicketSide, rollups: &[ChainId], count: u64, price: u64, nonce: u64) -> TicketOrder {
@@ -169,7 +169,7 @@ fn tickets_and_draws_are_there_after_a_restart_and_a_missed_slot_costs_nothing()
     assert!(free(&late, ann.address()) > before, "what it paid is released");
     assert!(late.tickets().unwrap().record().drawn.is_empty());
     // Other classes than there are tickets of.
-    let other = Rules { tickets: Some(ticket_rules(&[&[10]], 3, 10_000)), ..ticketing(3) };
+    let other = Rules { selling: Selling::Tickets(ticket_rules(&[&[10]], 3, 10_000)), ..ticketing(3) };
     let mut record = record(&market);
     record.tickets.tickets.insert(9, lockstep_market::Ticket { class: 30, owner: ann.address(), price: units(1), offer: None });
     assert_eq!(Marketplace::new(other, record).unwrap_err().code(), "unknown_ticket_class");
@@ -178,7 +178,7 @@ fn tickets_and_draws_are_there_after_a_restart_and_a_missed_slot_costs_nothing()
 /// Who is drawn how often of a thousand draws, where holders have so many tickets each.
 fn drawn(holdings: &[u64], max_share_bps: u64) -> Vec<u64> {
     let mut won = vec![0; holdings.len()];
-    let rules = || Rules { tickets: Some(ticket_rules(&[&[30]], 4_000, max_share_bps)), ..ticketing(1) };
+    let rules = || Rules { selling: Selling::Tickets(ticket_rules(&[&[30]], 4_000, max_share_bps)), ..ticketing(1) };
     let mut record = TicketRecord { issued: 10_000, ..TicketRecord::default() };
     let mut number = 0;
     for (index, count) in holdings.iter().enumerate() {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use lockstep_market::{Conduct, MAX_STUDY_BIDDERS, MAX_STUDY_SELLERS, MAX_STUDY_SLOTS, Study, StudyReport};
+use lockstep_market::{Conduct, MAX_STUDY_BIDDERS, MAX_STUDY_SELLERS, MAX_STUDY_SLOTS, Study, StudyReport, StudySelling};
 use serde_json::{Value, json};
 
 use super::{line, roles::RoleArgs};
@@ -61,11 +61,16 @@ impl MarketArgs {
     }
 }
 
+/// The most of a draw's chances that one holder of tickets has, in basis points.
+const TICKET_SHARE_BPS: u64 = 5_000;
+
 /// How bidders bid under a mechanism.
 const fn conduct(mechanism: MechanismName) -> Conduct {
     match mechanism {
         MechanismName::Combinatorial | MechanismName::FirstPrice => Conduct::Shaded,
-        MechanismName::SecondPrice | MechanismName::CoreSelecting | MechanismName::Posted => Conduct::Truthful,
+        MechanismName::SecondPrice | MechanismName::CoreSelecting | MechanismName::Posted | MechanismName::Tickets => {
+            Conduct::Truthful
+        }
         MechanismName::Lottery => Conduct::Contest,
     }
 }
@@ -80,8 +85,9 @@ impl SimulateArgs {
                 sellers: usize::try_from(self.sellers).map_err(|error| error.to_string())?,
                 bidders: usize::try_from(self.bidders).map_err(|error| error.to_string())?,
                 slots: self.slots,
-                mechanism: mechanism.as_ref(),
-                conduct: conduct(name),
+                selling: mechanism.as_deref().map_or(StudySelling::Tickets { max_share_bps: TICKET_SHARE_BPS }, |mechanism| {
+                    StudySelling::Slots(mechanism, conduct(name))
+                }),
                 seed: self.seed,
             };
             let report = study.run().map_err(|error| error.to_string())?;

@@ -4,15 +4,21 @@ use std::{path::PathBuf, sync::Arc};
 
 use alloy_primitives::{Address, ChainId};
 use lockstep_market::{
-    Combinatorial, CoreSelecting, DepositRules, FirstPrice, Lottery, Mechanism, PostedPrice, SealRules, SecondPrice, Sharing,
+    Combinatorial, CoreSelecting, DepositRules, FirstPrice, Lottery, Mechanism, PostedPrice, SLOTS_AHEAD, SealRules, SecondPrice,
+    Selling, Sharing, TicketBook, TicketRecord, TicketRules,
 };
+use lockstep_primitives::RollupSet;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, key, wrong};
+use super::{ConfigError, amount, key, wrong};
 use crate::process::MarketPlan;
 
 /// The most that is held beside what a bidder may have to pay, in basis points of it.
 const MAX_BOND_BPS: u64 = 100_000;
+/// Tickets of a class that may be there at a time, when nothing else is said.
+const TICKETS_OUTSTANDING: u64 = 32;
+/// Slots before its own that a slot's tickets are drawn, when nothing else is said.
+const TICKETS_LOOKAHEAD: u64 = 2;
 /// All, in basis points.
 const WHOLE_BPS: u64 = 10_000;
 /// The most slots after its own that a slot may be reported on.
@@ -37,6 +43,9 @@ pub struct MarketConfig {
     /// How it sells.
     #[serde(default)]
     pub mechanism: MechanismName,
+    /// How tickets are sold; with the mechanism `tickets` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tickets: Option<TicketsConfig>,
     /// How the sellers of a package share what it brings; with a mechanism that sells packages only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sharing: Option<SharingName>,
@@ -68,6 +77,8 @@ pub enum MechanismName {
     Lottery,
     /// At the reserve, to bidders in a drawn order.
     Posted,
+    /// Tickets, which are drawn for slots to come.
+    Tickets,
 }
 
 /// The most of a lottery's chances that one bidder has, in basis points.
@@ -75,25 +86,83 @@ const LOTTERY_SHARE_BPS: u64 = 5_000;
 
 impl MechanismName {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::FirstPrice, Self::SecondPrice, Self::Combinatorial, Self::CoreSelecting, Self::Lottery, Self::Posted];
+    pub const ALL: [Self; 7] = [
+        Self::FirstPrice,
+        Self::SecondPrice,
+        Self::Combinatorial,
+        Self::CoreSelecting,
+        Self::Lottery,
+        Self::Posted,
+        Self::Tickets,
+    ];
 
-    /// The mechanism. Those that sell no packages have nothing to share.
-    pub fn mechanism(self, sharing: SharingName) -> Arc<dyn Mechanism> {
+    /// The mechanism; `None` where no slots are sold but tickets. Those that sell no packages have nothing to share.
+    pub fn mechanism(self, sharing: SharingName) -> Option<Arc<dyn Mechanism>> {
         let sharing = sharing.rule();
-        match self {
+        Some(match self {
             Self::Combinatorial => Arc::new(Combinatorial { sharing }),
             Self::CoreSelecting => Arc::new(CoreSelecting { sharing }),
             Self::FirstPrice => Arc::new(FirstPrice),
             Self::SecondPrice => Arc::new(SecondPrice),
             Self::Lottery => Arc::new(Lottery { max_share_bps: LOTTERY_SHARE_BPS, sharing }),
             Self::Posted => Arc::new(PostedPrice),
-        }
+            Self::Tickets => return None,
+        })
     }
 
     /// Whether packages have prices of their own, which their sellers share.
     const fn shares(self) -> bool {
         matches!(self, Self::Combinatorial | Self::CoreSelecting | Self::Lottery)
+    }
+}
+
+/// How tickets are sold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TicketsConfig {
+    /// Rollups that are proposed for together, by one ticket. One class of all sellers when empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<Vec<ChainId>>,
+    /// How many tickets of a class may be there at a time; 32 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outstanding: Option<u64>,
+    /// How many slots before its own a slot's tickets are drawn; 2 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lookahead: Option<u64>,
+    /// The most of a draw's chances that one holder has, in basis points; 5000 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_share_bps: Option<u64>,
+    /// The least that a ticket is issued for, in the numeraire's smallest unit, as a decimal string; never below the reserves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub least_price: Option<String>,
+}
+
+impl TicketsConfig {
+    /// The rules, for these sellers.
+    pub(crate) fn rules(&self, sellers: &RollupSet) -> Result<TicketRules, (&'static str, String)> {
+        let classes = match self.classes.as_slice() {
+            [] => vec![sellers.clone()],
+            classes => classes.iter().map(|class| class.iter().copied().collect()).collect(),
+        };
+        let least_price = self.least_price.as_deref().map(amount).transpose().map_err(|problem| ("least_price", problem))?;
+        let rules = TicketRules {
+            classes,
+            outstanding: self.outstanding.unwrap_or(TICKETS_OUTSTANDING),
+            lookahead: self.lookahead.unwrap_or(TICKETS_LOOKAHEAD),
+            max_share_bps: self.max_share_bps.unwrap_or(LOTTERY_SHARE_BPS),
+            least_price: least_price.unwrap_or_default(),
+        };
+        if rules.lookahead == 0 || rules.lookahead > SLOTS_AHEAD {
+            return Err(("lookahead", format!("is not between 1 and {SLOTS_AHEAD}")));
+        }
+        if rules.max_share_bps == 0 || rules.max_share_bps > WHOLE_BPS {
+            return Err(("max_share_bps", format!("is not between 1 and {WHOLE_BPS}")));
+        }
+        if rules.outstanding == 0 {
+            return Err(("outstanding", "there has to be at least one ticket".to_owned()));
+        }
+        TicketBook::new(rules.clone(), TicketRecord::default()).map_err(|error| ("classes", error.to_string()))?;
+        Ok(rules)
     }
 }
 
@@ -160,6 +229,18 @@ impl MarketConfig {
             (Some(_), None, None) | (None, Some(_), Some(_)) | (Some(_), Some(_), Some(_)) => {}
             _ => return Err(wrong("market", "give key_file to play the market, or url and address of one elsewhere")),
         }
+        if self.tickets.is_some() && self.mechanism != MechanismName::Tickets {
+            return Err(wrong("market.tickets", "is for mechanism = \"tickets\" only"));
+        }
+        if self.mechanism == MechanismName::Tickets {
+            self.ticket_rules()?;
+            if self.deposits.is_none() {
+                return Err(wrong("market.mechanism", "tickets are paid for from deposits: give market.deposits too"));
+            }
+            if self.sealing.is_some() {
+                return Err(wrong("market.sealing", "tickets are no bids, and nothing of them is sealed"));
+            }
+        }
         if self.sharing.is_some() && !self.mechanism.shares() {
             return Err(wrong("market.sharing", "this mechanism sells no packages with a price of their own: leave it out"));
         }
@@ -183,6 +264,11 @@ impl MarketConfig {
         Ok(())
     }
 
+    fn ticket_rules(&self) -> Result<TicketRules, ConfigError> {
+        let rules = self.tickets.clone().unwrap_or_default().rules(&self.sellers.iter().copied().collect());
+        rules.map_err(|(field, problem)| wrong(format!("market.tickets.{field}"), problem))
+    }
+
     /// Reads its key.
     pub(super) fn plan(&self) -> Result<MarketPlan, ConfigError> {
         let file = self.key_file.as_ref().ok_or_else(|| wrong("market.key_file", "the market's key is needed to play it"))?;
@@ -192,7 +278,10 @@ impl MarketConfig {
             keeper: deposits.keeper.unwrap_or_else(|| key.address()),
         });
         Ok(MarketPlan {
-            mechanism: self.mechanism.mechanism(self.sharing.unwrap_or_default()),
+            selling: match self.mechanism.mechanism(self.sharing.unwrap_or_default()) {
+                Some(mechanism) => Selling::Slots(mechanism),
+                None => Selling::Tickets(self.ticket_rules()?),
+            },
             report_slots: self.report_slots,
             deposits,
             sealing: self

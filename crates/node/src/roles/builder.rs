@@ -12,6 +12,7 @@ mod sealed;
 mod search;
 #[cfg(test)]
 mod tests;
+mod tickets;
 mod view;
 
 use std::{
@@ -43,7 +44,7 @@ use crate::{
     intake::Intake,
     keys::Key,
     messages::Messages,
-    process::BiddingPlan,
+    process::{BiddingPlan, TicketPlan},
     record::steps::Steps,
     reorg::located,
     strategies::Strategies,
@@ -52,6 +53,7 @@ use crate::{
 use confirm::Watched;
 use engine::{PutAway, SlotEngine};
 use record::Outcome;
+use tickets::TicketBuyer;
 use view::DeliveryTerms;
 
 pub(crate) use record::Recorder;
@@ -59,6 +61,8 @@ pub(crate) use view::blocking_with_state;
 
 /// Reports that a slow subscriber may lag behind.
 const MAX_REPORTS: usize = 256;
+/// What a market that sells tickets says of its mechanism.
+const TICKETS: &str = "tickets";
 /// How often the allocation is asked for once bidding has ended.
 const POLL_MS: u64 = 15;
 /// How many bundles are looked for on their chains at a time.
@@ -77,6 +81,8 @@ pub(crate) struct BuilderSettings {
     pub(crate) prices: BTreeMap<ChainId, Price>,
     /// How it bids.
     pub(crate) bidding: BiddingPlan,
+    /// How it buys tickets, if it does.
+    pub(crate) tickets: Option<TicketPlan>,
     /// How much is searched for better proposals.
     pub(crate) search: SearchLimits,
     /// Where slots are recorded, if they are.
@@ -103,6 +109,7 @@ pub(crate) struct BuilderRole {
     /// The engine, between two slots.
     kept: Mutex<Option<Box<Engine>>>,
     bidding: Mutex<Box<dyn BiddingStrategy>>,
+    tickets: Mutex<Option<TicketBuyer>>,
 }
 
 /// What was built for a slot.
@@ -161,8 +168,10 @@ impl BuilderRole {
     ) -> Self {
         let reports = broadcast::channel(MAX_REPORTS).0;
         let bidding = Mutex::new(settings.bidding.strategy());
+        let tickets = Mutex::new(settings.tickets.map(TicketBuyer::new));
         Self {
             bidding,
+            tickets,
             settings,
             intake,
             market,
@@ -424,6 +433,10 @@ impl BuilderRole {
     /// Bids for every set of rollups that is worth its reserve, each at most what its own proposal is worth, all at once.
     async fn bid(self: &Arc<Self>, built: &Built) -> Bids {
         let slot = built.view.slot;
+        if built.market.mechanism == TICKETS {
+            self.buy_tickets(slot, &built.standings).await;
+            return Bids::default();
+        }
         let packages: Vec<Valued> =
             built.standings.iter().filter_map(|(rollups, standing)| valued(&built.market, rollups, standing)).collect();
         let offers = self.bidding.lock().bid(slot, now_ms(), &packages);

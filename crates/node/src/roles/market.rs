@@ -11,6 +11,7 @@ mod rows;
 mod rpc;
 mod sealing;
 mod terms;
+mod tickets;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -18,7 +19,7 @@ use alloy_primitives::{Address, B256, Bytes, keccak256};
 use jsonrpsee::types::ErrorObjectOwned;
 use lockstep_delivery::DecisionKey;
 use lockstep_market::{
-    Bidding, Closed, DepositRules, MAX_CLOSED, MarketError, Marketplace, Mechanism, Outcome, Rules, SealRules, slot_seed,
+    Abandoned, Closed, DepositRules, MAX_CLOSED, MarketError, Marketplace, Rules, SealRules, Selling, slot_seed,
 };
 use lockstep_primitives::{RollupSet, SlotNumber};
 use lockstep_rpc::{
@@ -59,8 +60,8 @@ pub(crate) struct MarketSettings {
     pub(crate) timings: Timings,
     /// Whose registrations are taken; anybody's when empty.
     pub(crate) sellers: RollupSet,
-    /// How it sells.
-    pub(crate) mechanism: Arc<dyn Mechanism>,
+    /// What it sells, and how.
+    pub(crate) selling: Selling,
     /// What bids have to be covered by, if by anything.
     pub(crate) deposits: Option<DepositRules>,
     /// How bids are sealed, if they are.
@@ -130,7 +131,7 @@ impl MarketRole {
         }
         let rules = Rules {
             clock: settings.timings.clock,
-            mechanism: Arc::clone(&settings.mechanism),
+            selling: settings.selling.clone(),
             deposits: settings.deposits,
             sealing: settings.sealing,
             report_slots: settings.report_slots,
@@ -171,7 +172,7 @@ impl MarketRole {
     async fn abandon(&self) {
         let queued = {
             let mut inner = self.inner.lock();
-            let (bids, postings) = match inner.market.abandon(now_ms()) {
+            let Abandoned { bids, drawn, postings } = match inner.market.abandon(now_ms()) {
                 Ok(abandoned) => abandoned,
                 Err(error) => {
                     tracing::error!(%error, "what was put up for past slots could not be released");
@@ -180,7 +181,7 @@ impl MarketRole {
             };
             let before = inner.market.closed_before();
             let forgotten = inner.forget_sealed(before);
-            if bids.is_empty() && forgotten.is_empty() {
+            if bids.is_empty() && forgotten.is_empty() && drawn.is_empty() {
                 return;
             }
             tracing::warn!(
@@ -191,6 +192,7 @@ impl MarketRole {
             let mut changes = Changes::new(&inner.market);
             bids.iter().for_each(|bid| changes.no_bid(bid));
             forgotten.into_iter().for_each(|op| changes.op(op));
+            drawn.iter().for_each(|(slot, class)| changes.drawn(*slot, *class));
             postings.iter().for_each(|posting| changes.posting(posting));
             inner.postings.extend(postings.iter().map(posting_wire));
             self.store.queue(changes.into_ops())
@@ -207,9 +209,14 @@ impl MarketRole {
         keccak256(self.settings.key.sign_bytes(keccak256(purpose)))
     }
 
+    /// What draws of a slot are made with.
+    fn seed(&self, slot: SlotNumber, salts: &[B256]) -> B256 {
+        slot_seed(self.secret(slot), slot, salts)
+    }
+
     async fn close(&self, slot: SlotNumber) {
         let ended = self.inner.lock().market.end_bidding(slot);
-        let Bidding { sale, bids, envelopes } = match ended {
+        let bidding = match ended {
             Ok(ended) => ended,
             Err(error) => {
                 tracing::error!(slot, %error, "the slot could not be closed");
@@ -217,14 +224,14 @@ impl MarketRole {
             }
         };
         // With many sellers it takes a while, and everybody else goes on.
-        let seed = slot_seed(self.secret(slot), slot, &envelopes.salts());
-        let (mechanism, decided) = (Arc::clone(&self.settings.mechanism), sale.clone());
-        let outcome = tokio::task::spawn_blocking(move || Outcome::decide(mechanism.as_ref(), &decided, bids, seed)).await;
+        let seed = self.seed(slot, &bidding.envelopes.salts());
+        let selling = self.settings.selling.clone();
+        let decided = tokio::task::spawn_blocking(move || bidding.decide(&selling, seed)).await;
         let queued = {
             let mut inner = self.inner.lock();
-            let settled = outcome
-                .map_err(|error| error.to_string())
-                .and_then(|outcome| inner.market.settle(sale, envelopes, outcome).map_err(|error| error.to_string()));
+            let settled = decided.map_err(|error| error.to_string()).and_then(|(sale, envelopes, outcome)| {
+                inner.market.settle(sale, envelopes, outcome).map_err(|error| error.to_string())
+            });
             match settled {
                 Ok(closed) => self.note_closed(&mut inner, slot, &closed),
                 Err(error) => {
@@ -277,8 +284,9 @@ impl MarketRole {
                 changes.op(Op::delete(Table::Decisions, decision_key(DecisionKey { slot: old, attempt })));
             }
         }
-        let ops = changes.into_ops();
+        let mut ops = changes.into_ops();
         inner.note_postings(&closed.postings);
+        ops.extend(self.draw_after(inner, slot));
         let _ = self.events.send(MarketEvent::Allocation(wire));
         self.store.queue(ops)
     }

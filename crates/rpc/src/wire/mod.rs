@@ -9,6 +9,7 @@ mod message;
 mod money;
 mod registration;
 mod status;
+mod tickets;
 
 pub use bundle::{
     BundleParams, CancelParams, LegParams, RangeParams, RelayParams, RequirementParams, SentBundle, SubscribeParams, decode_tx,
@@ -37,6 +38,7 @@ pub use status::{
     BalanceChangeWire, BundleStatus, Event, Explanation, LandedTx, LegStatus, MessageWire, Obstacle, ReportBlock, ReportBundle,
     ReportRollup, SimulatedLeg, SimulatedTx, SimulationResult, SlotReport, SlotRollupStatus, SlotStatus, SlotTiming,
 };
+pub use tickets::{DrawnView, FillView, TicketClassView, TicketOrderWire, TicketReceipt, TicketView, TicketsView};
 
 use alloy_primitives::{I256, U64, U256};
 use serde::{Deserialize, Serialize};

@@ -242,7 +242,7 @@ async fn the_record_format_stays() {
     assert_eq!(read_raw(&path, b"k"), b"\x01\xcb\xf4\x39\x26123456789");
 
     let names: Vec<_> = Table::ALL.iter().map(|table| table.name()).collect();
-    let trade = ["bundles", "events", "decisions", "votes", "registrations", "bids", "sealed", "allocations"];
+    let trade = ["bundles", "events", "decisions", "votes", "registrations", "bids", "sealed", "tickets", "allocations"];
     let money = ["ledger", "accounts", "holds", "withdrawals", "rights", "earnings"];
     assert_eq!(names, [trade.as_slice(), &money, &["messages", "meta"]].concat());
 }

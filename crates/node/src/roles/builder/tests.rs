@@ -44,6 +44,7 @@ pub(super) fn role(rig: &Rig) -> BuilderRole {
         policy: Policy::default(),
         prices: BTreeMap::new(),
         bidding: BiddingPlan::share(9_000),
+        tickets: None,
         search: SearchLimits::default(),
         recorder: None,
         strategies: Strategies::default(),

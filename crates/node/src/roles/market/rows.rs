@@ -12,6 +12,8 @@ use lockstep_rpc::wire::{BidWire, Decimal, EntryWire, PostingWire, SignedDecimal
 use lockstep_store::{KeyValue, Op, Store, StoreError, Table};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::tickets::stored_tickets;
+
 /// The key of the counters among what does not fit elsewhere.
 const COUNTERS: &[u8] = b"market";
 /// Postings that stay on disk.
@@ -61,6 +63,8 @@ struct Counters {
     deposits: u64,
     postings: u64,
     closed_before: SlotNumber,
+    #[serde(default)]
+    tickets: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -113,9 +117,7 @@ impl<'a> Changes<'a> {
             self.ops.push(Op::delete(Table::Ledger, old.to_be_bytes().to_vec()));
         }
         for account in posting.accounts() {
-            let Balance { free, held, leaving, nonce } = ledger.balance(account);
-            let row = AccountRow { free: Decimal(free), held: Decimal(held), leaving: Decimal(leaving), nonce };
-            self.put(Table::Accounts, account.to_vec(), &row);
+            self.account(account);
             if let Some(slot) = posting.slot {
                 let id = HoldId { slot, bidder: account };
                 let held = ledger.held_for(id);
@@ -138,6 +140,18 @@ impl<'a> Changes<'a> {
             }
             _ => {}
         }
+    }
+
+    /// An account as it is now.
+    pub(super) fn account(&mut self, account: Address) {
+        let Balance { free, held, leaving, nonce } = self.market.ledger().balance(account);
+        let row = AccountRow { free: Decimal(free), held: Decimal(held), leaving: Decimal(leaving), nonce };
+        self.put(Table::Accounts, account.to_vec(), &row);
+    }
+
+    /// The market, as it is now.
+    pub(super) const fn market(&self) -> &'a Marketplace {
+        self.market
     }
 
     /// A right as it is now.
@@ -190,8 +204,12 @@ impl<'a> Changes<'a> {
     /// All steps, with the market's counters after them.
     pub(super) fn into_ops(mut self) -> Vec<Op> {
         let record = self.market.ledger().record();
-        let counters =
-            Counters { deposits: record.deposits, postings: record.postings, closed_before: self.market.closed_before() };
+        let counters = Counters {
+            deposits: record.deposits,
+            postings: record.postings,
+            closed_before: self.market.closed_before(),
+            tickets: self.market.tickets().map_or(0, |book| book.record().issued),
+        };
         self.put(Table::Meta, COUNTERS.to_vec(), &counters);
         self.ops
     }
@@ -228,8 +246,9 @@ pub(super) fn remembered(store: &Store, registry: Registry) -> Result<MarketReco
     }
     let rights = rights(store)?;
     let histories = histories(store)?;
+    let tickets = stored_tickets(store, counters.tickets)?;
     let (envelopes, closed_before) = (Vec::new(), counters.closed_before);
-    Ok(MarketRecord { registry, histories, ledger, rights, bids, envelopes, closed_before })
+    Ok(MarketRecord { registry, histories, ledger, rights, bids, envelopes, tickets, closed_before })
 }
 
 fn ledger(store: &Store, counters: &Counters) -> Result<Ledger, RowError> {
@@ -327,7 +346,7 @@ pub(super) fn row<T: DeserializeOwned>(table: Table, value: &[u8]) -> Result<T, 
     serde_json::from_slice(value).map_err(|error| wrong(table, error))
 }
 
-fn number(table: Table, bytes: &[u8]) -> Result<u64, RowError> {
+pub(super) fn number(table: Table, bytes: &[u8]) -> Result<u64, RowError> {
     bytes.try_into().map(u64::from_be_bytes).map_err(|_| wrong(table, "a key of another length"))
 }
 

@@ -12,7 +12,7 @@ use lockstep_rpc::{
     wire::{
         AllocationWire, BidCancellationWire, BidReceipt, BidView, BidWire, Decimal, DeliveryReportWire, DepositWire, LedgerView,
         MarketSlot, OpeningWire, RegistrationWire, RevenueParams, RevenueView, RollupTerms, SealedBidsWire, SealingView,
-        SeedView, WithdrawalReceipt, WithdrawalWire,
+        SeedView, TicketOrderWire, TicketReceipt, TicketsView, WithdrawalReceipt, WithdrawalWire,
     },
 };
 use lockstep_store::{Queued, StoreError};
@@ -66,6 +66,14 @@ impl MarketApiServer for MarketRpc {
         Ok(true)
     }
 
+    async fn submit_ticket_order(&self, order: TicketOrderWire) -> RpcResult<TicketReceipt> {
+        self.take_ticket_order(order).await
+    }
+
+    async fn get_tickets(&self) -> RpcResult<Option<TicketsView>> {
+        self.tickets()
+    }
+
     async fn deposit(&self, deposit: DepositWire) -> RpcResult<bool> {
         self.take_deposit(deposit).await
     }
@@ -117,7 +125,7 @@ impl MarketApiServer for MarketRpc {
             decide_ms: timings.decide_ms(slot),
             durable_record: self.store.is_durable(),
             state: state.to_owned(),
-            mechanism: rules.mechanism.name().to_owned(),
+            mechanism: rules.selling.name().to_owned(),
             bond_bps: rules.deposits.map(|deposits| deposits.bond_bps),
             sealing: inner
                 .market
