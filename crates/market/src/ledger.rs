@@ -272,6 +272,19 @@ impl Ledger {
         Ok((number, self.posting(PostingKind::Withdraw { to }, None, entries)))
     }
 
+    /// Takes out of an account what it took outside by its own way, which no market can refuse.
+    ///
+    /// # Errors
+    /// When it has not so much free: then it took what backs its bids.
+    pub fn exit(&mut self, account: Address, amount: U256) -> Result<Posting, LedgerError> {
+        let Balance { free, held, .. } = self.balance(account);
+        let left = free.checked_sub(amount).ok_or(LedgerError::NotFree { account, amount, free, held })?;
+        self.balance_mut(account).free = left;
+        self.inside -= amount;
+        let entries = vec![(Account::Free(account), amount, false), (Account::Outside, amount, true)];
+        Ok(self.posting(PostingKind::Exit, None, entries))
+    }
+
     /// Notes that a withdrawal was paid outside.
     ///
     /// # Errors

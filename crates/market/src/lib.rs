@@ -31,6 +31,7 @@ mod reserve;
 mod rights;
 mod sale;
 mod sealed;
+mod settlement;
 mod study;
 mod tickets;
 mod timeboost;
@@ -73,6 +74,7 @@ pub use rights::{
 };
 pub use sale::{MAX_AMOUNT, Sale, Terms};
 pub use sealed::{Envelope, Envelopes, MAX_ENVELOPES, SealError, SealRules};
+pub use settlement::{MAX_BATCH_CHANGES, MAX_BATCH_PAYOUTS, Settlement, SettlementRecord};
 pub use study::{Conduct, MAX_STUDY_BIDDERS, MAX_STUDY_SELLERS, MAX_STUDY_SLOTS, Study, StudyError, StudyReport, StudySelling};
 pub use tickets::{Drawn, Fill, MAX_TICKETS, Ticket, TicketBook, TicketError, TicketPrice, TicketRecord, TicketRules};
 pub use timeboost::{

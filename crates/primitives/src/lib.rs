@@ -5,6 +5,7 @@
 
 mod bundle;
 mod delivery_report;
+mod escrow;
 mod hash;
 mod lists;
 mod market;
@@ -21,6 +22,7 @@ mod tx_rules;
 
 pub use bundle::{Asset, BlockRange, Bundle, LandedRef, Leg, LegTx, Relay, Replacement, Requirement, RevertMode};
 pub use delivery_report::{DeliveryReport, SlotEnding};
+pub use escrow::{EscrowBatch, EscrowChange, EscrowPayout};
 pub use hash::{BUNDLE_TYPE, dialect_bundle_hash};
 pub use lists::{BlockList, ListBlock, RollupSet};
 pub use market::{

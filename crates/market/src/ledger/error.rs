@@ -101,6 +101,14 @@ pub enum LedgerError {
         /// How many there may be.
         limit: usize,
     },
+    /// An escrow whose books are not this ledger's.
+    #[error("the escrow has {escrowed} for all accounts together, and inside the ledger are {inside}")]
+    EscrowDiffers {
+        /// What the escrow has.
+        escrowed: U256,
+        /// What the ledger says.
+        inside: U256,
+    },
     /// A stored ledger that does not balance.
     #[error("what {account} is stored to have is not what its holds and withdrawals say")]
     Unbalanced {
@@ -124,6 +132,7 @@ impl LedgerError {
             Self::TooManyAccounts { .. } => "too_many_accounts",
             Self::TooManyHolds { .. } => "too_many_holds",
             Self::TooManyWithdrawals { .. } => "too_many_withdrawals",
+            Self::EscrowDiffers { .. } => "escrow_differs",
             Self::Unbalanced { .. } => "unbalanced_ledger",
         }
     }
@@ -142,7 +151,7 @@ impl LedgerError {
             Self::TooManyAccounts { .. } => "run another market for more accounts",
             Self::TooManyHolds { .. } => "try again when slots are settled",
             Self::TooManyWithdrawals { .. } => "try again when others are paid",
-            Self::Unbalanced { .. } => "the store is damaged, or not that of this market",
+            Self::EscrowDiffers { .. } | Self::Unbalanced { .. } => "the store is damaged, or not that of this market",
         }
     }
 }

@@ -65,6 +65,8 @@ pub enum PostingKind {
         /// Where it goes.
         to: Address,
     },
+    /// An account took its money by its own way, past the market.
+    Exit,
     /// It was paid outside.
     PaidOut {
         /// The number of the withdrawal.
@@ -88,6 +90,7 @@ impl PostingKind {
             Self::Damages => "damages",
             Self::Forfeit => "forfeit",
             Self::Ticket => "ticket",
+            Self::Exit => "exit",
             Self::Resale => "resale",
             Self::Withdraw { .. } => "withdraw",
             Self::PaidOut { .. } => "paid_out",

@@ -11,5 +11,6 @@ mod registry;
 mod reserve;
 mod rights;
 mod sealed;
+mod settlement;
 mod tickets;
 mod timeboost;
