@@ -53,7 +53,7 @@ const DOMAINS: [u32; 2] = [DOMAIN_BASE, DOMAIN_BASE + 1];
 const PAST: u64 = 1_000;
 
 /// A contract's creation code with its constructor's arguments.
-fn creation(name: &str, arguments: &[u8]) -> Bytes {
+pub(crate) fn creation(name: &str, arguments: &[u8]) -> Bytes {
     let text = std::fs::read(Path::new(ARTIFACTS).join(name).with_extension("json")).expect("the artifact is checked in");
     let artifact: Value = serde_json::from_slice(&text).expect("the artifact is JSON");
     let code: Bytes = serde_json::from_value(artifact["bytecode"].clone()).expect("the artifact has bytecode");

@@ -17,6 +17,7 @@ mod world;
 mod anvil;
 mod contest;
 mod delivery;
+mod escrow;
 mod faults;
 mod follow;
 mod fuzz;

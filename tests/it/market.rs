@@ -40,12 +40,12 @@ fn signed(bid: &Bid, key: &Key) -> BidWire {
     BidWire::new(bid, key.sign_bytes(bid.digest()))
 }
 
-fn whole(units: u64) -> U256 {
+pub(crate) fn whole(units: u64) -> U256 {
     U256::from(units) * U256::from(1_000_000_000_000_000_000_u64)
 }
 
 /// What an account of the market has, told to itself.
-async fn ledger(world: &World, key: &Key) -> LedgerView {
+pub(crate) async fn ledger(world: &World, key: &Key) -> LedgerView {
     let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "market_getLedger", "params": [key.address()] });
     let answer = post(&world.url(), &body.to_string(), Some(key)).await;
     serde_json::from_value(answer["result"].clone()).expect("an account is told what it has")

@@ -47,10 +47,15 @@ impl World {
 
     /// Starts a `dev` that is set up otherwise in something.
     pub(crate) async fn start_with(options: DevOptions, change: impl FnOnce(&mut Setup)) -> Self {
+        Self::try_start_with(options, change).await.expect("dev starts")
+    }
+
+    /// The same; `None` when it cannot start, as while another process has its folder.
+    pub(crate) async fn try_start_with(options: DevOptions, change: impl FnOnce(&mut Setup)) -> Option<Self> {
         logs();
         let mut prepared = Dev::prepare(options).expect("dev is prepared");
         change(&mut prepared.setup);
-        Self::of(prepared.start().await.expect("dev starts"))
+        prepared.start().await.ok().map(Self::of)
     }
 
     /// The rollup at an index, as AggLayer calls it.

@@ -280,6 +280,18 @@ pub enum MarketError {
         /// Who should have signed.
         expected: Address,
     },
+    /// No escrow keeps the money.
+    #[error("this market has no escrow")]
+    NoEscrow,
+    /// An escrow keeps the money.
+    #[error("deposits are credited when they are in the escrow, by nobody's word")]
+    EscrowOnly,
+    /// An account that leaves.
+    #[error("{account} asked the escrow for its own way out, so it puts up and moves nothing more")]
+    Exiting {
+        /// Whose account.
+        account: Address,
+    },
     /// Sealed bids that cannot be taken or opened.
     #[error(transparent)]
     Seal(#[from] SealError),
@@ -348,6 +360,9 @@ impl MarketError {
             Self::ReportOutOfTime { .. } => "report_out_of_time",
             Self::ContradictsRecord { .. } => "contradicts_record",
             Self::WrongRequestSigner { .. } => "wrong_request_signer",
+            Self::NoEscrow => "no_escrow",
+            Self::EscrowOnly => "escrow_only",
+            Self::Exiting { .. } => "exiting",
             Self::Seal(error) => error.code(),
             Self::Tickets(error) => error.code(),
             Self::Rights(error) => error.code(),
@@ -395,6 +410,9 @@ impl MarketError {
             Self::WrongRequestSigner { .. } => {
                 "sign the EIP-712 digest (domain Lockstep, version 1): 65 bytes r || s || v with a low s"
             }
+            Self::NoEscrow => "withdraw with market_withdraw",
+            Self::EscrowOnly => "deposit into the contract that market_getEscrow names",
+            Self::Exiting { .. } => "cancel the exit at the escrow, or take it",
             Self::Seal(error) => error.hint(),
             Self::Tickets(error) => error.hint(),
             Self::Rights(error) => error.hint(),

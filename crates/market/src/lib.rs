@@ -57,8 +57,8 @@ pub use ledger::{
     Withdrawal,
 };
 pub use marketplace::{
-    Abandoned, Bidding, Closed, DepositRules, Drawing, MAX_CLOSED, MarketRecord, Marketplace, Ordered, Reported, Rules,
-    SLOTS_AHEAD, Sealed, Selling, TICKET_POT, Taken,
+    Abandoned, BatchSettled, Bidding, Closed, DepositRules, Drawing, MAX_CLOSED, MarketRecord, Marketplace, Ordered, Reported,
+    Rules, SLOTS_AHEAD, Sealed, Selling, TICKET_POT, Taken,
 };
 pub use mechanism::{Clearing, Combinatorial, CoreSelecting, FirstPrice, Lottery, Mechanism, PostedPrice, SecondPrice, Win};
 pub use outcome::Outcome;

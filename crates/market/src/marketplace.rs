@@ -10,12 +10,14 @@
 
 mod bids;
 mod closing;
+mod escrow;
 mod reports;
 mod sealing;
 mod ticketing;
 
 pub use bids::Taken;
 pub use closing::{Abandoned, Bidding, Closed};
+pub use escrow::BatchSettled;
 pub use reports::Reported;
 pub use sealing::Sealed;
 pub use ticketing::{Drawing, Ordered, TICKET_POT};
@@ -30,7 +32,8 @@ use lockstep_primitives::{ChainId, Deposit, Registration, SlotNumber, Withdrawal
 
 use crate::{
     AcceptedBid, EarningsHistory, Envelope, Ledger, MarketError, Mechanism, Outcome, Posting, Registry, RightsBook, SealRules,
-    SlotAuction, SlotClock, TicketBook, TicketRecord, TicketRules, Version, sealed::EnvelopesBySlot,
+    Settlement, SettlementRecord, SlotAuction, SlotClock, TicketBook, TicketRecord, TicketRules, Version,
+    sealed::EnvelopesBySlot,
 };
 
 /// How many slots ahead bids are taken: the one that is open next, and these after it.
@@ -69,6 +72,8 @@ pub struct Rules {
     pub deposits: Option<DepositRules>,
     /// How bids are sealed. Without, the market is trusted with them until the bidding ends.
     pub sealing: Option<SealRules>,
+    /// Whether an escrow contract keeps the money: then only what came in there is credited.
+    pub escrow: bool,
     /// For how many slots after its own a slot may be reported on. Then it lapses: whoever bought it is not charged.
     pub report_slots: u64,
 }
@@ -99,6 +104,10 @@ pub struct MarketRecord {
     pub envelopes: Vec<(Address, Envelope)>,
     /// The tickets, where they are sold.
     pub tickets: TicketRecord,
+    /// What the escrow has, where there is one.
+    pub settlement: SettlementRecord,
+    /// Who is on its own way out of the escrow.
+    pub exiting: Vec<Address>,
     /// Slots before this one are closed.
     pub closed_before: SlotNumber,
 }
@@ -115,6 +124,9 @@ pub struct Marketplace {
     /// Of open slots.
     envelopes: EnvelopesBySlot,
     tickets: Option<TicketBook>,
+    settlement: Option<Settlement>,
+    /// Who is on its own way out of the escrow.
+    exiting: BTreeSet<Address>,
     closed: BTreeMap<SlotNumber, Outcome>,
     /// Slots before this one are closed.
     closed_before: SlotNumber,
@@ -128,7 +140,21 @@ impl Marketplace {
     /// # Errors
     /// When a slot of a stored bid cannot be opened, or tickets are there that the rules do not know.
     pub fn new(rules: Rules, record: MarketRecord) -> Result<Self, MarketError> {
-        let MarketRecord { registry, histories, ledger, rights, bids, envelopes: sealed, tickets, closed_before } = record;
+        let MarketRecord {
+            registry,
+            histories,
+            ledger,
+            rights,
+            bids,
+            envelopes: sealed,
+            tickets,
+            settlement,
+            exiting,
+            closed_before,
+        } = record;
+        let settlement = rules.escrow.then(|| Settlement::new(settlement));
+        settlement.iter().try_for_each(|settlement| settlement.check(&ledger))?;
+        let exiting = exiting.into_iter().collect();
         let tickets = match &rules.selling {
             Selling::Slots(_) => None,
             Selling::Tickets(rules) => Some(TicketBook::new(rules.clone(), tickets)?),
@@ -136,8 +162,21 @@ impl Marketplace {
         let unsettled = rights.records().filter(|record| record.right.ending.is_none()).map(|record| (record.slot, record.chain));
         let unsettled = unsettled.collect();
         let (open, envelopes, closed) = Default::default();
-        let mut market =
-            Self { rules, registry, histories, ledger, rights, open, envelopes, tickets, closed, closed_before, unsettled };
+        let mut market = Self {
+            rules,
+            registry,
+            histories,
+            ledger,
+            rights,
+            open,
+            envelopes,
+            tickets,
+            settlement,
+            exiting,
+            closed,
+            closed_before,
+            unsettled,
+        };
         for bid in bids {
             market.restore_bid(bid)?;
         }
@@ -210,6 +249,9 @@ impl Marketplace {
     /// # Errors
     /// When it is not signed by the keeper, or the ledger does not take it.
     pub fn deposit(&mut self, deposit: &Deposit, signature: &[u8]) -> Result<Posting, MarketError> {
+        if self.rules.escrow {
+            return Err(MarketError::EscrowOnly);
+        }
         let expected = self.rules.deposits.map(|rules| rules.keeper).unwrap_or_default();
         check_signer(recover(deposit.digest(), signature).ok(), expected)?;
         Ok(self.ledger.deposit(deposit.number, deposit.account, deposit.amount)?)
@@ -221,6 +263,7 @@ impl Marketplace {
     /// When the account did not sign it, or the ledger does not take it.
     pub fn withdraw(&mut self, request: &WithdrawalRequest, signature: &[u8]) -> Result<(u64, Posting), MarketError> {
         check_signer(recover(request.digest(), signature).ok(), request.account)?;
+        self.check_staying(request.account)?;
         Ok(self.ledger.withdraw(request.account, request.to, request.amount, request.nonce)?)
     }
 

@@ -28,7 +28,7 @@ use crate::{
 };
 
 pub use self::{
-    market::{DepositsConfig, MarketConfig, MechanismName, SealingConfig, SharingName, TicketsConfig},
+    market::{DepositsConfig, EscrowConfig, MarketConfig, MechanismName, SealingConfig, SharingName, TicketsConfig},
     messages::{
         AggLayerConfig, CctpV1Config, CctpV2Config, CircleConfig, CircleProtocol, ExitRootConfig, FollowConfig, InteropConfig,
         MailboxConfig, ProtocolsConfig,

@@ -253,6 +253,23 @@ pub enum MarketSetup {
     At(String, Address),
 }
 
+/// An escrow contract on a settlement rollup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EscrowPlan {
+    /// The JSON-RPC of the settlement rollup's node.
+    pub url: String,
+    /// The contract.
+    pub contract: Address,
+    /// The first block that may hold something of it.
+    pub from_block: u64,
+    /// How deep a block has to be for what it holds to count.
+    pub confirmations: u64,
+    /// At least so many slots are between two batches.
+    pub batch_slots: u64,
+    /// How often its chain is asked, in milliseconds.
+    pub poll_ms: u64,
+}
+
 /// A market that this process plays.
 #[derive(Clone, Debug)]
 pub struct MarketPlan {
@@ -266,6 +283,8 @@ pub struct MarketPlan {
     pub deposits: Option<DepositRules>,
     /// How bids are sealed, if they are.
     pub sealing: Option<SealRules>,
+    /// The escrow that keeps the money, if one does.
+    pub escrow: Option<EscrowPlan>,
     /// For how many slots after its own a slot may be reported on.
     pub report_slots: u64,
 }
@@ -282,6 +301,7 @@ impl MarketPlan {
             selling: Selling::Slots(Arc::new(Combinatorial::default())),
             deposits: None,
             sealing: None,
+            escrow: None,
             report_slots: Self::REPORT_SLOTS,
         }
     }
@@ -372,11 +392,14 @@ impl Process {
         let mut root = RpcModule::new(());
         let mut on_rollup: BTreeMap<ChainId, RpcModule<()>> = BTreeMap::new();
         let mut routes = Routes::default();
+        let mut escrow_plan = None;
         let (market_url, market_address, market) = match &setup.market {
             MarketSetup::Own(plan) => {
-                let MarketPlan { key, sellers, selling, deposits, sealing, report_slots } = plan.as_ref().clone();
+                let MarketPlan { key, sellers, selling, deposits, sealing, escrow, report_slots } = plan.as_ref().clone();
                 check_sealing(sealing, &timings)?;
-                let settings = MarketSettings { key, timings, sellers, selling, deposits, sealing, report_slots };
+                let settings =
+                    MarketSettings { key, timings, sellers, selling, deposits, sealing, escrow: escrow.is_some(), report_slots };
+                escrow_plan = escrow;
                 let role = MarketRole::new(settings, store.clone());
                 let role = Arc::new(role.map_err(|error| StartError::Market(error.to_string()))?);
                 root.merge(MarketApiServer::into_rpc(MarketRpc(Arc::clone(&role))))?;
@@ -464,12 +487,17 @@ impl Process {
             process.tasks.extend(process.builder.iter().flat_map(|builder| builder.messages().tasks()).collect::<Vec<_>>());
             process.tasks.extend(setup.rollups.iter().filter_map(|rollup| public_flow(rollup, intake)));
         }
-        process.run(market, sequencers).await?;
+        process.run(market, escrow_plan, sequencers).await?;
         Ok(process)
     }
 
     /// Registers the rollups, then sets every loop going.
-    async fn run(&mut self, market: Option<Arc<MarketRole>>, sequencers: Sequencers) -> Result<(), StartError> {
+    async fn run(
+        &mut self,
+        market: Option<Arc<MarketRole>>,
+        escrow: Option<EscrowPlan>,
+        sequencers: Sequencers,
+    ) -> Result<(), StartError> {
         for role in sequencers.0.values() {
             let deadline = now_ms() + MARKET_WAIT_MS;
             while let Err(error) = role.register().await {
@@ -481,6 +509,9 @@ impl Process {
             }
         }
         if let Some(market) = market {
+            if let Some(plan) = escrow {
+                self.tasks.push(tokio::spawn(Arc::clone(&market).run_escrow(plan)));
+            }
             self.tasks.push(tokio::spawn(market.run()));
         }
         for role in sequencers.0.into_values() {

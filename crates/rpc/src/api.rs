@@ -11,9 +11,9 @@ use serde_json::Value;
 
 use crate::wire::{
     AllocationWire, BidCancellationWire, BidReceipt, BidWire, BundleStatus, DecisionWire, DeliveryReportWire, DepositWire,
-    Explanation, LedgerView, MarketSlot, MessageList, OpeningWire, RegistrationWire, RevenueParams, RevenueView, RollupTerms,
-    SealedBidsWire, SentBundle, SignedPrepare, SimulationResult, SlotOffer, SlotStatus, TicketOrderWire, TicketReceipt,
-    TicketsView, VoteWire, WithdrawalReceipt, WithdrawalWire,
+    EscrowView, Explanation, LedgerView, MarketSlot, MessageList, OpeningWire, RegistrationWire, RevenueParams, RevenueView,
+    RollupTerms, SealedBidsWire, SentBundle, SignedPrepare, SimulationResult, SlotOffer, SlotStatus, TicketOrderWire,
+    TicketReceipt, TicketsView, VoteWire, WithdrawalReceipt, WithdrawalWire,
 };
 
 use alloy_primitives::{Address, B256, Bytes, U64};
@@ -107,6 +107,10 @@ pub trait MarketApi {
     #[method(name = "getLedger", with_extensions)]
     async fn get_ledger(&self, account: Address) -> RpcResult<LedgerView>;
 
+    /// Where the market's money is kept; null without an escrow.
+    #[method(name = "getEscrow")]
+    async fn get_escrow(&self) -> RpcResult<Option<EscrowView>>;
+
     /// What a rollup's slots brought.
     #[method(name = "getRevenue")]
     async fn get_revenue(&self, chain_id: U64, slots: Option<RevenueParams>) -> RpcResult<RevenueView>;
@@ -172,7 +176,7 @@ pub trait SequencerApi {
 /// that check it themselves.
 pub(crate) fn most_parameters(method: &str) -> Option<usize> {
     Some(match method {
-        "market_address" | "market_getTickets" => 0,
+        "market_address" | "market_getTickets" | "market_getEscrow" => 0,
         "lockstep_sendBundle" | "lockstep_simulateBundle" | "lockstep_cancelBundle" | "lockstep_getBundle" => 1,
         "lockstep_explainBundle" | "lockstep_getSlot" | "lockstep_getMessages" | "lockstep_unsubscribe" => 1,
         "market_registerRollup" | "market_updateRollup" | "market_getRollup" | "market_submitBid" | "market_cancelBid" => 1,

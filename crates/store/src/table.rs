@@ -29,6 +29,8 @@ pub enum Table {
     Ledger,
     /// Balances of accounts.
     Accounts,
+    /// What an escrow contract has for whom, and what it is told.
+    Escrow,
     /// What is held for whose bids in which slot.
     Holds,
     /// Money on its way out.
@@ -45,7 +47,7 @@ pub enum Table {
 
 impl Table {
     /// How many tables there are.
-    pub const COUNT: usize = 17;
+    pub const COUNT: usize = 18;
 
     /// All of them.
     pub const ALL: [Self; Self::COUNT] = [
@@ -60,6 +62,7 @@ impl Table {
         Self::Allocations,
         Self::Ledger,
         Self::Accounts,
+        Self::Escrow,
         Self::Holds,
         Self::Withdrawals,
         Self::Rights,
@@ -82,6 +85,7 @@ impl Table {
             Self::Allocations => "allocations",
             Self::Ledger => "ledger",
             Self::Accounts => "accounts",
+            Self::Escrow => "escrow",
             Self::Holds => "holds",
             Self::Withdrawals => "withdrawals",
             Self::Rights => "rights",

@@ -36,6 +36,7 @@ impl Marketplace {
         if admission.is_known() {
             return Ok(Taken { bidder, digest, added: None, removed: None, posting: None });
         }
+        self.check_staying(bidder)?;
         let posting = match &self.rules.deposits {
             None => None,
             Some(rules) => {

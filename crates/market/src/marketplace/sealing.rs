@@ -39,6 +39,7 @@ impl Marketplace {
         if self.envelopes.entry(slot).or_default().check(&sealed, bidder)? {
             return Ok(Sealed { bidder, digest, posting: None });
         }
+        self.check_staying(bidder)?;
         let needed = self.rules.deposits.as_ref().map(|deposits| with_bond(sealed.cover, deposits)).unwrap_or_default();
         let posting = self.ledger.hold(HoldId { slot, bidder }, needed)?;
         self.envelopes.entry(slot).or_default().put(bidder, Envelope { sealed, opening: None });

@@ -49,6 +49,7 @@ impl Marketplace {
         }
         let digest = order.digest();
         let account = recover(digest, signature).map_err(|_| MarketError::WrongRequestSigner { expected: Address::ZERO })?;
+        self.check_staying(account)?;
         self.ledger.check_nonce(account, order.nonce)?;
         let reserve = self.class_reserve(order, now_ms)?;
         let Some(book) = self.tickets.as_mut() else { return Err(TicketError::NoTickets.into()) };

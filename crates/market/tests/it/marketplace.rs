@@ -41,7 +41,7 @@ pub(crate) fn payout(chain: ChainId) -> Address {
 
 pub(crate) fn rules(mechanism: Arc<dyn Mechanism>) -> Rules {
     let deposits = Some(DepositRules { bond_bps: BOND_BPS, keeper: keeper().address() });
-    Rules { clock: CLOCK, selling: Selling::Slots(mechanism), deposits, sealing: None, report_slots: 3 }
+    Rules { clock: CLOCK, selling: Selling::Slots(mechanism), deposits, sealing: None, escrow: false, report_slots: 3 }
 }
 
 pub(crate) fn market(mechanism: Arc<dyn Mechanism>, reserves: &[u64]) -> Marketplace {
@@ -255,6 +255,8 @@ fn a_restart_goes_on_where_it_was() {
         bids: market.book_of(SLOT).into_iter().flat_map(|book| book.bids().cloned().collect::<Vec<_>>()).collect(),
         envelopes: Vec::new(),
         tickets: market.tickets().map(|book| book.record().clone()).unwrap_or_default(),
+        settlement: market.settlement().map(|settlement| settlement.record().clone()).unwrap_or_default(),
+        exiting: market.exiting().collect(),
         closed_before: if market.outcome(SLOT).is_some() { SLOT + 1 } else { 0 },
     };
     let mut again = Marketplace::new(rules(Arc::new(Combinatorial::default())), record(&market)).unwrap();

@@ -11,7 +11,7 @@ use lockstep_primitives::RollupSet;
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, amount, key, wrong};
-use crate::process::MarketPlan;
+use crate::process::{EscrowPlan, MarketPlan};
 
 /// The most that is held beside what a bidder may have to pay, in basis points of it.
 const MAX_BOND_BPS: u64 = 100_000;
@@ -55,6 +55,9 @@ pub struct MarketConfig {
     /// How bids are sealed. Without, the market is trusted with them until the bidding ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealing: Option<SealingConfig>,
+    /// The escrow contract that keeps the money. Without, whoever signs deposits keeps it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub escrow: Option<EscrowConfig>,
     /// What bids have to be covered by. Without, nothing is collected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deposits: Option<DepositsConfig>,
@@ -199,6 +202,47 @@ pub struct DepositsConfig {
     pub keeper: Option<Address>,
 }
 
+/// An escrow contract on a settlement rollup.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EscrowConfig {
+    /// The JSON-RPC of the settlement rollup's node.
+    pub url: String,
+    /// The contract. The market's key pays there for the batches that it sends.
+    pub contract: Address,
+    /// The first block that may hold something of it.
+    #[serde(default)]
+    pub from_block: u64,
+    /// How deep a block has to be for what it holds to count.
+    #[serde(default = "default_confirmations")]
+    pub confirmations: u64,
+    /// At least so many slots are between two batches.
+    #[serde(default = "default_batch_slots")]
+    pub batch_slots: u64,
+    /// How often its chain is asked, in milliseconds.
+    #[serde(default = "default_escrow_poll_ms")]
+    pub poll_ms: u64,
+}
+
+impl EscrowConfig {
+    fn plan(&self) -> EscrowPlan {
+        let Self { url, contract, from_block, confirmations, batch_slots, poll_ms } = self.clone();
+        EscrowPlan { url, contract, from_block, confirmations, batch_slots, poll_ms }
+    }
+}
+
+const fn default_confirmations() -> u64 {
+    10
+}
+
+const fn default_batch_slots() -> u64 {
+    32
+}
+
+const fn default_escrow_poll_ms() -> u64 {
+    1_000
+}
+
 /// How bids are sealed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -250,6 +294,18 @@ impl MarketConfig {
         if self.deposits.as_ref().is_some_and(|deposits| deposits.bond_bps > MAX_BOND_BPS) {
             return Err(wrong("market.deposits.bond_bps", format!("is more than {MAX_BOND_BPS}")));
         }
+        if let Some(escrow) = &self.escrow {
+            match &self.deposits {
+                None => return Err(wrong("market.escrow", "it keeps deposits: give market.deposits too")),
+                Some(deposits) if deposits.keeper.is_some() => {
+                    return Err(wrong("market.deposits.keeper", "the escrow keeps the money: leave it out"));
+                }
+                Some(_) => {}
+            }
+            if escrow.poll_ms == 0 {
+                return Err(wrong("market.escrow.poll_ms", "is at least 1"));
+            }
+        }
         if let Some(sealing) = &self.sealing {
             if self.deposits.is_none() {
                 return Err(wrong("market.sealing", "what is not opened is forfeited from deposits: give market.deposits too"));
@@ -284,6 +340,7 @@ impl MarketConfig {
             },
             report_slots: self.report_slots,
             deposits,
+            escrow: self.escrow.as_ref().map(EscrowConfig::plan),
             sealing: self
                 .sealing
                 .as_ref()

@@ -6,6 +6,7 @@
 
 mod decisions;
 mod deliveries;
+mod escrow;
 mod money;
 mod rows;
 mod rpc;
@@ -32,6 +33,7 @@ use tokio::sync::broadcast;
 
 use self::{
     decisions::decision_key,
+    escrow::{EscrowFacts, EscrowState, StoredEscrow, stored_escrow},
     rows::{Changes, RowError, posting_wire, prices, remembered},
     sealing::stored_envelopes,
     terms::{TermsKey, restored, stored},
@@ -66,6 +68,8 @@ pub(crate) struct MarketSettings {
     pub(crate) deposits: Option<DepositRules>,
     /// How bids are sealed, if they are.
     pub(crate) sealing: Option<SealRules>,
+    /// Whether an escrow contract keeps the money.
+    pub(crate) escrow: bool,
     /// For how many slots after its own a slot may be reported on.
     pub(crate) report_slots: u64,
 }
@@ -98,6 +102,8 @@ struct Inner {
     /// Sealed bids of open slots, signed.
     sealed: BTreeMap<(SlotNumber, Address), SealedBidsWire>,
     closed: BTreeMap<SlotNumber, ClosedSlot>,
+    /// How far the escrow's chain was read.
+    escrow: EscrowState,
     /// The last postings.
     postings: std::collections::VecDeque<PostingWire>,
 }
@@ -107,6 +113,8 @@ pub(crate) struct MarketRole {
     settings: MarketSettings,
     store: Store,
     inner: Mutex<Inner>,
+    /// The escrow, once it has answered.
+    escrow: Mutex<Option<EscrowFacts>>,
     events: broadcast::Sender<MarketEvent>,
 }
 
@@ -124,6 +132,8 @@ impl MarketRole {
     pub(crate) fn new(settings: MarketSettings, store: Store) -> Result<Self, RowError> {
         let signed = stored(&store)?;
         let mut record = remembered(&store, restored(&signed))?;
+        let StoredEscrow { settlement, exiting, state: escrow } = stored_escrow(&store)?;
+        (record.settlement, record.exiting) = (settlement, exiting);
         let mut sealed = BTreeMap::new();
         for (bidder, wire, envelope) in stored_envelopes(&store)? {
             sealed.insert((wire.slot, bidder), wire);
@@ -134,6 +144,7 @@ impl MarketRole {
             selling: settings.selling.clone(),
             deposits: settings.deposits,
             sealing: settings.sealing,
+            escrow: settings.escrow,
             report_slots: settings.report_slots,
         };
         let bids = record.bids.len();
@@ -143,8 +154,8 @@ impl MarketRole {
             tracing::info!(bids, "bids are back from disk");
         }
         let postings = rows::last_postings(&store, market.ledger().record().postings, MAX_SHOWN_POSTINGS)?;
-        let inner = Inner { market, signed, sealed, closed: BTreeMap::new(), postings };
-        Ok(Self { settings, store, inner: Mutex::new(inner), events: broadcast::channel(MAX_EVENTS).0 })
+        let inner = Inner { market, signed, sealed, closed: BTreeMap::new(), escrow, postings };
+        Ok(Self { settings, store, inner: Mutex::new(inner), escrow: Mutex::default(), events: broadcast::channel(MAX_EVENTS).0 })
     }
 
     /// The market's address.

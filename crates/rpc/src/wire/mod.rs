@@ -28,8 +28,8 @@ pub use market::{
 };
 pub use message::{DeliveryStatus, MessageList, MessageOrigin, MessageStatus, MessagesParams};
 pub use money::{
-    BidCancellationWire, DepositWire, EntryWire, HoldView, LedgerView, PostingWire, RevenueParams, RevenueView, SlotRevenue,
-    WithdrawalReceipt, WithdrawalView, WithdrawalWire,
+    BidCancellationWire, DepositWire, EntryWire, EscrowView, HoldView, LedgerView, PostingWire, RevenueParams, RevenueView,
+    SlotRevenue, WithdrawalReceipt, WithdrawalView, WithdrawalWire,
 };
 pub use registration::{
     ImpliedReserveWire, InvalidTerms, RegistrationWire, ReserveRuleWire, ReserveStepWire, ReserveWire, RollupTerms,

@@ -198,6 +198,27 @@ pub struct RevenueView {
     pub regret: SignedDecimal,
 }
 
+/// The answer of `market_getEscrow`: where the market's money is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EscrowView {
+    /// The settlement rollup.
+    pub chain_id: U64,
+    /// The contract there.
+    pub contract: Address,
+    /// How long an account that leaves past the market waits, in seconds.
+    pub exit_delay: u64,
+    /// The first block of the settlement rollup that was not read yet.
+    pub next_block: u64,
+    /// How many deposits were credited.
+    pub deposits: u64,
+    /// How many batches were settled.
+    pub batches: u64,
+    /// The number of the batch that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<u64>,
+}
+
 /// What a slot brought a rollup. Amounts are in the numeraire's smallest unit; gas fees of the rollup's own are not in them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -243,7 +243,7 @@ async fn the_record_format_stays() {
 
     let names: Vec<_> = Table::ALL.iter().map(|table| table.name()).collect();
     let trade = ["bundles", "events", "decisions", "votes", "registrations", "bids", "sealed", "tickets", "allocations"];
-    let money = ["ledger", "accounts", "holds", "withdrawals", "rights", "earnings"];
+    let money = ["ledger", "accounts", "escrow", "holds", "withdrawals", "rights", "earnings"];
     assert_eq!(names, [trade.as_slice(), &money, &["messages", "meta"]].concat());
 }
 

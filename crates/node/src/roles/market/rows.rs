@@ -227,7 +227,7 @@ impl<'a> Changes<'a> {
     }
 }
 
-/// What a market remembers, but for the terms of its sellers and for sealed bids.
+/// What a market remembers, but for the terms of its sellers, sealed bids and the escrow.
 ///
 /// # Errors
 /// When a row cannot be read, or the rows do not fit together: then nothing is guessed about anybody's money.
@@ -248,7 +248,7 @@ pub(super) fn remembered(store: &Store, registry: Registry) -> Result<MarketReco
     let histories = histories(store)?;
     let tickets = stored_tickets(store, counters.tickets)?;
     let (envelopes, closed_before) = (Vec::new(), counters.closed_before);
-    Ok(MarketRecord { registry, histories, ledger, rights, bids, envelopes, tickets, closed_before })
+    Ok(MarketRecord { registry, histories, ledger, rights, bids, envelopes, tickets, closed_before, ..MarketRecord::default() })
 }
 
 fn ledger(store: &Store, counters: &Counters) -> Result<Ledger, RowError> {

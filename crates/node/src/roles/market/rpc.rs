@@ -10,9 +10,9 @@ use lockstep_rpc::{
     api::MarketApiServer,
     invalid_params, not_found,
     wire::{
-        AllocationWire, BidCancellationWire, BidReceipt, BidView, BidWire, Decimal, DeliveryReportWire, DepositWire, LedgerView,
-        MarketSlot, OpeningWire, RegistrationWire, RevenueParams, RevenueView, RollupTerms, SealedBidsWire, SealingView,
-        SeedView, TicketOrderWire, TicketReceipt, TicketsView, WithdrawalReceipt, WithdrawalWire,
+        AllocationWire, BidCancellationWire, BidReceipt, BidView, BidWire, Decimal, DeliveryReportWire, DepositWire, EscrowView,
+        LedgerView, MarketSlot, OpeningWire, RegistrationWire, RevenueParams, RevenueView, RollupTerms, SealedBidsWire,
+        SealingView, SeedView, TicketOrderWire, TicketReceipt, TicketsView, WithdrawalReceipt, WithdrawalWire,
     },
 };
 use lockstep_store::{Queued, StoreError};
@@ -84,6 +84,10 @@ impl MarketApiServer for MarketRpc {
 
     async fn get_ledger(&self, ext: &Extensions, account: Address) -> RpcResult<LedgerView> {
         self.account(account, signer(ext))
+    }
+
+    async fn get_escrow(&self) -> RpcResult<Option<EscrowView>> {
+        self.escrow_view()
     }
 
     async fn get_revenue(&self, chain_id: U64, slots: Option<RevenueParams>) -> RpcResult<RevenueView> {
