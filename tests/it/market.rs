@@ -1,20 +1,22 @@
 //! The right to propose: sealed bids by anybody, and what becomes of a slot whose winner delivers nothing.
 
 use alloy_primitives::{Address, B256, Bytes, I256, U64, U256, keccak256};
+use lockstep_market::{TimeboostBid, TimeboostDomain};
 use lockstep_node::{
     config::MechanismName,
     dev::{DevOptions, builder, user},
     keys::Key,
+    process::MarketSetup,
 };
 use lockstep_primitives::{
     Bid, BidCancellation, Deposit, Opening, RollupSet, SealedBids, TicketOrder, TicketSide, WithdrawalRequest, recover,
 };
 use lockstep_rpc::{
-    api::MarketApiClient,
+    api::{AuctioneerApiClient, MarketApiClient},
     codes,
     wire::{
         BidCancellationWire, BidWire, Decimal, DepositWire, GrantWire, LedgerView, OpeningWire, RevenueParams, SealedBidsWire,
-        SlotRevenue, TicketOrderWire, WithdrawalWire,
+        SlotRevenue, TicketOrderWire, TimeboostBidWire, WithdrawalWire,
     },
 };
 use serde_json::json;
@@ -414,4 +416,47 @@ async fn tickets_are_bought_resold_and_drawn_and_a_builder_lands_a_bundle_with_o
     world.lockstep.landed(bundle).await;
     let mine = ledger(&world, &builder()).await;
     assert!(mine.postings.iter().any(|posting| posting.kind == "ticket"), "it paid for a ticket");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_timeboost_bid_wins_a_slot_of_its_rollup() {
+    let contract = Address::repeat_byte(0xcc);
+    let (mechanism, key) = (MechanismName::SecondPrice, stranger());
+    let world = World::start_with(DevOptions { mechanism, ..options() }, |setup| {
+        let chain = setup.rollups[0].chain;
+        let MarketSetup::Own(own) = &mut setup.market else { panic!("dev plays the market") };
+        own.timeboost = Some(TimeboostDomain { chain, contract });
+    })
+    .await;
+    world.credit(key.address(), whole(10)).await;
+    let market = &world.lockstep.client;
+    let domain = TimeboostDomain { chain: world.chain(0).id, contract };
+    let sign = |round: u64, amount: U256| {
+        let bid = TimeboostBid {
+            chain: U256::from(domain.chain),
+            express_lane_controller: key.address(),
+            auction_contract: contract,
+            round,
+            amount,
+            signature: Bytes::new(),
+        };
+        TimeboostBidWire {
+            chain_id: bid.chain,
+            express_lane_controller: key.address(),
+            auction_contract_address: contract,
+            round: U64::from(round),
+            amount,
+            signature: key.sign_bytes(domain.digest(&bid)),
+        }
+    };
+    let late = market.submit_timeboost_bid(sign(0, whole(1))).await.unwrap_err().to_string();
+    assert!(late.contains("BAD_ROUND_NUMBER"), "{late}");
+    let round = until("a bid comes in time for the next round", async || {
+        let round = world.lockstep.open_slot().await.slot;
+        market.submit_timeboost_bid(sign(round, whole(1))).await.is_ok().then_some(round)
+    })
+    .await;
+    let grants = world.lockstep.allocation(round).await.grants;
+    assert_eq!(grants[0].proposer, key.address());
+    assert!(grants[0].price.0 < whole(1), "alone it pays the reserve");
 }

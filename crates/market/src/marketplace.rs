@@ -14,6 +14,7 @@ mod escrow;
 mod reports;
 mod sealing;
 mod ticketing;
+mod timeboost;
 
 pub use bids::Taken;
 pub use closing::{Abandoned, Bidding, Closed};
@@ -125,6 +126,8 @@ pub struct Marketplace {
     envelopes: EnvelopesBySlot,
     tickets: Option<TicketBook>,
     settlement: Option<Settlement>,
+    /// Timeboost bids of the next slot, counted.
+    submissions: timeboost::Submissions,
     /// Who is on its own way out of the escrow.
     exiting: BTreeSet<Address>,
     closed: BTreeMap<SlotNumber, Outcome>,
@@ -176,6 +179,7 @@ impl Marketplace {
             closed,
             closed_before,
             unsettled,
+            submissions: Default::default(),
         };
         for bid in bids {
             market.restore_bid(bid)?;

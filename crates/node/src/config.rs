@@ -28,7 +28,9 @@ use crate::{
 };
 
 pub use self::{
-    market::{DepositsConfig, EscrowConfig, MarketConfig, MechanismName, SealingConfig, SharingName, TicketsConfig},
+    market::{
+        DepositsConfig, EscrowConfig, MarketConfig, MechanismName, SealingConfig, SharingName, TicketsConfig, TimeboostConfig,
+    },
     messages::{
         AggLayerConfig, CctpV1Config, CctpV2Config, CircleConfig, CircleProtocol, ExitRootConfig, FollowConfig, InteropConfig,
         MailboxConfig, ProtocolsConfig,

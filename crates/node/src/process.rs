@@ -10,7 +10,7 @@ use std::{
 use alloy_primitives::{Address, I256, U256};
 use jsonrpsee::RpcModule;
 use lockstep_building::{Policy, SearchLimits};
-use lockstep_market::{BiddingStrategy, Budget, Combinatorial, DepositRules, SealRules, Selling, Shaded, Share};
+use lockstep_market::{BiddingStrategy, Budget, Combinatorial, DepositRules, SealRules, Selling, Shaded, Share, TimeboostDomain};
 use lockstep_messaging::{AggLayer, BridgeDeployment, Deployments, RollupDeployments};
 use lockstep_primitives::{ChainId, MAX_INCLUSION, OrderingPolicy, Price, Registration, ReserveRule, RollupSet};
 use lockstep_provider::{
@@ -19,7 +19,7 @@ use lockstep_provider::{
 };
 use lockstep_rpc::{
     Limits as RpcLimits, Recovery, Routes, Server, ServerError,
-    api::{DecisionApiServer, LockstepApiServer, MarketApiServer, SequencerApiServer},
+    api::{AuctioneerApiServer, DecisionApiServer, LockstepApiServer, MarketApiServer, SequencerApiServer},
     bind, serve_with,
 };
 use lockstep_simulation::{DataLimits, ForkSchedule};
@@ -285,6 +285,8 @@ pub struct MarketPlan {
     pub sealing: Option<SealRules>,
     /// The escrow that keeps the money, if one does.
     pub escrow: Option<EscrowPlan>,
+    /// The rollup whose slots Timeboost bids are taken for, and the contract that they are signed for.
+    pub timeboost: Option<TimeboostDomain>,
     /// For how many slots after its own a slot may be reported on.
     pub report_slots: u64,
 }
@@ -302,6 +304,7 @@ impl MarketPlan {
             deposits: None,
             sealing: None,
             escrow: None,
+            timeboost: None,
             report_slots: Self::REPORT_SLOTS,
         }
     }
@@ -395,14 +398,25 @@ impl Process {
         let mut escrow_plan = None;
         let (market_url, market_address, market) = match &setup.market {
             MarketSetup::Own(plan) => {
-                let MarketPlan { key, sellers, selling, deposits, sealing, escrow, report_slots } = plan.as_ref().clone();
+                let MarketPlan { key, sellers, selling, deposits, sealing, escrow, timeboost, report_slots } =
+                    plan.as_ref().clone();
                 check_sealing(sealing, &timings)?;
-                let settings =
-                    MarketSettings { key, timings, sellers, selling, deposits, sealing, escrow: escrow.is_some(), report_slots };
+                let settings = MarketSettings {
+                    key,
+                    timings,
+                    sellers,
+                    selling,
+                    deposits,
+                    sealing,
+                    escrow: escrow.is_some(),
+                    timeboost,
+                    report_slots,
+                };
                 escrow_plan = escrow;
                 let role = MarketRole::new(settings, store.clone());
                 let role = Arc::new(role.map_err(|error| StartError::Market(error.to_string()))?);
                 root.merge(MarketApiServer::into_rpc(MarketRpc(Arc::clone(&role))))?;
+                root.merge(AuctioneerApiServer::into_rpc(MarketRpc(Arc::clone(&role))))?;
                 root.merge(DecisionApiServer::into_rpc(MarketRpc(Arc::clone(&role))))?;
                 (own_url.clone(), role.address(), Some(role))
             }

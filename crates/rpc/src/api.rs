@@ -13,7 +13,7 @@ use crate::wire::{
     AllocationWire, BidCancellationWire, BidReceipt, BidWire, BundleStatus, DecisionWire, DeliveryReportWire, DepositWire,
     EscrowView, Explanation, LedgerView, MarketSlot, MessageList, OpeningWire, RegistrationWire, RevenueParams, RevenueView,
     RollupTerms, SealedBidsWire, SentBundle, SignedPrepare, SimulationResult, SlotOffer, SlotStatus, TicketOrderWire,
-    TicketReceipt, TicketsView, VoteWire, WithdrawalReceipt, WithdrawalWire,
+    TicketReceipt, TicketsView, TimeboostBidWire, VoteWire, WithdrawalReceipt, WithdrawalWire,
 };
 
 use alloy_primitives::{Address, B256, Bytes, U64};
@@ -137,6 +137,14 @@ pub trait MarketApi {
     async fn market_address(&self) -> RpcResult<Address>;
 }
 
+/// `auctioneer_*`: bids as Arbitrum's Timeboost auctioneer takes them.
+#[rpc(server, client, namespace = "auctioneer")]
+pub trait AuctioneerApi {
+    /// Takes a bid for the next slot of the rollup that the market sells so. Answers null.
+    #[method(name = "submitBid")]
+    async fn submit_timeboost_bid(&self, bid: TimeboostBidWire) -> RpcResult<()>;
+}
+
 /// `decision_*`: the write-once record of every (slot, attempt).
 #[rpc(server, client, namespace = "decision")]
 pub trait DecisionApi {
@@ -180,7 +188,7 @@ pub(crate) fn most_parameters(method: &str) -> Option<usize> {
         "lockstep_sendBundle" | "lockstep_simulateBundle" | "lockstep_cancelBundle" | "lockstep_getBundle" => 1,
         "lockstep_explainBundle" | "lockstep_getSlot" | "lockstep_getMessages" | "lockstep_unsubscribe" => 1,
         "market_registerRollup" | "market_updateRollup" | "market_getRollup" | "market_submitBid" | "market_cancelBid" => 1,
-        "market_submitSealedBids" | "market_openBids" | "market_submitTicketOrder" => 1,
+        "auctioneer_submitBid" | "market_submitSealedBids" | "market_openBids" | "market_submitTicketOrder" => 1,
         "market_getSlot" | "market_getAllocation" | "market_deposit" | "market_withdraw" | "market_getLedger" => 1,
         "market_subscribe" | "market_unsubscribe" => 1,
         "market_getRevenue" => 2,

@@ -66,7 +66,7 @@ impl Marketplace {
         Ok(Taken { bidder, digest, added: None, removed: Some(removed), posting })
     }
 
-    fn check_unsealed(&self, slot: SlotNumber) -> Result<(), MarketError> {
+    pub(super) fn check_unsealed(&self, slot: SlotNumber) -> Result<(), MarketError> {
         if self.tickets.is_some() {
             return Err(TicketError::TicketsOnly.into());
         }

@@ -145,6 +145,16 @@ pub enum TimeboostError {
         /// The round that is bid for.
         round: u64,
     },
+    /// Somebody else would have what the bidder pays for.
+    #[error("controller {controller} is not the bidder {bidder}: in round {round}: NOT_EXPRESS_LANE_CONTROLLER")]
+    ControllerNotBidder {
+        /// The round that is bid for.
+        round: u64,
+        /// Who signed.
+        bidder: Address,
+        /// Whom the bid names.
+        controller: Address,
+    },
     /// Too many attempts.
     #[error(
         "bidder {bidder} has already sent the maximum allowed bids = {limit} in this round {round}: PER_ROUND_BID_LIMIT_REACHED"
@@ -241,6 +251,7 @@ impl TimeboostError {
             Self::SignatureParity { .. } => "signature_parity",
             Self::SignatureMalleable { .. } => "signature_malleable",
             Self::Unrecoverable { .. } => "invalid_bid_signature",
+            Self::ControllerNotBidder { .. } => "controller_not_bidder",
             Self::TooManyBids { .. } => "too_many_bids",
             Self::BookFull { .. } => "book_full",
             Self::NotDepositor { .. } => "not_depositor",
@@ -265,6 +276,7 @@ impl TimeboostError {
             Self::WrongRound { .. } | Self::Closed { .. } => Some("BAD_ROUND_NUMBER"),
             Self::BelowReserve { .. } => Some("RESERVE_PRICE_NOT_MET"),
             Self::SignatureParity { .. } | Self::SignatureMalleable { .. } => Some("WRONG_SIGNATURE"),
+            Self::ControllerNotBidder { .. } => Some("NOT_EXPRESS_LANE_CONTROLLER"),
             Self::TooManyBids { .. } | Self::BookFull { .. } => Some("PER_ROUND_BID_LIMIT_REACHED"),
             Self::NotDepositor { .. } => Some("NOT_DEPOSITOR"),
             Self::InsufficientBalance { .. } => Some("INSUFFICIENT_BALANCE"),
@@ -287,6 +299,7 @@ impl TimeboostError {
             Self::SignatureLength { .. } | Self::SignatureParity { .. } => "sign with 65 bytes r || s || v, v 27 or 28",
             Self::SignatureMalleable { .. } => "sign with an s in the lower half of its range",
             Self::Unrecoverable { .. } => "sign the EIP-712 digest of the bid (domain ExpressLaneAuction, version 1)",
+            Self::ControllerNotBidder { .. } => "bid with the key that is to propose",
             Self::TooManyBids { .. } => "bid again in the next round",
             Self::BookFull { .. } => "bid more: only the two greatest bids count",
             Self::NotDepositor { .. } | Self::InsufficientBalance { .. } => "deposit at least what you bid before you bid",

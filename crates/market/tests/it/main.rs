@@ -14,3 +14,4 @@ mod sealed;
 mod settlement;
 mod tickets;
 mod timeboost;
+mod timeboost_bids;

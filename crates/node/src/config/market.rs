@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use alloy_primitives::{Address, ChainId};
 use lockstep_market::{
     Combinatorial, CoreSelecting, DepositRules, FirstPrice, Lottery, Mechanism, PostedPrice, SLOTS_AHEAD, SealRules, SecondPrice,
-    Selling, Sharing, TicketBook, TicketRecord, TicketRules,
+    Selling, Sharing, TicketBook, TicketRecord, TicketRules, TimeboostDomain,
 };
 use lockstep_primitives::RollupSet;
 use serde::{Deserialize, Serialize};
@@ -55,6 +55,9 @@ pub struct MarketConfig {
     /// How bids are sealed. Without, the market is trusted with them until the bidding ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealing: Option<SealingConfig>,
+    /// Timeboost bids (`auctioneer_submitBid`), taken for the slots of one rollup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeboost: Option<TimeboostConfig>,
     /// The escrow contract that keeps the money. Without, whoever signs deposits keeps it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub escrow: Option<EscrowConfig>,
@@ -202,6 +205,16 @@ pub struct DepositsConfig {
     pub keeper: Option<Address>,
 }
 
+/// For which rollup Timeboost bids are taken.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TimeboostConfig {
+    /// The rollup.
+    pub chain_id: ChainId,
+    /// The auction contract that bids are signed for.
+    pub auction_contract: Address,
+}
+
 /// An escrow contract on a settlement rollup.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -294,6 +307,11 @@ impl MarketConfig {
         if self.deposits.as_ref().is_some_and(|deposits| deposits.bond_bps > MAX_BOND_BPS) {
             return Err(wrong("market.deposits.bond_bps", format!("is more than {MAX_BOND_BPS}")));
         }
+        let singly = matches!(self.mechanism, MechanismName::FirstPrice | MechanismName::SecondPrice);
+        if self.timeboost.is_some() && (!singly || self.sealing.is_some()) {
+            let problem = "its bids are for one rollup, and are not sealed: sell by first-price or second-price, without sealing";
+            return Err(wrong("market.timeboost", problem));
+        }
         if let Some(escrow) = &self.escrow {
             match &self.deposits {
                 None => return Err(wrong("market.escrow", "it keeps deposits: give market.deposits too")),
@@ -341,6 +359,9 @@ impl MarketConfig {
             report_slots: self.report_slots,
             deposits,
             escrow: self.escrow.as_ref().map(EscrowConfig::plan),
+            timeboost: self
+                .timeboost
+                .map(|timeboost| TimeboostDomain { chain: timeboost.chain_id, contract: timeboost.auction_contract }),
             sealing: self
                 .sealing
                 .as_ref()

@@ -13,6 +13,7 @@ mod rpc;
 mod sealing;
 mod terms;
 mod tickets;
+mod timeboost;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -20,7 +21,7 @@ use alloy_primitives::{Address, B256, Bytes, keccak256};
 use jsonrpsee::types::ErrorObjectOwned;
 use lockstep_delivery::DecisionKey;
 use lockstep_market::{
-    Abandoned, Closed, DepositRules, MAX_CLOSED, MarketError, Marketplace, Rules, SealRules, Selling, slot_seed,
+    Abandoned, Closed, DepositRules, MAX_CLOSED, MarketError, Marketplace, Rules, SealRules, Selling, TimeboostDomain, slot_seed,
 };
 use lockstep_primitives::{RollupSet, SlotNumber};
 use lockstep_rpc::{
@@ -70,6 +71,8 @@ pub(crate) struct MarketSettings {
     pub(crate) sealing: Option<SealRules>,
     /// Whether an escrow contract keeps the money.
     pub(crate) escrow: bool,
+    /// The rollup whose slots Timeboost bids are taken for, and the contract that they are signed for.
+    pub(crate) timeboost: Option<TimeboostDomain>,
     /// For how many slots after its own a slot may be reported on.
     pub(crate) report_slots: u64,
 }

@@ -10,6 +10,7 @@ mod money;
 mod registration;
 mod status;
 mod tickets;
+mod timeboost;
 
 pub use bundle::{
     BundleParams, CancelParams, LegParams, RangeParams, RelayParams, RequirementParams, SentBundle, SubscribeParams, decode_tx,
@@ -39,6 +40,7 @@ pub use status::{
     ReportRollup, SimulatedLeg, SimulatedTx, SimulationResult, SlotReport, SlotRollupStatus, SlotStatus, SlotTiming,
 };
 pub use tickets::{DrawnView, FillView, TicketClassView, TicketOrderWire, TicketReceipt, TicketView, TicketsView};
+pub use timeboost::TimeboostBidWire;
 
 use alloy_primitives::{I256, U64, U256};
 use serde::{Deserialize, Serialize};

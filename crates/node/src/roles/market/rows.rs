@@ -12,7 +12,7 @@ use lockstep_rpc::wire::{BidWire, Decimal, EntryWire, PostingWire, SignedDecimal
 use lockstep_store::{KeyValue, Op, Store, StoreError, Table};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::tickets::stored_tickets;
+use super::{tickets::stored_tickets, timeboost::TimeboostRow};
 
 /// The key of the counters among what does not fit elsewhere.
 const COUNTERS: &[u8] = b"market";
@@ -41,6 +41,14 @@ pub(crate) enum RowError {
 
 pub(super) fn wrong(table: Table, problem: impl std::fmt::Display) -> RowError {
     RowError::Row { table, problem: problem.to_string() }
+}
+
+/// A bid as it was signed.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum BidRow {
+    Timeboost(TimeboostRow),
+    Own(BidWire),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -191,6 +199,11 @@ impl<'a> Changes<'a> {
         self.put(Table::Bids, bid_key(bid), wire);
     }
 
+    /// A Timeboost bid that is in the book now.
+    pub(super) fn timeboost_bid(&mut self, bid: &AcceptedBid, row: &TimeboostRow) {
+        self.put(Table::Bids, bid_key(bid), row);
+    }
+
     /// A bid that is in no book any more.
     pub(super) fn no_bid(&mut self, bid: &AcceptedBid) {
         self.ops.push(Op::delete(Table::Bids, bid_key(bid)));
@@ -239,10 +252,14 @@ pub(super) fn remembered(store: &Store, registry: Registry) -> Result<MarketReco
     let ledger = ledger(store, &counters)?;
     let mut bids = Vec::new();
     for (_, value) in store.scan(Table::Bids)? {
-        let wire: BidWire = row(Table::Bids, &value)?;
-        let bid: Bid = wire.bid();
-        let bidder = recover(bid.digest(), &wire.signature).map_err(|error| wrong(Table::Bids, error))?;
-        bids.push(AcceptedBid::new(bidder, bid));
+        bids.push(match row(Table::Bids, &value)? {
+            BidRow::Timeboost(timeboost) => timeboost.accepted().map_err(|error| wrong(Table::Bids, error))?,
+            BidRow::Own(wire) => {
+                let bid: Bid = wire.bid();
+                let bidder = recover(bid.digest(), &wire.signature).map_err(|error| wrong(Table::Bids, error))?;
+                AcceptedBid::new(bidder, bid)
+            }
+        });
     }
     let rights = rights(store)?;
     let histories = histories(store)?;
