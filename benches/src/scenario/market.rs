@@ -1,12 +1,15 @@
 //! How long does it take to find out who wins a slot?
 //!
-//! The production path: [`Outcome::decide`] with the combinatorial mechanism, from bids whose signatures were checked to the
-//! allocation and what each seller gets. The floor is reading the same bids once: sorting them by their digests.
+//! The production path: [`Outcome::decide`] with the combinatorial mechanism, and once with core-selecting payments, from bids
+//! whose signatures were checked to the allocation and what each seller gets. The floor is reading the same bids once: sorting
+//! them by their digests.
 
 use std::{collections::BTreeMap, hint::black_box, time::Instant};
 
 use alloy_primitives::{Address, B256, U256};
-use lockstep_market::{AcceptedBid, Combinatorial, MAX_BIDS_PER_SLOT, MAX_SELLERS, Outcome, Sale, Terms};
+use lockstep_market::{
+    AcceptedBid, Combinatorial, CoreSelecting, MAX_BIDS_PER_SLOT, MAX_SELLERS, Mechanism, Outcome, Sale, Sharing, Terms,
+};
 use lockstep_primitives::{Bid, ChainId, RollupSet};
 
 use crate::{
@@ -15,6 +18,9 @@ use crate::{
     measure::Samples,
     rng::Rng,
 };
+
+/// Where winners pay what they bid.
+const AS_BID: Combinatorial = Combinatorial { sharing: Sharing::Proportional };
 
 /// Which options it takes.
 pub(super) const TAKES: &[Flag] = &[Flag::Rollups, Flag::Bundles];
@@ -49,27 +55,28 @@ pub(super) fn run(options: &Options) -> Result<Report, Failed> {
         let (sellers, bids) = (options.rollups.unwrap_or(MANY.0), options.bundles.unwrap_or(MANY.1));
         check(sellers, bids)?;
         let point = Point::drawn(&mut rng, sellers, bids);
-        point.measure(&format!("{sellers} sellers, {bids} package bids"), RUNS, &mut report)?;
+        point.measure(&format!("{sellers} sellers, {bids} package bids"), &AS_BID, &mut report)?;
         return Ok(report);
     }
     let progress = Progress::new("market", 2 + SELLERS.len() + BIDS.len());
     let (sellers, bidders) = EVERY_PACKAGE;
     let point = Point::every_package(&mut rng, sellers, bidders);
     let label = format!("{sellers} sellers, every package by {bidders} bidders ({} bids)", point.bids.len());
-    point.measure(&label, RUNS, &mut report)?;
+    point.measure(&label, &AS_BID, &mut report)?;
+    point.measure(&format!("{label}, core-selecting"), &CoreSelecting::default(), &mut report)?;
     progress.step();
     let (sellers, bids) = MANY;
     let point = Point::drawn(&mut rng, sellers, bids);
-    point.measure(&format!("{sellers} sellers, {bids} package bids"), RUNS, &mut report)?;
+    point.measure(&format!("{sellers} sellers, {bids} package bids"), &AS_BID, &mut report)?;
     progress.step();
     for sellers in SELLERS {
         let point = Point::drawn(&mut rng, *sellers, FIXED.0);
-        point.measure(&format!("growth: {sellers} sellers, {} bids", FIXED.0), RUNS, &mut report)?;
+        point.measure(&format!("growth: {sellers} sellers, {} bids", FIXED.0), &AS_BID, &mut report)?;
         progress.step();
     }
     for bids in BIDS {
         let point = Point::drawn(&mut rng, FIXED.1, *bids);
-        point.measure(&format!("growth: {} sellers, {bids} bids", FIXED.1), RUNS, &mut report)?;
+        point.measure(&format!("growth: {} sellers, {bids} bids", FIXED.1), &AS_BID, &mut report)?;
         progress.step();
     }
     match peak_memory_bytes() {
@@ -129,20 +136,23 @@ impl Point {
         Self { sale: sale(sellers), bids }
     }
 
-    fn measure(&self, label: &str, runs: usize, report: &mut Report) -> Result<(), Failed> {
+    fn measure(&self, label: &str, mechanism: &dyn Mechanism, report: &mut Report) -> Result<(), Failed> {
         let (mut ours, mut floor) = (Samples::default(), Samples::default());
         let before = memory_bytes();
         let (mut surplus, mut gap) = (U256::ZERO, U256::ZERO);
-        for _ in 0..runs {
+        for _ in 0..RUNS {
             let bids = self.bids.clone();
             let began = Instant::now();
-            let outcome = black_box(Outcome::decide(&Combinatorial::default(), &self.sale, bids, B256::ZERO));
+            let outcome = black_box(Outcome::decide(mechanism, &self.sale, bids, B256::ZERO));
             ours.0.push(began.elapsed().as_secs_f64());
             let mut bids = self.bids.clone();
             let began = Instant::now();
             bids.sort_by_key(|accepted| accepted.digest);
             black_box(&bids);
             floor.0.push(began.elapsed().as_secs_f64());
+            if !outcome.as_bid.is_empty() {
+                return Err(format!("{label}: payments could not be computed in time").into());
+            }
             surplus = outcome.wins.iter().fold(U256::ZERO, |sum, win| sum + win.price);
             gap = outcome.gap;
         }

@@ -26,6 +26,7 @@ mod marketplace;
 mod mechanism;
 mod outcome;
 mod payment;
+mod proposals;
 mod registry;
 mod reserve;
 mod rights;
@@ -63,6 +64,7 @@ pub use marketplace::{
 pub use mechanism::{Clearing, Combinatorial, CoreSelecting, FirstPrice, Lottery, Mechanism, PostedPrice, SecondPrice, Win};
 pub use outcome::Outcome;
 pub use payment::{MAX_SHAPLEY_SELLERS, Sharing, floors, split};
+pub use proposals::{Failed, Failure, MAX_PROPOSALS, ProposalAuction, ProposalError, ProposalRules, Selection};
 pub use registry::{MAX_SELLERS, MAX_SLOTS_AHEAD, MAX_URL_BYTES, Registry};
 pub use reserve::{
     Earnings, EarningsHistory, Figure, MAX_EARNINGS, MAX_HISTORY_SLOTS, MAX_PAST_VERSIONS, MAX_PENDING_VERSIONS,

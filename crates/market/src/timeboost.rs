@@ -164,15 +164,7 @@ impl TimeboostAuction {
     pub fn check(&self, bid: &TimeboostBid, now_ms: u64) -> Result<Address, TimeboostError> {
         let TimeboostRecord { domain, timing, reserve, .. } = &self.record;
         let round = bid.round;
-        if bid.auction_contract != domain.contract {
-            return Err(TimeboostError::WrongContract { round, wanted: domain.contract, got: bid.auction_contract });
-        }
-        if bid.express_lane_controller.is_zero() {
-            return Err(TimeboostError::NoController { round });
-        }
-        if bid.chain != U256::from(domain.chain) {
-            return Err(TimeboostError::WrongChain { wanted: domain.chain, got: bid.chain });
-        }
+        domain.check(bid)?;
         let wanted = self.round_at(now_ms)?;
         if round != wanted {
             return Err(TimeboostError::WrongRound { wanted, got: round });

@@ -1,7 +1,7 @@
 //! What the market signs for its escrow: batches that move money between accounts, and let some go.
 
-use alloy_primitives::{Address, B256, U256};
-use alloy_sol_types::{Eip712Domain, SolStruct, eip712_domain, sol};
+use alloy_primitives::{Address, B256, Bytes, U256};
+use alloy_sol_types::{Eip712Domain, SolCall, SolStruct, eip712_domain, sol};
 
 use crate::ChainId;
 
@@ -28,6 +28,8 @@ mod eip712 {
             Change[] changes;
             Payout[] payouts;
         }
+
+        function settle(Batch calldata batch, bytes calldata signature) external;
     }
 }
 
@@ -71,6 +73,17 @@ pub struct EscrowBatch {
 impl EscrowBatch {
     /// The EIP-712 digest that the market signs for an escrow contract: of the domain `LockstepEscrow`, version 1.
     pub fn digest(&self, chain: ChainId, contract: Address) -> B256 {
+        let domain: Eip712Domain =
+            eip712_domain! { name: "LockstepEscrow", version: "1", chain_id: chain, verifying_contract: contract, };
+        self.encoded().eip712_signing_hash(&domain)
+    }
+
+    /// The input of the contract's `settle`: the batch with the market's signature, 65 bytes r || s || v.
+    pub fn settle_input(&self, signature: Bytes) -> Bytes {
+        eip712::settleCall { batch: self.encoded(), signature }.abi_encode().into()
+    }
+
+    fn encoded(&self) -> eip712::Batch {
         let change =
             |change: &EscrowChange| eip712::Change { account: change.account, debit: change.debit, credit: change.credit };
         let payout = |payout: &EscrowPayout| eip712::Payout {
@@ -79,15 +92,12 @@ impl EscrowBatch {
             to: payout.to,
             amount: payout.amount,
         };
-        let batch = eip712::Batch {
+        eip712::Batch {
             number: self.number,
             deposits: U256::from(self.deposits),
             changes: self.changes.iter().map(change).collect(),
             payouts: self.payouts.iter().map(payout).collect(),
-        };
-        let domain: Eip712Domain =
-            eip712_domain! { name: "LockstepEscrow", version: "1", chain_id: chain, verifying_contract: contract, };
-        batch.eip712_signing_hash(&domain)
+        }
     }
 }
 

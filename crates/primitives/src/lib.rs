@@ -11,6 +11,7 @@ mod lists;
 mod market;
 mod money;
 mod ordering;
+mod proposal;
 mod reason;
 mod registration;
 mod signing;
@@ -30,6 +31,7 @@ pub use market::{
 };
 pub use money::{Price, to_signed};
 pub use ordering::{InvalidOrdering, MAX_ARRIVALS, MAX_INCLUSION, OrderedTx, OrderingPolicy, OutOfOrder};
+pub use proposal::{BlindedProposal, ProposalReveal};
 pub use reason::{Place, Reason, Rejection, Validity};
 pub use registration::{ImpliedBasis, ImpliedMeasure, ImpliedReserve, InvalidReserve, Registration, ReserveRule};
 pub use signing::{InvalidSignature, SignatureBytes, digest, domain, recover, subscription_digest};

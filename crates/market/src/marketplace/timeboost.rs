@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use alloy_primitives::{Address, U256};
+use alloy_primitives::Address;
 use lockstep_primitives::{RollupSet, SlotNumber};
 
 use super::{Marketplace, Taken, with_bond};
@@ -46,15 +46,7 @@ impl Marketplace {
     /// The first check that the bid fails. The book is then unchanged.
     pub fn timeboost_bid(&mut self, domain: &TimeboostDomain, bid: &TimeboostBid, now_ms: u64) -> Result<Taken, TimeboostError> {
         let (round, amount) = (bid.round, bid.amount);
-        if bid.auction_contract != domain.contract {
-            return Err(TimeboostError::WrongContract { round, wanted: domain.contract, got: bid.auction_contract });
-        }
-        if bid.express_lane_controller.is_zero() {
-            return Err(TimeboostError::NoController { round });
-        }
-        if bid.chain != U256::from(domain.chain) {
-            return Err(TimeboostError::WrongChain { wanted: domain.chain, got: bid.chain });
-        }
+        domain.check(bid)?;
         let wanted = self.rules.clock.slot_at(now_ms).map_or(0, |slot| slot.saturating_add(1));
         if round != wanted {
             return Err(TimeboostError::WrongRound { wanted, got: round });

@@ -77,6 +77,24 @@ impl TimeboostDomain {
         keccak256(bytes)
     }
 
+    /// Whether a bid is for this auction at all, checked in the auctioneer's order.
+    ///
+    /// # Errors
+    /// When it is for another contract or chain, or names no controller.
+    pub(crate) fn check(&self, bid: &TimeboostBid) -> Result<(), TimeboostError> {
+        let round = bid.round;
+        if bid.auction_contract != self.contract {
+            return Err(TimeboostError::WrongContract { round, wanted: self.contract, got: bid.auction_contract });
+        }
+        if bid.express_lane_controller.is_zero() {
+            return Err(TimeboostError::NoController { round });
+        }
+        if bid.chain != U256::from(self.chain) {
+            return Err(TimeboostError::WrongChain { wanted: self.chain, got: bid.chain });
+        }
+        Ok(())
+    }
+
     /// Who signed a bid.
     ///
     /// # Errors

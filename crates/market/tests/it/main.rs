@@ -7,6 +7,7 @@ mod ledger;
 mod marketplace;
 mod mechanisms;
 mod properties;
+mod proposals;
 mod registry;
 mod reserve;
 mod rights;

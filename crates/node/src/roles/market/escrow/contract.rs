@@ -22,26 +22,6 @@ use crate::process::EscrowPlan;
 const CONNECT: Duration = Duration::from_secs(5);
 
 sol! {
-    struct Change {
-        address account;
-        uint256 debit;
-        uint256 credit;
-    }
-
-    struct Payout {
-        uint256 withdrawal;
-        address account;
-        address to;
-        uint256 amount;
-    }
-
-    struct Batch {
-        uint64 number;
-        uint256 deposits;
-        Change[] changes;
-        Payout[] payouts;
-    }
-
     event Deposited(uint256 indexed number, address indexed account, uint256 amount);
     event ExitRequested(address indexed account, address to, uint256 amount, uint256 readyAt);
     event ExitCancelled(address indexed account);
@@ -50,7 +30,6 @@ sol! {
     function market() external view returns (address);
     function exitDelay() external view returns (uint64);
     function batches() external view returns (uint64);
-    function settle(Batch calldata batch, bytes calldata signature) external;
 }
 
 /// Why the escrow could not be followed or told something.
@@ -172,8 +151,7 @@ impl EscrowContract {
 
     /// Hands in a batch. Whether it was settled is told by [`EscrowContract::batches`] later.
     pub(super) async fn settle(&self, batch: &EscrowBatch, signature: BatchSignature) -> Result<(), EscrowFault> {
-        let call = settleCall { batch: encoded(batch), signature };
-        let request = TransactionRequest::default().with_to(self.facts.contract).with_input(call.abi_encode());
+        let request = TransactionRequest::default().with_to(self.facts.contract).with_input(batch.settle_input(signature));
         let _seen_later = self.provider.send_transaction(request).await?;
         Ok(())
     }
@@ -183,18 +161,6 @@ impl EscrowContract {
         let answer: Bytes = self.provider.call(request).block(block).await?;
         C::abi_decode_returns(&answer).map_err(|error| EscrowFault::Answer(error.to_string()))
     }
-}
-
-fn encoded(batch: &EscrowBatch) -> Batch {
-    let changes =
-        batch.changes.iter().map(|change| Change { account: change.account, debit: change.debit, credit: change.credit });
-    let payouts = batch.payouts.iter().map(|payout| Payout {
-        withdrawal: U256::from(payout.withdrawal),
-        account: payout.account,
-        to: payout.to,
-        amount: payout.amount,
-    });
-    Batch { number: batch.number, deposits: U256::from(batch.deposits), changes: changes.collect(), payouts: payouts.collect() }
 }
 
 fn event(log: &Log) -> Result<EscrowEvent, EscrowFault> {
