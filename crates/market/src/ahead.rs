@@ -11,11 +11,9 @@
 //! ([`Calendar::just_in_time_closed`], [`Calendar::ahead_closed`]): then each auction is closed once, whatever the clock did.
 
 mod error;
-mod lots;
 mod steady;
 
 pub use error::CalendarError;
-pub use lots::{AheadSeller, BlockTimes};
 pub use steady::{ClockJump, SteadyTime};
 
 use std::ops::Range;
@@ -193,6 +191,13 @@ impl Calendar {
         self.times(slot)?.ahead.filter(|window| window.contains(now_ms)).map(|_| slot / ahead.epoch_slots)
     }
 
+    /// How many slots before it starts a slot is sold when its epoch is sold: the later in the epoch, the more. `None` when
+    /// nothing is sold ahead.
+    pub fn distance(&self, slot: SlotNumber) -> Option<u64> {
+        let ahead = self.ahead?;
+        ahead.slots_ahead.checked_add(slot % ahead.epoch_slots)
+    }
+
     /// The epoch of a slot; `None` when nothing is sold ahead.
     pub fn epoch_of(&self, slot: SlotNumber) -> Option<u64> {
         Some(slot / self.ahead?.epoch_slots)
@@ -289,6 +294,7 @@ mod tests {
         let open = [116_699, 116_700, 117_699, 117_700].map(|now| calendar.just_in_time_open(now));
         assert_eq!(open, [None, Some(9), Some(9), None]);
         assert_eq!(calendar.slots_of(2), Some(8..12));
+        assert_eq!([8, 9, 11].map(|slot| calendar.distance(slot)), [Some(2), Some(3), Some(5)]);
         assert_eq!((calendar.ahead_closed(111_999, 112_000), calendar.ahead_closed(112_000, 119_999)), (2..3, 3..3));
         assert_eq!(calendar.just_in_time_closed(117_699, 117_700), 9..10);
         assert_eq!(calendar.just_in_time_closed(117_700, 117_700), 10..10);

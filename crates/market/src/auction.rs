@@ -71,6 +71,19 @@ impl SlotAuction {
     /// # Errors
     /// See [`MarketError`]: from [`MarketError::WrongSlot`] on, each names what is wrong with the bid.
     pub fn check(&self, bid: Bid, signature: &[u8], now_ms: u64, close_ms: u64) -> Result<Admission, MarketError> {
+        let digest = bid.digest();
+        self.check_signed(bid, digest, signature, now_ms, close_ms)
+    }
+
+    /// As [`SlotAuction::check`], where the bidder signed another digest that says the same.
+    pub(crate) fn check_signed(
+        &self,
+        bid: Bid,
+        digest: B256,
+        signature: &[u8],
+        now_ms: u64,
+        close_ms: u64,
+    ) -> Result<Admission, MarketError> {
         let slot = self.sale.slot();
         if bid.slot == slot && now_ms >= close_ms {
             return Err(MarketError::Closed { slot, close_ms, now_ms });
@@ -80,7 +93,6 @@ impl SlotAuction {
         if bytes > MAX_TAG_BYTES {
             return Err(MarketError::TagTooLong { slot, bytes, limit: MAX_TAG_BYTES });
         }
-        let digest = bid.digest();
         let bidder = recover(digest, signature).map_err(|_| MarketError::InvalidBidSignature { slot })?;
         let accepted = AcceptedBid { bidder, bid, digest };
         let key = Key { bidder, rollups: accepted.bid.rollups.clone(), tag: accepted.tag().map(String::from) };
@@ -138,6 +150,12 @@ impl SlotAuction {
             return Err(MarketError::Closed { slot, close_ms, now_ms });
         }
         let bidder = recover(cancellation.digest(), signature).map_err(|_| MarketError::InvalidBidSignature { slot })?;
+        self.take_back(bidder, cancellation)
+    }
+
+    /// As [`SlotAuction::cancel`], of a bidder whose signature was checked, in time.
+    pub(crate) fn take_back(&mut self, bidder: Address, cancellation: &BidCancellation) -> Result<AcceptedBid, MarketError> {
+        let slot = self.sale.slot();
         let tag = cancellation.exclusive.clone().filter(|tag| !tag.is_empty());
         let key = Key { bidder, rollups: cancellation.rollups.clone(), tag };
         let missing = MarketError::UnknownBid { slot, bidder, rollups: key.rollups.clone() };

@@ -94,6 +94,30 @@ impl Units {
         Self { slot, units, withheld: BTreeMap::new() }
     }
 
+    /// What goes together when several slots are sold at once: units that share a rollup become one.
+    pub(crate) fn merged(slot: SlotNumber, units: impl IntoIterator<Item = RollupSet>) -> Self {
+        let mut merged: Vec<RollupSet> = Vec::new();
+        for mut unit in units {
+            merged.retain(|known| {
+                let apart = known.is_disjoint(&unit);
+                if !apart {
+                    unit.extend(known);
+                }
+                apart
+            });
+            merged.push(unit);
+        }
+        let units = merged.into_iter().flat_map(|unit| unit.clone().into_iter().map(move |chain| (chain, unit.clone())));
+        Self { slot, units: units.collect(), withheld: BTreeMap::new() }
+    }
+
+    /// Takes rollups off the sale. Units that lose a part are sold without it.
+    pub(crate) fn without(mut self, rollups: &RollupSet) -> Self {
+        self.units.retain(|chain, _| !rollups.contains(chain));
+        self.units.values_mut().for_each(|unit| unit.retain(|chain| !rollups.contains(chain)));
+        self
+    }
+
     /// Whether a package holds each unit that it touches as a whole. The empty package does.
     ///
     /// # Errors

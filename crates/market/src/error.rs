@@ -3,7 +3,7 @@
 use alloy_primitives::{Address, U256};
 use lockstep_primitives::{ChainId, RollupSet, SlotNumber};
 
-use crate::{LedgerError, ReserveError, RightsError, SealError, TicketError, VersionError};
+use crate::{CalendarError, EpochError, LedgerError, ReserveError, RightsError, SealError, TicketError, VersionError};
 
 /// Why a registration or a bid is refused. [`MarketError::code`] is stable; the text may be reworded.
 ///
@@ -295,6 +295,12 @@ pub enum MarketError {
     /// Sealed bids that cannot be taken or opened.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// Windows of epochs that cannot be kept.
+    #[error(transparent)]
+    Calendar(#[from] CalendarError),
+    /// A bid for an epoch, or a step with a right of one, that cannot be taken.
+    #[error(transparent)]
+    Epoch(#[from] EpochError),
     /// An order for tickets that cannot be carried out.
     #[error(transparent)]
     Tickets(#[from] TicketError),
@@ -364,6 +370,8 @@ impl MarketError {
             Self::EscrowOnly => "escrow_only",
             Self::Exiting { .. } => "exiting",
             Self::Seal(error) => error.code(),
+            Self::Calendar(error) => error.code(),
+            Self::Epoch(error) => error.code(),
             Self::Tickets(error) => error.code(),
             Self::Rights(error) => error.code(),
             Self::Ledger(error) => error.code(),
@@ -414,6 +422,8 @@ impl MarketError {
             Self::EscrowOnly => "deposit into the contract that market_getEscrow names",
             Self::Exiting { .. } => "cancel the exit at the escrow, or take it",
             Self::Seal(error) => error.hint(),
+            Self::Calendar(error) => error.hint(),
+            Self::Epoch(error) => error.hint(),
             Self::Tickets(error) => error.hint(),
             Self::Rights(error) => error.hint(),
             Self::Ledger(error) => error.hint(),

@@ -165,22 +165,8 @@ impl Ledger {
     /// # Errors
     /// When more than before is to be held and the account does not have it free, or there are too many holds.
     pub fn hold(&mut self, id: HoldId, amount: U256) -> Result<Posting, LedgerError> {
+        self.check_hold(id, amount)?;
         let before = self.held_for(id);
-        let free = self.balance(id.bidder).free;
-        if let Some(more) = amount.checked_sub(before) {
-            if more > free {
-                return Err(LedgerError::DepositTooSmall {
-                    bidder: id.bidder,
-                    slot: id.slot,
-                    needed: amount,
-                    held: before,
-                    free,
-                });
-            }
-            if !more.is_zero() && before.is_zero() && self.record.holds.len() >= MAX_HOLDS {
-                return Err(LedgerError::TooManyHolds { limit: MAX_HOLDS });
-            }
-        }
         let (slot, bidder) = (Some(id.slot), id.bidder);
         let balance = self.balance_mut(bidder);
         balance.free = balance.free + before - amount;
@@ -193,6 +179,23 @@ impl Ledger {
         let (moved, raised) = if amount >= before { (amount - before, true) } else { (before - amount, false) };
         let kind = if raised { PostingKind::Hold } else { PostingKind::Release };
         Ok(self.posting(kind, slot, vec![(Account::Free(bidder), moved, !raised), (Account::Held(bidder), moved, raised)]))
+    }
+
+    /// Whether so much can be held for a bidder in a slot.
+    ///
+    /// # Errors
+    /// As [`Ledger::hold`].
+    pub fn check_hold(&self, id: HoldId, amount: U256) -> Result<(), LedgerError> {
+        let HoldId { slot, bidder } = id;
+        let (held, free) = (self.held_for(id), self.balance(bidder).free);
+        let Some(more) = amount.checked_sub(held) else { return Ok(()) };
+        if more > free {
+            return Err(LedgerError::DepositTooSmall { bidder, slot, needed: amount, held, free });
+        }
+        if !more.is_zero() && held.is_zero() && self.record.holds.len() >= MAX_HOLDS {
+            return Err(LedgerError::TooManyHolds { limit: MAX_HOLDS });
+        }
+        Ok(())
     }
 
     /// Pays somebody out of a hold.

@@ -19,6 +19,7 @@ mod clock;
 mod cluster;
 mod cover;
 mod draw;
+mod epoch;
 mod error;
 mod ledger;
 mod listing;
@@ -38,10 +39,7 @@ mod tickets;
 mod timeboost;
 mod winner;
 
-pub use ahead::{
-    AheadSale, AheadSeller, BlockTimes, Calendar, CalendarError, ClockJump, MAX_EPOCH_SLOTS, SaleWindow, SlotPhase, SlotTimes,
-    SteadyTime,
-};
+pub use ahead::{AheadSale, Calendar, CalendarError, ClockJump, MAX_EPOCH_SLOTS, SaleWindow, SlotPhase, SlotTimes, SteadyTime};
 pub use auction::{Admission, MAX_BIDS_PER_BIDDER, MAX_BIDS_PER_SLOT, MAX_TAG_BYTES, SlotAuction};
 pub use based::{BasedError, L1Schedule, L1Turn, L1View, MAX_LOOKAHEAD};
 pub use bid::AcceptedBid;
@@ -52,14 +50,15 @@ pub use clock::{MAX_BLOCKS_PER_SLOT, SlotClock};
 pub use cluster::{MAX_CLUSTER_MEMBERS, Presence, Standing, Units, standing};
 pub use cover::{bond, most_payable};
 pub use draw::{Draws, seed_commitment, slot_seed};
+pub use epoch::{EpochError, EpochSale};
 pub use error::MarketError;
 pub use ledger::{
     Account, Balance, HoldId, Ledger, LedgerError, LedgerRecord, MAX_ACCOUNTS, MAX_HOLDS, MAX_WITHDRAWALS, Posting, PostingKind,
     Withdrawal,
 };
 pub use marketplace::{
-    Abandoned, BatchSettled, Bidding, Closed, DepositRules, Drawing, MAX_CLOSED, MarketRecord, Marketplace, Ordered, Reported,
-    Rules, SLOTS_AHEAD, Sealed, Selling, TICKET_POT, Taken,
+    Abandoned, BatchSettled, Bidding, Closed, DepositRules, Drawing, EpochBook, EpochClosed, HandedOver, MAX_CLOSED,
+    MarketRecord, Marketplace, Ordered, Reported, Rules, SLOTS_AHEAD, Sealed, Selling, TICKET_POT, Taken, epoch_offer,
 };
 pub use mechanism::{Clearing, Combinatorial, CoreSelecting, FirstPrice, Lottery, Mechanism, PostedPrice, SecondPrice, Win};
 pub use outcome::Outcome;

@@ -10,7 +10,9 @@
 
 mod bids;
 mod closing;
+mod epochs;
 mod escrow;
+mod handover;
 mod reports;
 mod sealing;
 mod ticketing;
@@ -18,7 +20,9 @@ mod timeboost;
 
 pub use bids::Taken;
 pub use closing::{Abandoned, Bidding, Closed};
+pub use epochs::{EpochBook, EpochClosed, epoch_offer};
 pub use escrow::BatchSettled;
+pub use handover::HandedOver;
 pub use reports::Reported;
 pub use sealing::Sealed;
 pub use ticketing::{Drawing, Ordered, TICKET_POT};
@@ -31,9 +35,10 @@ use std::{
 use alloy_primitives::{Address, U256};
 use lockstep_primitives::{ChainId, Deposit, Registration, SlotNumber, WithdrawalRequest, recover};
 
+use self::epochs::Epochs;
 use crate::{
-    AcceptedBid, EarningsHistory, Envelope, Ledger, MarketError, Mechanism, Outcome, Posting, Registry, RightsBook, SealRules,
-    Settlement, SettlementRecord, SlotAuction, SlotClock, TicketBook, TicketRecord, TicketRules, Version,
+    AcceptedBid, AheadSale, Calendar, EarningsHistory, Envelope, Ledger, MarketError, Mechanism, Outcome, Posting, Registry,
+    RightsBook, SealRules, Settlement, SettlementRecord, SlotAuction, SlotClock, TicketBook, TicketRecord, TicketRules, Version,
     sealed::EnvelopesBySlot,
 };
 
@@ -69,6 +74,8 @@ pub struct Rules {
     pub clock: SlotClock,
     /// What it sells, and how.
     pub selling: Selling,
+    /// How epochs are sold ahead of time, if they are.
+    pub ahead: Option<AheadSale>,
     /// What bids have to be covered by. Without, they need no cover, and nothing is collected.
     pub deposits: Option<DepositRules>,
     /// How bids are sealed. Without, the market is trusted with them until the bidding ends.
@@ -101,6 +108,10 @@ pub struct MarketRecord {
     pub rights: RightsBook,
     /// The bids of slots that are not closed.
     pub bids: Vec<AcceptedBid>,
+    /// The bids for epochs that are not closed.
+    pub epoch_bids: Vec<AcceptedBid>,
+    /// Epochs before this one are closed.
+    pub epochs_closed_before: u64,
     /// The sealed bids of slots that are not closed, and who sealed them.
     pub envelopes: Vec<(Address, Envelope)>,
     /// The tickets, where they are sold.
@@ -122,6 +133,7 @@ pub struct Marketplace {
     ledger: Ledger,
     rights: RightsBook,
     open: BTreeMap<SlotNumber, SlotAuction>,
+    epochs: Option<Epochs>,
     /// Of open slots.
     envelopes: EnvelopesBySlot,
     tickets: Option<TicketBook>,
@@ -141,7 +153,8 @@ impl Marketplace {
     /// A market that remembers.
     ///
     /// # Errors
-    /// When a slot of a stored bid cannot be opened, or tickets are there that the rules do not know.
+    /// When a slot of a stored bid cannot be opened, tickets are there that the rules do not know, or the windows of epochs do not
+    /// fit the clock.
     pub fn new(rules: Rules, record: MarketRecord) -> Result<Self, MarketError> {
         let MarketRecord {
             registry,
@@ -149,6 +162,8 @@ impl Marketplace {
             ledger,
             rights,
             bids,
+            epoch_bids,
+            epochs_closed_before,
             envelopes: sealed,
             tickets,
             settlement,
@@ -162,6 +177,8 @@ impl Marketplace {
             Selling::Slots(_) => None,
             Selling::Tickets(rules) => Some(TicketBook::new(rules.clone(), tickets)?),
         };
+        let calendar = rules.ahead.map(|ahead| Calendar::new(rules.clock, rules.clock.slot_ms, Some(ahead))).transpose()?;
+        let epochs = calendar.map(|calendar| Epochs::new(calendar, epochs_closed_before));
         let unsettled = rights.records().filter(|record| record.right.ending.is_none()).map(|record| (record.slot, record.chain));
         let unsettled = unsettled.collect();
         let (open, envelopes, closed) = Default::default();
@@ -172,6 +189,7 @@ impl Marketplace {
             ledger,
             rights,
             open,
+            epochs,
             envelopes,
             tickets,
             settlement,
@@ -183,6 +201,9 @@ impl Marketplace {
         };
         for bid in bids {
             market.restore_bid(bid)?;
+        }
+        for bid in epoch_bids {
+            market.restore_epoch_bid(bid)?;
         }
         let drawn: Vec<SlotNumber> =
             market.tickets.iter().flat_map(|book| book.record().drawn.keys()).map(|(slot, _)| *slot).collect();
@@ -205,12 +226,20 @@ impl Marketplace {
         signature: &[u8],
         now_ms: u64,
     ) -> Result<Vec<Version<Registration>>, MarketError> {
-        let earliest = self.earliest_terms(now_ms);
+        // What a new rollup sells in epochs that are sold already, it sells just in time.
+        let known = self.registry.of(registration.chain).is_some();
+        let earliest = if known { self.earliest_terms(now_ms) } else { self.unlisted_from(now_ms) };
         self.registry.register(registration, signature, earliest)
     }
 
-    /// The first slot whose terms may still change: the one after all that are on sale or were.
+    /// The first slot whose terms may still change: the one after all that are on sale or were, by themselves or in an epoch.
     pub fn earliest_terms(&self, now_ms: u64) -> SlotNumber {
+        let ahead = self.epochs.as_ref().map_or(0, |epochs| epochs.unlisted_from(now_ms));
+        self.unlisted_from(now_ms).max(ahead)
+    }
+
+    /// The first slot that is not on sale by itself and was not.
+    fn unlisted_from(&self, now_ms: u64) -> SlotNumber {
         let listed = self.open.last_key_value().map_or(0, |(slot, _)| slot.saturating_add(1));
         listed.max(self.first_open(now_ms))
     }
@@ -231,7 +260,9 @@ impl Marketplace {
     /// When the slot is not open for bids at that time.
     pub fn open(&mut self, slot: SlotNumber, now_ms: u64) -> Result<&SlotAuction, MarketError> {
         let first = self.first_open(now_ms);
-        let last = first.saturating_add(SLOTS_AHEAD);
+        // What may still be sold with its epoch is not sold by itself yet.
+        let alone = self.epochs.as_ref().map_or(SlotNumber::MAX, Epochs::sold_ahead_from);
+        let last = first.saturating_add(SLOTS_AHEAD).min(alone.saturating_sub(1));
         if slot < first || slot > last {
             return Err(MarketError::NotOpen { slot, first, last });
         }
@@ -308,7 +339,9 @@ impl Marketplace {
             Entry::Vacant(place) => {
                 let before = slot.saturating_sub(SLOTS_AHEAD + 1);
                 let sale = self.registry.sale(&self.rules.clock, slot, before, &self.histories)?;
-                Ok(place.insert(SlotAuction::open(sale)))
+                let held = self.rights.of_slot(slot).filter(|(_, right)| right.ending.is_none());
+                let held = held.map(|(chain, right)| (chain, (right.holder(), right.offer))).collect();
+                Ok(place.insert(SlotAuction::open(sale.with_held(&held))))
             }
         }
     }

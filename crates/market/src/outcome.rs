@@ -30,10 +30,24 @@ impl Outcome {
     ///
     /// The bidders are taken as recovered. A bid that is no bid for this sale (see [`Sale::surplus`]) wins nothing. `seed` is what
     /// draws are made with; nobody may know it before the bids are fixed.
-    pub fn decide(mechanism: &dyn Mechanism, sale: &Sale, mut bids: Vec<AcceptedBid>, seed: B256) -> Self {
+    pub fn decide(mechanism: &dyn Mechanism, sale: &Sale, bids: Vec<AcceptedBid>, seed: B256) -> Self {
+        Self::decide_beside(mechanism, sale, bids, Vec::new(), seed)
+    }
+
+    /// As [`Outcome::decide`], beside what was won before: `held` holds where no bid of this sale wins.
+    pub(crate) fn decide_beside(
+        mechanism: &dyn Mechanism,
+        sale: &Sale,
+        mut bids: Vec<AcceptedBid>,
+        held: Vec<Win>,
+        seed: B256,
+    ) -> Self {
         bids.sort_by_key(AcceptedBid::order);
         bids.dedup_by_key(|accepted| accepted.order());
-        let clearing = mechanism.clear(sale, &bids, seed);
+        let mut clearing = mechanism.clear(sale, &bids, seed);
+        let sold: RollupSet = clearing.wins.iter().flat_map(|win| win.rollups.iter().copied()).collect();
+        clearing.wins.extend(held.into_iter().filter(|win| win.rollups.is_disjoint(&sold)));
+        clearing.wins.sort_by_key(|win| win.rollups.first().copied());
         Self::of(clearing, sale, bids)
     }
 

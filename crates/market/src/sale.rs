@@ -61,6 +61,28 @@ impl Sale {
         self
     }
 
+    /// Takes account of rights that were sold before: on sale are only those that their holders offer, at what they want and with
+    /// them as default proposers. `held` has of each rollup who holds the right, and for how much it is offered.
+    #[must_use]
+    pub(crate) fn with_held(mut self, held: &BTreeMap<ChainId, (Address, Option<U256>)>) -> Self {
+        let mut kept = RollupSet::new();
+        for (chain, (holder, offer)) in held {
+            match (offer, self.terms.get_mut(chain)) {
+                (Some(offer), Some(terms)) => *terms = Terms { reserve: *offer, default_proposer: *holder },
+                (None, Some(_)) => {
+                    kept.insert(*chain);
+                }
+                (_, None) => {}
+            }
+        }
+        self.units = self.units.without(&kept);
+        for chain in kept {
+            let terms = self.terms.remove(&chain);
+            self.not_sold.extend(terms.map(|terms| (chain, terms.default_proposer)));
+        }
+        self
+    }
+
     /// The slot.
     pub const fn slot(&self) -> SlotNumber {
         self.units.slot()
@@ -86,11 +108,11 @@ impl Sale {
         self.reserves(rollups).into_iter().fold(U256::ZERO, |sum, (_, reserve)| sum.saturating_add(reserve))
     }
 
-    /// Who proposes in each rollup that nobody bought: of those on sale, `sold` are the ones that somebody did.
+    /// Who proposes in each rollup that nobody bought: `sold` are the ones that somebody did, here or before.
     pub fn default_proposers(&self, sold: &RollupSet) -> BTreeMap<ChainId, Address> {
-        let unsold = self.terms.iter().filter(|(chain, _)| !sold.contains(*chain));
-        let unsold = unsold.map(|(chain, terms)| (*chain, terms.default_proposer));
-        unsold.chain(self.not_sold.iter().map(|(chain, proposer)| (*chain, *proposer))).collect()
+        let on_sale = self.terms.iter().map(|(chain, terms)| (*chain, terms.default_proposer));
+        let all = on_sale.chain(self.not_sold.iter().map(|(chain, proposer)| (*chain, *proposer)));
+        all.filter(|(chain, _)| !sold.contains(chain)).collect()
     }
 
     /// By how much a bid is above the reserves of its rollups.

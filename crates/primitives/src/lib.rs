@@ -14,6 +14,7 @@ mod ordering;
 mod proposal;
 mod reason;
 mod registration;
+mod rights;
 mod signing;
 mod stand_in;
 mod status;
@@ -34,6 +35,7 @@ pub use ordering::{InvalidOrdering, MAX_ARRIVALS, MAX_INCLUSION, OrderedTx, Orde
 pub use proposal::{BlindedProposal, ProposalReveal};
 pub use reason::{Place, Reason, Rejection, Validity};
 pub use registration::{ImpliedBasis, ImpliedMeasure, ImpliedReserve, InvalidReserve, Registration, ReserveRule};
+pub use rights::{EpochBid, RightOffer, RightTransfer, TransferKind};
 pub use signing::{InvalidSignature, SignatureBytes, digest, domain, recover, subscription_digest};
 pub use stand_in::StandIn;
 pub use status::{BundleState, Guarantee};

@@ -43,7 +43,7 @@ impl Marketplace {
                 let replaced = |other: &&AcceptedBid| other.bid.rollups != accepted.bid.rollups || other.tag() != accepted.tag();
                 let book = self.open.get(&slot).into_iter();
                 let others = book.flat_map(|book| book.bids_of(bidder)).filter(replaced);
-                let needed = with_bond(most_payable(others.chain([&accepted])), rules);
+                let needed = with_bond(most_payable(others.chain([&accepted])), rules).saturating_add(self.owed(slot, bidder));
                 Some(self.ledger.hold(HoldId { slot, bidder }, needed)?)
             }
         };
@@ -88,7 +88,7 @@ impl Marketplace {
     fn cover(&mut self, slot: SlotNumber, bidder: Address) -> Result<Option<Posting>, MarketError> {
         let Some(rules) = &self.rules.deposits else { return Ok(None) };
         let bids = self.open.get(&slot).into_iter().flat_map(|book| book.bids_of(bidder));
-        let needed = with_bond(most_payable(bids), rules);
+        let needed = with_bond(most_payable(bids), rules).saturating_add(self.owed(slot, bidder));
         Ok(Some(self.ledger.hold(HoldId { slot, bidder }, needed)?))
     }
 }

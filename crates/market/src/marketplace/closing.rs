@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use alloy_primitives::{Address, B256, U256};
+use alloy_primitives::{B256, U256};
 use lockstep_primitives::{ChainId, SlotNumber};
 
-use super::{MAX_CLOSED, Marketplace, Selling, with_bond};
+use super::{MAX_CLOSED, Marketplace, Selling};
 use crate::{
     AcceptedBid, Acquisition, Clearing, Envelopes, Figure, Granted, HoldId, MarketError, Outcome, Posting, RightRecord, Sale,
-    floors,
+    Win, floors,
 };
 
 /// What was bid for a slot, when its bidding has ended.
@@ -20,17 +20,17 @@ pub struct Bidding {
     pub bids: Vec<AcceptedBid>,
     /// What was sealed.
     pub envelopes: Envelopes,
-    /// What was decided already, where tickets are drawn; nothing where bids are taken.
-    pub drawn: Clearing,
+    /// What was decided before: by tickets that were drawn, or by the sale of the slot's epoch.
+    pub before: Clearing,
 }
 
 impl Bidding {
     /// Who won: by the mechanism, or because its ticket was drawn.
     pub fn decide(self, selling: &Selling, seed: B256) -> (Sale, Envelopes, Outcome) {
-        let Self { sale, bids, envelopes, drawn } = self;
+        let Self { sale, bids, envelopes, before } = self;
         let outcome = match selling {
-            Selling::Slots(mechanism) => Outcome::decide(mechanism.as_ref(), &sale, bids, seed),
-            Selling::Tickets(_) => Outcome::of(drawn, &sale, bids),
+            Selling::Slots(mechanism) => Outcome::decide_beside(mechanism.as_ref(), &sale, bids, before.wins, seed),
+            Selling::Tickets(_) => Outcome::of(before, &sale, bids),
         };
         (sale, envelopes, outcome)
     }
@@ -89,8 +89,8 @@ impl Marketplace {
         let Some(book) = self.open.remove(&slot) else { return Err(MarketError::NotOpen { slot, first: slot, last: slot }) };
         self.closed_before = slot.saturating_add(1);
         let (sale, bids) = book.close();
-        let drawn = self.drawn_for(&sale);
-        Ok(Bidding { sale, bids, envelopes: self.envelopes.remove(&slot).unwrap_or_default(), drawn })
+        let before = if self.tickets.is_some() { self.drawn_for(&sale) } else { self.held_in(slot) };
+        Ok(Bidding { sale, bids, envelopes: self.envelopes.remove(&slot).unwrap_or_default(), before })
     }
 
     /// Grants what was won, takes what is forfeited, and releases what losers put up.
@@ -100,8 +100,8 @@ impl Marketplace {
     pub fn settle(&mut self, sale: Sale, envelopes: Envelopes, outcome: Outcome) -> Result<Closed, MarketError> {
         let slot = sale.slot();
         let mut postings = self.forfeit(&sale, &envelopes)?;
-        postings.extend(self.release_losers(slot, &outcome)?);
         let rights = self.grant_all(&outcome, &sale)?;
+        postings.extend(self.release_losers(slot)?);
         let computed = self.note_computed(&sale, &outcome.bids);
         self.closed.insert(slot, outcome.clone());
         while self.closed.len() > MAX_CLOSED {
@@ -111,7 +111,8 @@ impl Marketplace {
     }
 
     /// Drops the bids of slots that should have been closed and were not, because the market was not there: nobody proposes in them
-    /// but their default proposers, and all that was put up is released. So it is with tickets that were drawn for such slots.
+    /// but their default proposers, and all that was put up is released. So it is with tickets that were drawn for such slots. Who
+    /// bought a slot ahead keeps it.
     ///
     /// # Errors
     /// When the ledger cannot be written, which only a damaged store can cause.
@@ -126,28 +127,35 @@ impl Marketplace {
             }
             abandoned.bids.extend(book.close().1);
             for bidder in self.ledger.holders(slot) {
-                abandoned.postings.push(self.ledger.hold(HoldId { slot, bidder }, U256::ZERO)?);
+                abandoned.postings.push(self.ledger.hold(HoldId { slot, bidder }, self.owed(slot, bidder))?);
             }
         }
         self.closed_before = self.closed_before.max(first);
+        self.abandon_epochs(now_ms, &mut abandoned)?;
         Ok(abandoned)
     }
 
-    /// Leaves held what winners owe, with the bond, and releases the rest.
-    fn release_losers(&mut self, slot: SlotNumber, outcome: &Outcome) -> Result<Vec<Posting>, MarketError> {
-        let Some(rules) = self.rules.deposits else { return Ok(Vec::new()) };
-        let mut owed: BTreeMap<Address, U256> = BTreeMap::new();
-        for win in &outcome.wins {
-            // The shares are settled one by one, each with its bond.
-            let held = win.shares.values().fold(U256::ZERO, |sum, share| sum.saturating_add(with_bond(*share, &rules)));
-            let sum = owed.entry(win.bidder).or_default();
-            *sum = sum.saturating_add(held);
+    /// What was bought of a slot ahead, rollup by rollup, by who is to build.
+    fn held_in(&self, slot: SlotNumber) -> Clearing {
+        let open = self.rights.of_slot(slot).filter(|(_, right)| right.ending.is_none());
+        let wins = open.map(|(chain, right)| {
+            let price = right.delegation.map_or(right.granted.price, |delegation| delegation.price);
+            let shares = [(chain, price)].into();
+            Win { bid: B256::ZERO, bidder: right.proposer(), rollups: [chain].into(), price, shares }
+        });
+        Clearing::new(wins.collect(), U256::ZERO)
+    }
+
+    /// Leaves held what is owed for rights, with the bond, and releases the rest.
+    fn release_losers(&mut self, slot: SlotNumber) -> Result<Vec<Posting>, MarketError> {
+        if self.rules.deposits.is_none() {
+            return Ok(Vec::new());
         }
         let mut postings = Vec::new();
         for bidder in self.ledger.holders(slot) {
             let id = HoldId { slot, bidder };
             // Never more than was put up: closing a slot must not fail for anybody's money.
-            let keep = owed.get(&bidder).copied().unwrap_or_default().min(self.ledger.held_for(id));
+            let keep = self.owed(slot, bidder).min(self.ledger.held_for(id));
             let posting = self.ledger.hold(id, keep)?;
             if !posting.is_empty() {
                 postings.push(posting);
@@ -162,17 +170,26 @@ impl Marketplace {
         let mut records = Vec::new();
         for (chain, default_proposer) in defaults {
             let win = outcome.wins.iter().find(|win| win.rollups.contains(&chain));
-            let granted = match win {
-                Some(win) => Granted {
-                    holder: win.bidder,
-                    how: if self.tickets.is_some() { Acquisition::Ticket } else { Acquisition::JustInTime },
-                    price: win.shares.get(&chain).copied().unwrap_or_default(),
-                    default_proposer,
-                },
-                None => Granted { holder: default_proposer, how: Acquisition::Default, price: U256::ZERO, default_proposer },
-            };
-            self.rights.grant(slot, chain, granted)?;
-            self.unsettled.insert((slot, chain));
+            let price = win.and_then(|win| win.shares.get(&chain)).copied().unwrap_or_default();
+            if let Some(right) = self.rights.get(slot, chain) {
+                // Its holder bought it ahead. Who outbid what the holder wanted builds in its place.
+                let (holder, offered) = (right.holder(), right.offer.is_some() && right.ending.is_none());
+                if let Some(win) = win.filter(|win| offered && win.bidder != holder) {
+                    self.rights.delegate(slot, holder, win.bidder, &[(chain, price)].into(), 0, u64::MAX)?;
+                }
+            } else {
+                let granted = match win {
+                    Some(win) => Granted {
+                        holder: win.bidder,
+                        how: if self.tickets.is_some() { Acquisition::Ticket } else { Acquisition::JustInTime },
+                        price,
+                        default_proposer,
+                    },
+                    None => Granted { holder: default_proposer, how: Acquisition::Default, price, default_proposer },
+                };
+                self.rights.grant(slot, chain, granted)?;
+                self.unsettled.insert((slot, chain));
+            }
             if let Some(right) = self.rights.get(slot, chain) {
                 records.push(RightRecord { slot, chain, right: *right });
             }

@@ -1,10 +1,12 @@
 //! How slots ended: winners pay what was delivered, and the loss of what they did not deliver.
 
 use alloy_primitives::{Address, U256};
-use lockstep_primitives::{ChainId, DeliveryReport, SlotEnding, SlotNumber, recover};
+use lockstep_primitives::{DeliveryReport, SlotEnding, SlotNumber, recover};
 
 use super::Marketplace;
-use crate::{Acquisition, Breach, Ending, Figure, HoldId, MarketError, Posting, PostingKind, Right, RightRecord, bond};
+use crate::{
+    Acquisition, Breach, Delegation, Ending, Figure, HoldId, MarketError, Posting, PostingKind, Right, RightRecord, bond,
+};
 
 /// What a report changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,12 +57,12 @@ impl Marketplace {
             return Ok(None);
         }
         self.unsettled.remove(&(slot, chain));
-        let (paid, kind) = match ending {
-            Ending::Delivered => (right.granted.price, PostingKind::Price),
-            Ending::TakenOver(_) => (self.loss(&right, report), PostingKind::Damages),
-            Ending::Lapsed => (U256::ZERO, PostingKind::Price),
+        let paid = match ending {
+            Ending::Delivered => right.granted.price,
+            Ending::TakenOver(_) => self.loss(&right, report),
+            Ending::Lapsed => U256::ZERO,
         };
-        let postings = self.pay_and_release(slot, right.granted.holder, payout, paid, kind)?;
+        let postings = self.settle_right(slot, &right, ending, payout, paid)?;
         self.note_earnings(report, &right, paid);
         let right = self.rights.get(slot, chain).copied().unwrap_or(right);
         Ok(Some(Reported { record: RightRecord { slot, chain, right }, postings, paid }))
@@ -79,8 +81,7 @@ impl Marketplace {
             self.unsettled.pop_first();
             self.rights.finish(slot, chain, Ending::Lapsed)?;
             let Some(right) = self.rights.get(slot, chain).copied() else { continue };
-            let holder = right.granted.holder;
-            let postings = self.pay_and_release(slot, holder, holder, U256::ZERO, PostingKind::Price)?;
+            let postings = self.settle_right(slot, &right, Ending::Lapsed, right.holder(), U256::ZERO)?;
             lapsed.push(Reported { record: RightRecord { slot, chain, right }, postings, paid: U256::ZERO });
         }
         Ok(lapsed)
@@ -95,31 +96,50 @@ impl Marketplace {
         missed.saturating_sub(report.earned.unwrap_or_default()).min(price.saturating_add(bond(price, bond_bps)))
     }
 
-    /// Pays from what is held for a winner, and releases what nothing in the slot needs any more.
+    /// Pays the rollup from what is held for the right's holder. Where somebody else built, it pays the holder: its price for what
+    /// was delivered, and what the holder lost, as far as its own price and bond go, for what was not.
+    fn settle_right(
+        &mut self,
+        slot: SlotNumber,
+        right: &Right,
+        ending: Ending,
+        payout: Address,
+        paid: U256,
+    ) -> Result<Vec<Posting>, MarketError> {
+        let holder = right.holder();
+        let breached = matches!(ending, Ending::TakenOver(_));
+        let kind = if breached { PostingKind::Damages } else { PostingKind::Price };
+        let mut postings = self.pay_and_release(slot, holder, payout, paid, kind)?;
+        if let Some(Delegation { builder, price }) = right.delegation {
+            let bond_bps = self.rules.deposits.map_or(0, |rules| rules.bond_bps);
+            let due = match ending {
+                Ending::Delivered => price,
+                Ending::TakenOver(_) => price.max(paid).min(price.saturating_add(bond(price, bond_bps))),
+                Ending::Lapsed => U256::ZERO,
+            };
+            postings.extend(self.pay_and_release(slot, builder, holder, due, kind)?);
+        }
+        Ok(postings)
+    }
+
+    /// Pays from what is held for somebody in a slot, and releases what nothing needs any more.
     fn pay_and_release(
         &mut self,
         slot: SlotNumber,
-        holder: Address,
-        payout: Address,
+        payer: Address,
+        payee: Address,
         paid: U256,
         kind: PostingKind,
     ) -> Result<Vec<Posting>, MarketError> {
-        let id = HoldId { slot, bidder: holder };
+        let id = HoldId { slot, bidder: payer };
         if self.rules.deposits.is_none() || self.ledger.held_for(id).is_zero() {
             return Ok(Vec::new());
         }
         let mut postings = Vec::new();
         if !paid.is_zero() {
-            postings.push(self.ledger.pay(id, payout, paid.min(self.ledger.held_for(id)), kind)?);
+            postings.push(self.ledger.pay(id, payee, paid.min(self.ledger.held_for(id)), kind)?);
         }
-        let open = self.unsettled.range((slot, ChainId::MIN)..=(slot, ChainId::MAX));
-        let owed = open.filter_map(|(slot, chain)| self.rights.get(*slot, *chain)).filter(|right| right.granted.holder == holder);
-        let bond_bps = self.rules.deposits.map_or(0, |rules| rules.bond_bps);
-        let keep = owed.fold(U256::ZERO, |sum, right| {
-            let price = right.granted.price;
-            sum.saturating_add(price).saturating_add(bond(price, bond_bps))
-        });
-        let keep = keep.min(self.ledger.held_for(id));
+        let keep = self.owed(slot, payer).min(self.ledger.held_for(id));
         let released = self.ledger.hold(id, keep)?;
         if !released.is_empty() {
             postings.push(released);

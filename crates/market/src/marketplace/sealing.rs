@@ -40,7 +40,8 @@ impl Marketplace {
             return Ok(Sealed { bidder, digest, posting: None });
         }
         self.check_staying(bidder)?;
-        let needed = self.rules.deposits.as_ref().map(|deposits| with_bond(sealed.cover, deposits)).unwrap_or_default();
+        let cover = self.rules.deposits.as_ref().map(|deposits| with_bond(sealed.cover, deposits)).unwrap_or_default();
+        let needed = cover.saturating_add(self.owed(slot, bidder));
         let posting = self.ledger.hold(HoldId { slot, bidder }, needed)?;
         self.envelopes.entry(slot).or_default().put(bidder, Envelope { sealed, opening: None });
         Ok(Sealed { bidder, digest, posting: Some(posting) })

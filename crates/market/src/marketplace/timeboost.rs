@@ -108,7 +108,8 @@ impl Marketplace {
         let posting = match &self.rules.deposits {
             None => None,
             Some(rules) => {
-                let needed = with_bond(most_payable(others.iter().chain([&accepted])), rules);
+                let payable = with_bond(most_payable(others.iter().chain([&accepted])), rules);
+                let needed = payable.saturating_add(self.owed(slot, bidder));
                 Some(self.ledger.hold(HoldId { slot, bidder }, needed)?)
             }
         };

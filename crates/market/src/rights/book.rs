@@ -225,6 +225,11 @@ impl RightsBook {
         self.slots.get(&slot)?.get(&chain)
     }
 
+    /// The rights of a slot, by rollup.
+    pub fn of_slot(&self, slot: SlotNumber) -> impl Iterator<Item = (ChainId, &Right)> {
+        self.slots.get(&slot).into_iter().flatten().map(|(chain, right)| (*chain, right))
+    }
+
     /// The rollups that somebody is to build in a slot.
     pub fn rollups_of(&self, slot: SlotNumber, proposer: Address) -> RollupSet {
         let rights = self.slots.get(&slot).into_iter().flatten();

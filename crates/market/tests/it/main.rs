@@ -2,6 +2,7 @@
 
 mod book;
 mod cluster;
+mod epochs;
 mod fixtures;
 mod ledger;
 mod marketplace;

@@ -31,7 +31,7 @@ fn keeper() -> PrivateKeySigner {
     key(9)
 }
 
-fn sequencer(chain: ChainId) -> PrivateKeySigner {
+pub(crate) fn sequencer(chain: ChainId) -> PrivateKeySigner {
     key(100 + chain as u8)
 }
 
@@ -41,7 +41,15 @@ pub(crate) fn payout(chain: ChainId) -> Address {
 
 pub(crate) fn rules(mechanism: Arc<dyn Mechanism>) -> Rules {
     let deposits = Some(DepositRules { bond_bps: BOND_BPS, keeper: keeper().address() });
-    Rules { clock: CLOCK, selling: Selling::Slots(mechanism), deposits, sealing: None, escrow: false, report_slots: 3 }
+    Rules {
+        clock: CLOCK,
+        selling: Selling::Slots(mechanism),
+        ahead: None,
+        deposits,
+        sealing: None,
+        escrow: false,
+        report_slots: 3,
+    }
 }
 
 pub(crate) fn market(mechanism: Arc<dyn Mechanism>, reserves: &[u64]) -> Marketplace {
@@ -49,6 +57,7 @@ pub(crate) fn market(mechanism: Arc<dyn Mechanism>, reserves: &[u64]) -> Marketp
 }
 
 pub(crate) fn selling(rules: Rules, reserves: &[u64]) -> Marketplace {
+    let slots_ahead = if rules.ahead.is_some() { 64 } else { 0 };
     let mut market = Marketplace::new(rules, MarketRecord::default()).expect("nothing to restore");
     for (chain, reserve) in CHAINS.into_iter().zip(reserves) {
         let sequencer = sequencer(chain);
@@ -59,7 +68,7 @@ pub(crate) fn selling(rules: Rules, reserves: &[u64]) -> Marketplace {
             default_proposer: sequencer.address(),
             payout: payout(chain),
             active: true,
-            slots_ahead: 0,
+            slots_ahead,
             cluster: [chain].into(),
             reserve: ReserveRule::Fixed(units(*reserve)),
             block_time: 1,
@@ -253,11 +262,11 @@ fn a_restart_goes_on_where_it_was() {
         ledger: market.ledger().clone(),
         rights: market.rights().clone(),
         bids: market.book_of(SLOT).into_iter().flat_map(|book| book.bids().cloned().collect::<Vec<_>>()).collect(),
-        envelopes: Vec::new(),
         tickets: market.tickets().map(|book| book.record().clone()).unwrap_or_default(),
         settlement: market.settlement().map(|settlement| settlement.record().clone()).unwrap_or_default(),
         exiting: market.exiting().collect(),
         closed_before: if market.outcome(SLOT).is_some() { SLOT + 1 } else { 0 },
+        ..MarketRecord::default()
     };
     let mut again = Marketplace::new(rules(Arc::new(Combinatorial::default())), record(&market)).unwrap();
     bid(&mut again, &ann, &[20], 20, 1).unwrap();
