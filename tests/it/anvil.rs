@@ -11,7 +11,7 @@ use lockstep_node::{
     dev::{Contracts, DOMAIN_BASE, attesters, builder, burn_mint_buy, cctp},
     keys::Key,
     process::{
-        BiddingPlan, BuilderSetup, MarketPlan, MarketSetup, Node, Process, RollupMessages, RollupSetup, SaleTerms,
+        BiddingPlan, BuilderSetup, ForecastPlan, MarketPlan, MarketSetup, Node, Process, RollupMessages, RollupSetup, SaleTerms,
         SequencerSetup, Setup,
     },
 };
@@ -198,7 +198,9 @@ impl Rig {
             builder: Some(BuilderSetup {
                 key: builder(),
                 bidding: BiddingPlan::share(9_000),
+                forecast: ForecastPlan::default(),
                 tickets: None,
+                bids_ahead: false,
                 attesters: attesters(),
                 // Nobody: the attestation is given once the origin's sequencer has voted yes.
                 trusted: RollupSet::new(),

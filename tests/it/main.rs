@@ -14,6 +14,7 @@ mod transactions;
 mod wait;
 mod world;
 
+mod ahead;
 mod anvil;
 mod contest;
 mod delivery;

@@ -30,11 +30,11 @@ use crate::{
 };
 
 /// Somebody whom no configuration names.
-fn stranger() -> Key {
+pub(crate) fn stranger() -> Key {
     Key::of_name("a stranger")
 }
 
-fn all(world: &World) -> RollupSet {
+pub(crate) fn all(world: &World) -> RollupSet {
     world.chains().iter().map(|chain| chain.id).collect()
 }
 
@@ -54,7 +54,7 @@ pub(crate) async fn ledger(world: &World, key: &Key) -> LedgerView {
 }
 
 /// What a rollup's slots brought, once its sequencer has reported on one of them.
-async fn revenue(world: &World, index: usize, slot: u64) -> SlotRevenue {
+pub(crate) async fn revenue(world: &World, index: usize, slot: u64) -> SlotRevenue {
     let chain = U64::from(world.chain(index).id);
     until(&format!("slot {slot} has ended"), async || {
         let one = RevenueParams { from_slot: Some(slot), to_slot: Some(slot + 1) };

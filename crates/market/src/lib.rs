@@ -58,7 +58,7 @@ pub use ledger::{
 };
 pub use marketplace::{
     Abandoned, BatchSettled, Bidding, Closed, DepositRules, Drawing, EpochBook, EpochClosed, HandedOver, MAX_CLOSED,
-    MarketRecord, Marketplace, Ordered, Reported, Rules, SLOTS_AHEAD, Sealed, Selling, TICKET_POT, Taken, epoch_offer,
+    MarketRecord, Marketplace, Ordered, Reported, Rules, SLOTS_AHEAD, Sealed, Selling, TICKET_POT, Taken,
 };
 pub use mechanism::{Clearing, Combinatorial, CoreSelecting, FirstPrice, Lottery, Mechanism, PostedPrice, SecondPrice, Win};
 pub use outcome::Outcome;

@@ -20,7 +20,7 @@ mod timeboost;
 
 pub use bids::Taken;
 pub use closing::{Abandoned, Bidding, Closed};
-pub use epochs::{EpochBook, EpochClosed, epoch_offer};
+pub use epochs::{EpochBook, EpochClosed};
 pub use escrow::BatchSettled;
 pub use handover::HandedOver;
 pub use reports::Reported;
@@ -33,7 +33,7 @@ use std::{
 };
 
 use alloy_primitives::{Address, U256};
-use lockstep_primitives::{ChainId, Deposit, Registration, SlotNumber, WithdrawalRequest, recover};
+use lockstep_primitives::{ChainId, Deposit, EpochBid, Registration, SlotNumber, WithdrawalRequest, recover};
 
 use self::epochs::Epochs;
 use crate::{
@@ -108,8 +108,8 @@ pub struct MarketRecord {
     pub rights: RightsBook,
     /// The bids of slots that are not closed.
     pub bids: Vec<AcceptedBid>,
-    /// The bids for epochs that are not closed.
-    pub epoch_bids: Vec<AcceptedBid>,
+    /// The bids for epochs that are not closed, and who bids.
+    pub epoch_bids: Vec<(Address, EpochBid)>,
     /// Epochs before this one are closed.
     pub epochs_closed_before: u64,
     /// The sealed bids of slots that are not closed, and who sealed them.
@@ -202,8 +202,8 @@ impl Marketplace {
         for bid in bids {
             market.restore_bid(bid)?;
         }
-        for bid in epoch_bids {
-            market.restore_epoch_bid(bid)?;
+        for (bidder, bid) in &epoch_bids {
+            market.restore_epoch_bid(*bidder, bid)?;
         }
         let drawn: Vec<SlotNumber> =
             market.tickets.iter().flat_map(|book| book.record().drawn.keys()).map(|(slot, _)| *slot).collect();

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     keys::Key,
-    process::{BiddingPlan, BuilderSetup, MarketSetup, Node, RollupMessages, RollupSetup, Setup, TicketPlan},
+    process::{BiddingPlan, BuilderSetup, ForecastPlan, MarketSetup, Node, RollupMessages, RollupSetup, Setup},
     record::{DEFAULT_RECORD_SLOTS, SlotRecords},
 };
 
@@ -96,9 +96,15 @@ pub struct BuilderConfig {
     /// By how much it moves after a slot, in basis points.
     #[serde(default = "default_bid_step_bps")]
     pub bid_step_bps: u64,
-    /// How it buys tickets, where the market sells them; without the section it buys none.
+    /// How many tickets of each class it means to hold, where the market sells them; without, it buys none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tickets: Option<BuyTicketsConfig>,
+    pub tickets: Option<u64>,
+    /// Whether it bids for epochs, where the market sells slots ahead of time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bids_ahead: bool,
+    /// How it tells what slots to come are worth, for tickets and epochs.
+    #[serde(default)]
+    pub forecast: ForecastConfig,
     /// The most that may be owed for slots within an hour, in the numeraire's smallest unit, as a decimal string.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bid_budget_per_hour: Option<String>,
@@ -141,56 +147,41 @@ pub struct BuilderConfig {
     pub record_slots: usize,
 }
 
-/// How a builder buys tickets.
+/// How a builder tells what slots to come are worth, where tickets or epochs are sold.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BuyTicketsConfig {
-    /// How many of each class it means to hold.
-    pub hold: u64,
-    /// How many slots it looks back at to say what a slot to come is worth.
-    #[serde(default = "default_ticket_window")]
+#[serde(deny_unknown_fields, default)]
+pub struct ForecastConfig {
+    /// How many slots it looks back at.
     pub window: usize,
     /// The value that so many basis points of them do not exceed...
-    #[serde(default = "default_ticket_quantile_bps")]
     pub quantile_bps: u64,
     /// ...less so many basis points of it is the most that it pays.
-    #[serde(default = "default_ticket_margin_bps")]
     pub margin_bps: u64,
 }
 
-const fn default_ticket_window() -> usize {
-    256
+impl Default for ForecastConfig {
+    fn default() -> Self {
+        let ForecastPlan { window, quantile_bps, margin_bps } = ForecastPlan::default();
+        Self { window, quantile_bps, margin_bps }
+    }
 }
 
-const fn default_ticket_quantile_bps() -> u64 {
-    5_000
-}
-
-const fn default_ticket_margin_bps() -> u64 {
-    2_000
-}
-
-impl BuyTicketsConfig {
-    fn plan(&self) -> Result<TicketPlan, (&'static str, String)> {
-        let Self { hold, window, quantile_bps, margin_bps } = *self;
+impl ForecastConfig {
+    fn plan(&self) -> Result<ForecastPlan, (&'static str, String)> {
+        let Self { window, quantile_bps, margin_bps } = *self;
         if window == 0 || window > MAX_FORECAST_WINDOW {
-            return Err(("tickets.window", format!("is not between 1 and {MAX_FORECAST_WINDOW}")));
+            return Err(("forecast.window", format!("is not between 1 and {MAX_FORECAST_WINDOW}")));
         }
-        for (field, bps) in [("tickets.quantile_bps", quantile_bps), ("tickets.margin_bps", margin_bps)] {
+        for (field, bps) in [("forecast.quantile_bps", quantile_bps), ("forecast.margin_bps", margin_bps)] {
             if bps > 10_000 {
                 return Err((field, "is more than 10000 basis points".to_owned()));
             }
         }
-        Ok(TicketPlan { hold, window, quantile_bps, margin_bps })
+        Ok(ForecastPlan { window, quantile_bps, margin_bps })
     }
 }
 
 impl BuilderConfig {
-    /// How it buys tickets, if it does.
-    fn ticket_plan(&self) -> Result<Option<TicketPlan>, (&'static str, String)> {
-        self.tickets.as_ref().map(BuyTicketsConfig::plan).transpose()
-    }
-
     /// How it bids.
     fn bidding(&self) -> Result<BiddingPlan, (&'static str, String)> {
         if self.bid_bps > 10_000 {
@@ -366,7 +357,7 @@ impl Config {
         self.market.check()?;
         if let Some(builder) = &self.builder {
             builder.bidding().map_err(|(field, problem)| wrong(format!("builder.{field}"), problem))?;
-            builder.ticket_plan().map_err(|(field, problem)| wrong(format!("builder.{field}"), problem))?;
+            builder.forecast.plan().map_err(|(field, problem)| wrong(format!("builder.{field}"), problem))?;
         }
         if self.builder.as_ref().is_some_and(|builder| builder.record_slots == 0) {
             return Err(wrong("builder.record_slots", "at least 1 slot is kept: leave record_dir out to record none"));
@@ -479,7 +470,9 @@ fn builder_setup(builder: &BuilderConfig, strategies: &StrategiesConfig) -> Resu
         strategies: strategies.setups(&own)?,
         key: own,
         bidding: builder.bidding().map_err(|(field, problem)| wrong(format!("builder.{field}"), problem))?,
-        tickets: builder.ticket_plan().map_err(|(field, problem)| wrong(format!("builder.{field}"), problem))?,
+        forecast: builder.forecast.plan().map_err(|(field, problem)| wrong(format!("builder.{field}"), problem))?,
+        tickets: builder.tickets,
+        bids_ahead: builder.bids_ahead,
         attesters: builder.attester_key_files.iter().map(|file| key(file)).collect::<Result<_, _>>()?,
         trusted: builder.trusted.iter().copied().collect(),
         circle: builder.circle.clone(),

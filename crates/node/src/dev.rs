@@ -10,7 +10,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use alloy_primitives::{ChainId, I256, U256};
 use lockstep_building::SearchLimits;
-use lockstep_market::{DepositRules, SealRules, Selling};
+use lockstep_market::{AheadSale, DepositRules, SealRules, Selling};
 use lockstep_messaging::{
     BridgeDeployment, CctpV1Deployment, CctpV2Deployment, InteropDeployment, MailboxDeployment, RollupDeployments,
 };
@@ -23,8 +23,8 @@ use crate::{
     config::{FollowConfig, MechanismName, SharingName, TicketsConfig},
     keys::Key,
     process::{
-        BiddingPlan, BuilderSetup, MarketPlan, MarketSetup, Node, Process, RollupMessages, RollupSetup, SaleTerms,
-        SequencerSetup, Setup, StartError, TicketPlan,
+        BiddingPlan, BuilderSetup, ForecastPlan, MarketPlan, MarketSetup, Node, Process, RollupMessages, RollupSetup, SaleTerms,
+        SequencerSetup, Setup, StartError,
     },
     record::SlotRecords,
     roles::Timings,
@@ -56,8 +56,12 @@ const FAST_EXPIRY_BLOCKS: u64 = 43_200;
 const INTEROP_EXPIRY_S: u64 = 604_800;
 /// What is held beside what a bidder may have to pay, in basis points of it.
 const BOND_BPS: u64 = 1_000;
-/// How the builder buys tickets, where they are sold.
-const TICKETS: TicketPlan = TicketPlan { hold: 4, window: 32, quantile_bps: 5_000, margin_bps: 2_000 };
+/// How the builder tells what slots to come are worth.
+const FORECAST: ForecastPlan = ForecastPlan { window: 32, quantile_bps: 5_000, margin_bps: 2_000 };
+/// How many tickets it means to hold, where they are sold.
+const TICKETS: u64 = 4;
+/// How many slots are sold at once, how many before the first of them, and for how many slots bids are taken.
+const EPOCH: [u64; 3] = [4, 6, 3];
 /// What who does not open its sealed bids forfeits, of their cover in basis points.
 const FORFEIT_BPS: u64 = 5_000;
 /// Wei in a whole native asset.
@@ -92,6 +96,8 @@ pub struct DevOptions {
     pub deposit: Option<U256>,
     /// Whether bids are sealed.
     pub sealed: bool,
+    /// Whether epochs are sold ahead of time.
+    pub ahead: bool,
 }
 
 impl Default for DevOptions {
@@ -109,6 +115,7 @@ impl Default for DevOptions {
             mechanism: MechanismName::default(),
             deposit: Some(U256::from(1_000) * U256::from(WEI)),
             sealed: false,
+            ahead: false,
         }
     }
 }
@@ -242,7 +249,9 @@ fn market(options: &DevOptions, rollups: &[DevRollup]) -> MarketPlan {
             Selling::Tickets(rules.unwrap_or_else(|(_, problem)| unreachable!("one class of all rollups: {problem}")))
         }
     };
-    MarketPlan { selling, deposits, sealing, ..MarketPlan::new(key, sellers) }
+    let [epoch_slots, slots_ahead, open_slots] = EPOCH;
+    let ahead = options.ahead.then(|| AheadSale { epoch_slots, slots_ahead, open_ms: open_slots * options.slot_ms });
+    MarketPlan { selling, ahead, deposits, sealing, ..MarketPlan::new(key, sellers) }
 }
 
 impl Dev {
@@ -298,6 +307,7 @@ impl Dev {
                         reserve: ReserveRule::Fixed(options.reserve),
                         fee_share_bps: 10_000,
                         same_slot_claims: true,
+                        slots_ahead: if options.ahead { EPOCH[0] + EPOCH[1] } else { 0 },
                         ordering: options.ordering,
                         ..SaleTerms::default()
                     },
@@ -323,7 +333,9 @@ impl Dev {
             builder: Some(BuilderSetup {
                 key: builder(),
                 bidding: BiddingPlan::share(9_000),
+                forecast: FORECAST,
                 tickets: Some(TICKETS),
+                bids_ahead: options.ahead,
                 attesters: attesters(),
                 // One process plays every sequencer, so there is nobody to distrust.
                 trusted: rollups.iter().map(|rollup| rollup.chain).collect::<RollupSet>(),

@@ -10,7 +10,9 @@ use std::{
 use alloy_primitives::{Address, I256, U256};
 use jsonrpsee::RpcModule;
 use lockstep_building::{Policy, SearchLimits};
-use lockstep_market::{BiddingStrategy, Budget, Combinatorial, DepositRules, SealRules, Selling, Shaded, Share, TimeboostDomain};
+use lockstep_market::{
+    AheadSale, BiddingStrategy, Budget, Combinatorial, DepositRules, Forecast, SealRules, Selling, Shaded, Share, TimeboostDomain,
+};
 use lockstep_messaging::{AggLayer, BridgeDeployment, Deployments, RollupDeployments};
 use lockstep_primitives::{ChainId, MAX_INCLUSION, OrderingPolicy, Price, Registration, ReserveRule, RollupSet};
 use lockstep_provider::{
@@ -202,17 +204,28 @@ impl BiddingPlan {
     }
 }
 
-/// How a builder buys tickets, where they are sold.
+/// How a builder tells what slots to come are worth, where tickets or epochs are sold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TicketPlan {
-    /// How many of each class it means to hold.
-    pub hold: u64,
-    /// How many slots it looks back at to say what one is worth.
+pub struct ForecastPlan {
+    /// How many slots it looks back at.
     pub window: usize,
     /// The value that so many basis points of them do not exceed...
     pub quantile_bps: u64,
-    /// ...less so many basis points of it is the most that it pays.
+    /// ...less so many basis points of it.
     pub margin_bps: u64,
+}
+
+impl Default for ForecastPlan {
+    fn default() -> Self {
+        Self { window: 256, quantile_bps: 5_000, margin_bps: 2_000 }
+    }
+}
+
+impl ForecastPlan {
+    /// A forecast that knows nothing yet.
+    pub(crate) fn forecast(&self) -> Forecast {
+        Forecast::new(self.window, self.quantile_bps, self.margin_bps)
+    }
 }
 
 /// A builder.
@@ -222,8 +235,12 @@ pub struct BuilderSetup {
     pub key: Key,
     /// How it bids.
     pub bidding: BiddingPlan,
-    /// How it buys tickets, if it does.
-    pub tickets: Option<TicketPlan>,
+    /// How it tells what slots to come are worth.
+    pub forecast: ForecastPlan,
+    /// How many tickets of each class it means to hold, if it buys any.
+    pub tickets: Option<u64>,
+    /// Whether it bids for epochs.
+    pub bids_ahead: bool,
     /// The attester keys that it may ask.
     pub attesters: Vec<Key>,
     /// Rollups whose sequencers the attester trusts to vote.
@@ -279,6 +296,8 @@ pub struct MarketPlan {
     pub sellers: RollupSet,
     /// How.
     pub selling: Selling,
+    /// How epochs are sold ahead of time, if they are.
+    pub ahead: Option<AheadSale>,
     /// What bids have to be covered by, if by anything.
     pub deposits: Option<DepositRules>,
     /// How bids are sealed, if they are.
@@ -301,6 +320,7 @@ impl MarketPlan {
             key,
             sellers,
             selling: Selling::Slots(Arc::new(Combinatorial::default())),
+            ahead: None,
             deposits: None,
             sealing: None,
             escrow: None,
@@ -398,7 +418,7 @@ impl Process {
         let mut escrow_plan = None;
         let (market_url, market_address, market) = match &setup.market {
             MarketSetup::Own(plan) => {
-                let MarketPlan { key, sellers, selling, deposits, sealing, escrow, timeboost, report_slots } =
+                let MarketPlan { key, sellers, selling, ahead, deposits, sealing, escrow, timeboost, report_slots } =
                     plan.as_ref().clone();
                 check_sealing(sealing, &timings)?;
                 let settings = MarketSettings {
@@ -406,6 +426,7 @@ impl Process {
                     timings,
                     sellers,
                     selling,
+                    ahead,
                     deposits,
                     sealing,
                     escrow: escrow.is_some(),
@@ -447,7 +468,9 @@ impl Process {
                     policy: policy.clone(),
                     prices: setup.rollups.iter().map(|rollup| (rollup.chain, rollup.price)).collect(),
                     bidding: builder.bidding,
+                    forecast: builder.forecast,
                     tickets: builder.tickets,
+                    bids_ahead: builder.bids_ahead,
                     search: builder.search,
                     recorder: builder.record.clone().map(|records| Arc::new(Recorder::new(records, deployments(&setup)))),
                     strategies: Strategies::new(builder.strategies.clone()),
@@ -526,6 +549,7 @@ impl Process {
             if let Some(plan) = escrow {
                 self.tasks.push(tokio::spawn(Arc::clone(&market).run_escrow(plan)));
             }
+            self.tasks.push(tokio::spawn(Arc::clone(&market).run_epochs()));
             self.tasks.push(tokio::spawn(market.run()));
         }
         for role in sequencers.0.into_values() {

@@ -11,9 +11,10 @@ use serde_json::Value;
 
 use crate::wire::{
     AllocationWire, BidCancellationWire, BidReceipt, BidWire, BundleStatus, DecisionWire, DeliveryReportWire, DepositWire,
-    EscrowView, Explanation, LedgerView, MarketSlot, MessageList, OpeningWire, RegistrationWire, RevenueParams, RevenueView,
-    RollupTerms, SealedBidsWire, SentBundle, SignedPrepare, SimulationResult, SlotOffer, SlotStatus, TicketOrderWire,
-    TicketReceipt, TicketsView, TimeboostBidWire, VoteWire, WithdrawalReceipt, WithdrawalWire,
+    EpochBidWire, EpochView, EscrowView, Explanation, LedgerView, MarketSlot, MessageList, OpeningWire, RegistrationWire,
+    RevenueParams, RevenueView, RightOfferWire, RightTransferWire, RightView, RollupTerms, SealedBidsWire, SentBundle,
+    SignedPrepare, SimulationResult, SlotOffer, SlotStatus, TicketOrderWire, TicketReceipt, TicketsView, TimeboostBidWire,
+    VoteWire, WithdrawalReceipt, WithdrawalWire,
 };
 
 use alloy_primitives::{Address, B256, Bytes, U64};
@@ -94,6 +95,26 @@ pub trait MarketApi {
     /// Classes, tickets and draws; null where no tickets are sold.
     #[method(name = "getTickets")]
     async fn get_tickets(&self) -> RpcResult<Option<TicketsView>>;
+
+    /// Takes a bid for all slots of an epoch, or takes one back.
+    #[method(name = "submitEpochBid")]
+    async fn submit_epoch_bid(&self, bid: EpochBidWire) -> RpcResult<BidReceipt>;
+
+    /// An epoch; without a number the one that is being sold. Null where none is, or it is not known.
+    #[method(name = "getEpoch")]
+    async fn get_epoch(&self, epoch: Option<u64>) -> RpcResult<Option<EpochView>>;
+
+    /// Who may propose in a slot, and how that came about, rollup by rollup.
+    #[method(name = "getRights")]
+    async fn get_rights(&self, slot: u64) -> RpcResult<Vec<RightView>>;
+
+    /// Lets builders bid for rights that were bought ahead.
+    #[method(name = "offerRights")]
+    async fn offer_rights(&self, offer: RightOfferWire) -> RpcResult<bool>;
+
+    /// Resells rights that were bought ahead, or has somebody else build.
+    #[method(name = "transferRights")]
+    async fn transfer_rights(&self, transfer: RightTransferWire) -> RpcResult<bool>;
 
     /// Credits a deposit, by the word of who keeps the market's money.
     #[method(name = "deposit")]
@@ -191,6 +212,8 @@ pub(crate) fn most_parameters(method: &str) -> Option<usize> {
         "auctioneer_submitBid" | "market_submitSealedBids" | "market_openBids" | "market_submitTicketOrder" => 1,
         "market_getSlot" | "market_getAllocation" | "market_deposit" | "market_withdraw" | "market_getLedger" => 1,
         "market_subscribe" | "market_unsubscribe" => 1,
+        "market_submitEpochBid" | "market_getEpoch" | "market_getRights" => 1,
+        "market_offerRights" | "market_transferRights" => 1,
         "market_getRevenue" => 2,
         "market_reportDelivery" | "decision_record" | "sequencer_prepare" => 1,
         "lockstep_subscribe" | "decision_get" => 2,

@@ -51,6 +51,11 @@ impl Forecast {
         }
     }
 
+    /// The sets of which the past tells something.
+    pub fn sets(&self) -> impl Iterator<Item = &RollupSet> {
+        self.values.keys()
+    }
+
     /// What a slot of these rollups will be worth at the least, as far as the past tells; `None` before it tells anything.
     pub fn worth(&self, rollups: &RollupSet) -> Option<U256> {
         let past = self.values.get(rollups).filter(|past| past.len() >= LEAST_SAMPLES)?;

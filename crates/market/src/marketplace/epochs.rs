@@ -225,10 +225,11 @@ impl Marketplace {
     }
 
     /// Puts a stored bid back into its book. What covers it is in the ledger.
-    pub(super) fn restore_epoch_bid(&mut self, bid: AcceptedBid) -> Result<(), MarketError> {
-        let epoch = self.epochs.as_ref().and_then(|epochs| epochs.calendar.epoch_of(bid.bid.slot));
-        if let Some(epoch) = epoch.filter(|epoch| *epoch >= self.epochs_closed_before()) {
-            self.epoch_book(epoch)?.auction.restore(bid);
+    pub(super) fn restore_epoch_bid(&mut self, bidder: Address, ahead: &EpochBid) -> Result<(), MarketError> {
+        if self.epochs.is_some() && ahead.epoch >= self.epochs_closed_before() {
+            let auction = &mut self.epoch_book(ahead.epoch)?.auction;
+            let bid = offer(ahead, auction.sale().slot());
+            auction.restore(AcceptedBid { bidder, digest: ahead.digest(), bid });
         }
         Ok(())
     }
@@ -294,9 +295,4 @@ impl Marketplace {
 fn offer(ahead: &EpochBid, slot: SlotNumber) -> Bid {
     let EpochBid { rollups, amount, exclusive, nonce, .. } = ahead.clone();
     Bid { slot, rollups, amount, exclusive, nonce }
-}
-
-/// A stored bid for an epoch, as it was in the book.
-pub fn epoch_offer(ahead: &EpochBid, first: SlotNumber, bidder: Address) -> AcceptedBid {
-    AcceptedBid { bidder, digest: ahead.digest(), bid: offer(ahead, first) }
 }

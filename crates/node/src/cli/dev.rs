@@ -67,6 +67,9 @@ pub(super) struct DevArgs {
     /// Bids are sealed: nobody, the market included, can read them before the bidding ends. Needs a deposit.
     #[arg(long)]
     sealed: bool,
+    /// Slots are sold ahead of time, four at once; what is not bought then is sold just before.
+    #[arg(long)]
+    ahead: bool,
     /// Folder to record slots in, for `lockstep replay`; the newest 100 stay.
     #[arg(long)]
     record: Option<PathBuf>,
@@ -80,6 +83,9 @@ impl DevArgs {
         if self.sealed && self.deposit.is_zero() {
             return Err("--sealed: what is not opened is forfeited from deposits, so --deposit cannot be 0".to_owned());
         }
+        if self.ahead && (self.sealed || self.mechanism == MechanismName::Tickets) {
+            return Err("--ahead: bids for several slots at once are not sealed, and tickets are no bids".to_owned());
+        }
         let options = DevOptions {
             listen: self.listen,
             rollups: usize::from(self.rollups.unwrap_or(if self.demo { 3 } else { 2 })),
@@ -90,6 +96,7 @@ impl DevArgs {
             mechanism: self.mechanism,
             deposit: Some(self.deposit).filter(|deposit| !deposit.is_zero()),
             sealed: self.sealed,
+            ahead: self.ahead,
             record: self.record.clone().map(|folder| SlotRecords { folder, slots: DEFAULT_RECORD_SLOTS }),
             ..DevOptions::default()
         };

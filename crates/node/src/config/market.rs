@@ -4,8 +4,8 @@ use std::{path::PathBuf, sync::Arc};
 
 use alloy_primitives::{Address, ChainId};
 use lockstep_market::{
-    Combinatorial, CoreSelecting, DepositRules, FirstPrice, Lottery, Mechanism, PostedPrice, SLOTS_AHEAD, SealRules, SecondPrice,
-    Selling, Sharing, TicketBook, TicketRecord, TicketRules, TimeboostDomain,
+    AheadSale, Combinatorial, CoreSelecting, DepositRules, FirstPrice, Lottery, Mechanism, PostedPrice, SLOTS_AHEAD, SealRules,
+    SecondPrice, Selling, Sharing, TicketBook, TicketRecord, TicketRules, TimeboostDomain,
 };
 use lockstep_primitives::RollupSet;
 use serde::{Deserialize, Serialize};
@@ -61,10 +61,16 @@ pub struct MarketConfig {
     /// The escrow contract that keeps the money. Without, whoever signs deposits keeps it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub escrow: Option<EscrowConfig>,
+    /// How epochs are sold ahead of time. Without, slots are sold just before they start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<AheadConfig>,
     /// What bids have to be covered by. Without, nothing is collected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deposits: Option<DepositsConfig>,
 }
+
+/// The most slots that are sold at once: for each slot something is held of each winner.
+const MAX_SOLD_SLOTS: u64 = 512;
 
 /// How a market sells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -256,6 +262,19 @@ const fn default_escrow_poll_ms() -> u64 {
     1_000
 }
 
+/// How epochs are sold ahead of time, to who bids most for all of their slots.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AheadConfig {
+    /// How many slots are sold at once.
+    pub epoch_slots: u64,
+    /// How many slots before an epoch's first one the bidding for it ends. A rollup is in the sale with the slots that are no
+    /// farther away then than it says that it sells.
+    pub slots_ahead: u64,
+    /// For how long before that bids are taken, in milliseconds.
+    pub open_ms: u64,
+}
+
 /// How bids are sealed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -312,6 +331,15 @@ impl MarketConfig {
             let problem = "its bids are for one rollup, and are not sealed: sell by first-price or second-price, without sealing";
             return Err(wrong("market.timeboost", problem));
         }
+        if let Some(ahead) = &self.ahead {
+            if self.mechanism == MechanismName::Tickets || self.sealing.is_some() {
+                let problem = "bids for epochs are not sealed, and tickets are no bids: leave out the sealing, or sell by another mechanism";
+                return Err(wrong("market.ahead", problem));
+            }
+            if ahead.epoch_slots > MAX_SOLD_SLOTS {
+                return Err(wrong("market.ahead.epoch_slots", format!("is more than {MAX_SOLD_SLOTS}")));
+            }
+        }
         if let Some(escrow) = &self.escrow {
             match &self.deposits {
                 None => return Err(wrong("market.escrow", "it keeps deposits: give market.deposits too")),
@@ -357,6 +385,11 @@ impl MarketConfig {
                 None => Selling::Tickets(self.ticket_rules()?),
             },
             report_slots: self.report_slots,
+            ahead: self.ahead.map(|AheadConfig { epoch_slots, slots_ahead, open_ms }| AheadSale {
+                epoch_slots,
+                slots_ahead,
+                open_ms,
+            }),
             deposits,
             escrow: self.escrow.as_ref().map(EscrowConfig::plan),
             timeboost: self

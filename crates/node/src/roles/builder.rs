@@ -1,5 +1,6 @@
 //! The builder: simulates and builds before every slot, bids, delivers what it won, and watches it land.
 
+mod ahead;
 #[cfg(test)]
 mod cold;
 mod confirm;
@@ -25,7 +26,7 @@ use alloy_primitives::{Address, B256, I256, U64, U256};
 use jsonrpsee::http_client::HttpClient;
 use lockstep_building::{Candidate, Engine, SearchLimits, Simulated, SlotView, Standing};
 use lockstep_delivery::Decision;
-use lockstep_market::{BidResult, BiddingStrategy, Valued};
+use lockstep_market::{BidResult, BiddingStrategy, Forecast, Valued};
 use lockstep_primitives::{
     Allocation, Bid, Bundle, BundleState, ChainId, Price, Reason, RollupSet, SlotNumber, Validity, recover,
 };
@@ -44,16 +45,16 @@ use crate::{
     intake::Intake,
     keys::Key,
     messages::Messages,
-    process::{BiddingPlan, TicketPlan},
+    process::{BiddingPlan, ForecastPlan},
     record::steps::Steps,
     reorg::located,
     strategies::Strategies,
 };
 
+use ahead::{beside_held, observed};
 use confirm::Watched;
 use engine::{PutAway, SlotEngine};
 use record::Outcome;
-use tickets::TicketBuyer;
 use view::DeliveryTerms;
 
 pub(crate) use record::Recorder;
@@ -81,8 +82,12 @@ pub(crate) struct BuilderSettings {
     pub(crate) prices: BTreeMap<ChainId, Price>,
     /// How it bids.
     pub(crate) bidding: BiddingPlan,
-    /// How it buys tickets, if it does.
-    pub(crate) tickets: Option<TicketPlan>,
+    /// How it tells what slots to come are worth.
+    pub(crate) forecast: ForecastPlan,
+    /// How many tickets of each class it means to hold, if it buys any.
+    pub(crate) tickets: Option<u64>,
+    /// Whether it bids for epochs.
+    pub(crate) bids_ahead: bool,
     /// How much is searched for better proposals.
     pub(crate) search: SearchLimits,
     /// Where slots are recorded, if they are.
@@ -109,7 +114,9 @@ pub(crate) struct BuilderRole {
     /// The engine, between two slots.
     kept: Mutex<Option<Box<Engine>>>,
     bidding: Mutex<Box<dyn BiddingStrategy>>,
-    tickets: Mutex<Option<TicketBuyer>>,
+    forecast: Mutex<Forecast>,
+    /// The last epoch that it bid for.
+    bid_epoch: Mutex<Option<u64>>,
 }
 
 /// What was built for a slot.
@@ -168,10 +175,11 @@ impl BuilderRole {
     ) -> Self {
         let reports = broadcast::channel(MAX_REPORTS).0;
         let bidding = Mutex::new(settings.bidding.strategy());
-        let tickets = Mutex::new(settings.tickets.map(TicketBuyer::new));
+        let forecast = Mutex::new(settings.forecast.forecast());
         Self {
             bidding,
-            tickets,
+            forecast,
+            bid_epoch: Mutex::default(),
             settings,
             intake,
             market,
@@ -269,6 +277,7 @@ impl BuilderRole {
         if let Some(SlotTiming { last_bundle_at_us: Some(bundle), last_bid_at_us: Some(bid), .. }) = timing {
             metrics::histogram!("lockstep_last_bundle_to_bid_seconds").record(bid.saturating_sub(bundle) as f64 / 1e6);
         }
+        tokio::spawn(Arc::clone(self).bid_ahead(slot));
         self.draft_for_record(&built).await;
         let taken = std::mem::take(&mut bids.taken);
         let won = self.won(slot).await;
@@ -433,12 +442,17 @@ impl BuilderRole {
     /// Bids for every set of rollups that is worth its reserve, each at most what its own proposal is worth, all at once.
     async fn bid(self: &Arc<Self>, built: &Built) -> Bids {
         let slot = built.view.slot;
+        self.forecast.lock().observe(observed(&built.standings));
         if built.market.mechanism == TICKETS {
-            self.buy_tickets(slot, &built.standings).await;
+            self.buy_tickets(slot).await;
             return Bids::default();
         }
-        let packages: Vec<Valued> =
-            built.standings.iter().filter_map(|(rollups, standing)| valued(&built.market, rollups, standing)).collect();
+        let held = built.market.held_by(self.address());
+        let standings = built.standings.iter();
+        let packages = standings.filter_map(|(rollups, standing)| {
+            Some((rollups.clone(), standing.value, valued(&built.market, rollups, &held, standing)?))
+        });
+        let packages = beside_held(packages.collect(), &held);
         let offers = self.bidding.lock().bid(slot, now_ms(), &packages);
         let mut wires = Vec::with_capacity(packages.len());
         for (package, amount) in packages.into_iter().zip(offers).filter_map(|(package, offer)| Some((package, offer?))) {
@@ -516,13 +530,14 @@ impl BuilderRole {
 }
 
 /// What a set of rollups is worth, beside what its sellers ask for; `None` where there is nothing to bid for.
-fn valued(market: &MarketSlot, rollups: &RollupSet, standing: &Standing) -> Option<Valued> {
+fn valued(market: &MarketSlot, rollups: &RollupSet, held: &RollupSet, standing: &Standing) -> Option<Valued> {
     if standing.bundles == 0 || standing.value < I256::ZERO {
         return None;
     }
-    let mut sales = market.on_sale.iter().filter(|sale| rollups.contains(&sale.chain_id.to()));
+    let package = rollups - held;
+    let mut sales = market.on_sale.iter().filter(|sale| package.contains(&sale.chain_id.to()));
     let reserve = sales.try_fold(U256::ZERO, |sum, sale| sum.checked_add(sale.reserve.0))?;
-    Some(Valued { rollups: rollups.clone(), value: standing.value.into_raw(), reserve })
+    Some(Valued { rollups: package, value: standing.value.into_raw(), reserve })
 }
 
 /// Whether a bundle that this blocks may be on its chains. Where a transaction got further than its nonce, or the bundle has no

@@ -4,6 +4,7 @@
 //! order, and acknowledged when it is written. When the disk fails nothing is acknowledged any more; after a restart the market
 //! goes on from what is there.
 
+mod ahead;
 mod decisions;
 mod deliveries;
 mod escrow;
@@ -21,18 +22,20 @@ use alloy_primitives::{Address, B256, Bytes, keccak256};
 use jsonrpsee::types::ErrorObjectOwned;
 use lockstep_delivery::DecisionKey;
 use lockstep_market::{
-    Abandoned, Closed, DepositRules, MAX_CLOSED, MarketError, Marketplace, Rules, SealRules, Selling, TimeboostDomain, slot_seed,
+    Abandoned, AheadSale, Closed, DepositRules, MAX_CLOSED, MarketError, Marketplace, Rules, SealRules, Selling, TimeboostDomain,
+    slot_seed,
 };
 use lockstep_primitives::{RollupSet, SlotNumber};
 use lockstep_rpc::{
     invalid_params, unavailable,
-    wire::{AllocationWire, PostingWire, RegistrationWire, Sale, SealedBidsWire},
+    wire::{AllocationWire, HeldView, PostingWire, RegistrationWire, Sale, SealedBidsWire},
 };
 use lockstep_store::{Op, Queued, Store, StoreError, Table};
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
 use self::{
+    ahead::{ClosedEpochs, held},
     decisions::decision_key,
     escrow::{EscrowFacts, EscrowState, StoredEscrow, stored_escrow},
     rows::{Changes, RowError, posting_wire, prices, remembered},
@@ -65,6 +68,8 @@ pub(crate) struct MarketSettings {
     pub(crate) sellers: RollupSet,
     /// What it sells, and how.
     pub(crate) selling: Selling,
+    /// How epochs are sold ahead of time, if they are.
+    pub(crate) ahead: Option<AheadSale>,
     /// What bids have to be covered by, if by anything.
     pub(crate) deposits: Option<DepositRules>,
     /// How bids are sealed, if they are.
@@ -92,6 +97,8 @@ pub(crate) enum MarketEvent {
 struct ClosedSlot {
     /// What was on sale.
     on_sale: Vec<Sale>,
+    /// What was sold ahead and not offered.
+    held: Vec<HeldView>,
     /// Of the allocation.
     signature: Bytes,
     /// With which sealed bids were opened, ordered by bidder.
@@ -105,6 +112,7 @@ struct Inner {
     /// Sealed bids of open slots, signed.
     sealed: BTreeMap<(SlotNumber, Address), SealedBidsWire>,
     closed: BTreeMap<SlotNumber, ClosedSlot>,
+    epochs: ClosedEpochs,
     /// How far the escrow's chain was read.
     escrow: EscrowState,
     /// The last postings.
@@ -145,6 +153,7 @@ impl MarketRole {
         let rules = Rules {
             clock: settings.timings.clock,
             selling: settings.selling.clone(),
+            ahead: settings.ahead,
             deposits: settings.deposits,
             sealing: settings.sealing,
             escrow: settings.escrow,
@@ -157,7 +166,8 @@ impl MarketRole {
             tracing::info!(bids, "bids are back from disk");
         }
         let postings = rows::last_postings(&store, market.ledger().record().postings, MAX_SHOWN_POSTINGS)?;
-        let inner = Inner { market, signed, sealed, closed: BTreeMap::new(), escrow, postings };
+        let (closed, epochs) = Default::default();
+        let inner = Inner { market, signed, sealed, closed, epochs, escrow, postings };
         Ok(Self { settings, store, inner: Mutex::new(inner), escrow: Mutex::default(), events: broadcast::channel(MAX_EVENTS).0 })
     }
 
@@ -195,7 +205,7 @@ impl MarketRole {
             };
             let before = inner.market.closed_before();
             let forgotten = inner.forget_sealed(before);
-            if bids.is_empty() && forgotten.is_empty() && drawn.is_empty() {
+            if bids.is_empty() && postings.is_empty() && forgotten.is_empty() && drawn.is_empty() {
                 return;
             }
             tracing::warn!(
@@ -269,8 +279,8 @@ impl MarketRole {
         }
         let signature = self.settings.key.sign_bytes(outcome.allocation.digest());
         let wire = AllocationWire::new(&outcome.allocation, signature.clone());
-        let on_sale = sales(&inner.market, &closed.sale);
-        inner.closed.insert(slot, ClosedSlot { on_sale, signature, salts: closed.envelopes.salts() });
+        let (on_sale, held) = (sales(&inner.market, &closed.sale), held(&inner.market, slot));
+        inner.closed.insert(slot, ClosedSlot { on_sale, held, signature, salts: closed.envelopes.salts() });
         let forgotten = inner.forget_sealed(slot.saturating_add(1));
         while inner.closed.len() > MAX_CLOSED {
             inner.closed.pop_first();

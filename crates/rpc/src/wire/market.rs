@@ -6,7 +6,7 @@ use lockstep_primitives::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Decimal, chains};
+use super::{Decimal, HeldView, chains};
 
 /// The parameter of `market_submitBid`: a bid and its bidder's EIP-712 signature.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -259,6 +259,9 @@ pub struct MarketSlot {
     pub seed: Option<SeedView>,
     /// What is for sale.
     pub on_sale: Vec<Sale>,
+    /// What was sold ahead and is not offered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<HeldView>,
     /// The bids; sealed, so empty while the slot is open.
     pub bids: Vec<BidView>,
 }
@@ -267,6 +270,16 @@ impl MarketSlot {
     /// When bids have to be there: when they are sealed, or else when the bidding ends.
     pub fn bids_due_ms(&self) -> u64 {
         self.sealing.map_or(self.close_ms, |sealing| sealing.seal_ms)
+    }
+
+    /// What somebody may build: what is for sale, and what it bought ahead.
+    pub fn buildable(&self, proposer: Address) -> impl Iterator<Item = &Sale> {
+        self.on_sale.iter().chain(self.held.iter().filter(move |held| held.proposer == proposer).map(|held| &held.sale))
+    }
+
+    /// What somebody bought ahead, and builds itself.
+    pub fn held_by(&self, proposer: Address) -> RollupSet {
+        self.held.iter().filter(|held| held.proposer == proposer).map(|held| held.sale.chain_id.to()).collect()
     }
 }
 

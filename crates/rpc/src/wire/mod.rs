@@ -1,5 +1,6 @@
 //! What travels as JSON. Domain types carry none of it.
 
+mod ahead;
 mod bundle;
 mod delivery;
 mod delivery_report;
@@ -12,6 +13,7 @@ mod status;
 mod tickets;
 mod timeboost;
 
+pub use ahead::{EpochBidWire, EpochLot, EpochView, HeldView, RightAmount, RightOfferWire, RightTransferWire, RightView};
 pub use bundle::{
     BundleParams, CancelParams, LegParams, RangeParams, RelayParams, RequirementParams, SentBundle, SubscribeParams, decode_tx,
 };

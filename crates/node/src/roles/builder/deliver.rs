@@ -437,9 +437,11 @@ fn carried(deliveries: &BTreeMap<ChainId, DeliveryTerms>, chain: ChainId) -> Gua
 }
 
 fn sale_of(market: &MarketSlot, chain: ChainId) -> Result<&Sale, String> {
+    let held = market.held.iter().map(|held| &held.sale);
     market
         .on_sale
         .iter()
+        .chain(held)
         .find(|sale| sale.chain_id.to::<ChainId>() == chain)
         .ok_or_else(|| format!("rollup {chain} is not on sale"))
 }

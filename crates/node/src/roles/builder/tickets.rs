@@ -1,7 +1,6 @@
 //! Tickets: a builder for a market that sells them keeps some, as long as they cost no more than what slots are worth.
 
-use alloy_primitives::{I256, U256};
-use lockstep_building::Standing;
+use alloy_primitives::U256;
 use lockstep_market::Forecast;
 use lockstep_primitives::{RollupSet, SlotNumber, TicketOrder, TicketSide};
 use lockstep_rpc::{
@@ -10,43 +9,12 @@ use lockstep_rpc::{
 };
 
 use super::BuilderRole;
-use crate::{clock::now_ms, process::TicketPlan};
-
-/// What a builder knows of tickets.
-#[derive(Debug)]
-pub(super) struct TicketBuyer {
-    plan: TicketPlan,
-    forecast: Forecast,
-}
-
-impl TicketBuyer {
-    /// Knows nothing yet.
-    pub(super) fn new(plan: TicketPlan) -> Self {
-        Self { plan, forecast: Forecast::new(plan.window, plan.quantile_bps, plan.margin_bps) }
-    }
-
-    fn observe(&mut self, standings: &[(RollupSet, Standing)]) {
-        let worth = standings.iter().filter(|(_, standing)| standing.value > I256::ZERO);
-        self.forecast.observe(worth.map(|(rollups, standing)| (rollups.clone(), standing.value.into_raw())));
-    }
-
-    /// What to order of a class: as many as are missing, if one is worth what it may cost.
-    fn order(&self, class: &TicketClassView, owned: u64, nonce: u64) -> Option<TicketOrder> {
-        let rollups: RollupSet = class.rollups.iter().map(|chain| chain.to()).collect();
-        let count = self.plan.hold.checked_sub(owned).filter(|missing| *missing > 0)?;
-        let price: U256 = self.forecast.worth(&rollups).filter(|worth| !worth.is_zero())?;
-        Some(TicketOrder { rollups, side: TicketSide::Buy, count, price, nonce })
-    }
-}
+use crate::clock::now_ms;
 
 impl BuilderRole {
-    /// Learns from a slot what slots are worth, and buys tickets that are missing.
-    pub(super) async fn buy_tickets(&self, slot: SlotNumber, standings: &[(RollupSet, Standing)]) {
-        if let Some(buyer) = self.tickets.lock().as_mut() {
-            buyer.observe(standings);
-        } else {
-            return;
-        }
+    /// Buys tickets that are missing.
+    pub(super) async fn buy_tickets(&self, slot: SlotNumber) {
+        let Some(hold) = self.settings.tickets else { return };
         let TicketsView { classes, tickets, .. } = match self.market.get_tickets().await {
             Ok(Some(view)) => view,
             Ok(None) => return,
@@ -55,7 +23,7 @@ impl BuilderRole {
         let own = self.address();
         for (nonce, class) in (now_ms()..).zip(&classes) {
             let owned = tickets.iter().filter(|ticket| ticket.owner == own && ticket.rollups == class.rollups).count() as u64;
-            let order = self.tickets.lock().as_ref().and_then(|buyer| buyer.order(class, owned, nonce));
+            let order = order(class, hold.saturating_sub(owned), &self.forecast.lock(), nonce);
             let Some(order) = order.filter(|order| order.price >= class.price.0) else { continue };
             let wire = TicketOrderWire::new(&order, self.settings.key.sign_bytes(order.digest()));
             match self.market.submit_ticket_order(wire).await {
@@ -69,4 +37,11 @@ impl BuilderRole {
             }
         }
     }
+}
+
+/// What to order of a class: as many as are missing, if one is worth what it may cost.
+fn order(class: &TicketClassView, missing: u64, forecast: &Forecast, nonce: u64) -> Option<TicketOrder> {
+    let rollups: RollupSet = class.rollups.iter().map(|chain| chain.to()).collect();
+    let price: U256 = forecast.worth(&rollups).filter(|worth| missing > 0 && !worth.is_zero())?;
+    Some(TicketOrder { rollups, side: TicketSide::Buy, count: missing, price, nonce })
 }

@@ -12,7 +12,7 @@ use lockstep_rpc::wire::{BidWire, Decimal, EntryWire, PostingWire, SignedDecimal
 use lockstep_store::{KeyValue, Op, Store, StoreError, Table};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{tickets::stored_tickets, timeboost::TimeboostRow};
+use super::{ahead::EpochRow, tickets::stored_tickets, timeboost::TimeboostRow};
 
 /// The key of the counters among what does not fit elsewhere.
 const COUNTERS: &[u8] = b"market";
@@ -48,6 +48,7 @@ pub(super) fn wrong(table: Table, problem: impl std::fmt::Display) -> RowError {
 #[serde(untagged)]
 enum BidRow {
     Timeboost(TimeboostRow),
+    Epoch(EpochRow),
     Own(BidWire),
 }
 
@@ -71,6 +72,8 @@ struct Counters {
     deposits: u64,
     postings: u64,
     closed_before: SlotNumber,
+    #[serde(default)]
+    epochs_closed_before: u64,
     #[serde(default)]
     tickets: u64,
 }
@@ -204,6 +207,11 @@ impl<'a> Changes<'a> {
         self.put(Table::Bids, bid_key(bid), row);
     }
 
+    /// A bid for an epoch that is in the book now.
+    pub(super) fn epoch_bid(&mut self, bid: &AcceptedBid, row: &EpochRow) {
+        self.put(Table::Bids, bid_key(bid), row);
+    }
+
     /// A bid that is in no book any more.
     pub(super) fn no_bid(&mut self, bid: &AcceptedBid) {
         self.ops.push(Op::delete(Table::Bids, bid_key(bid)));
@@ -221,6 +229,7 @@ impl<'a> Changes<'a> {
             deposits: record.deposits,
             postings: record.postings,
             closed_before: self.market.closed_before(),
+            epochs_closed_before: self.market.epochs_closed_before(),
             tickets: self.market.tickets().map_or(0, |book| book.record().issued),
         };
         self.put(Table::Meta, COUNTERS.to_vec(), &counters);
@@ -250,10 +259,14 @@ pub(super) fn remembered(store: &Store, registry: Registry) -> Result<MarketReco
         None => Counters::default(),
     };
     let ledger = ledger(store, &counters)?;
-    let mut bids = Vec::new();
+    let (mut bids, mut epoch_bids) = (Vec::new(), Vec::new());
     for (_, value) in store.scan(Table::Bids)? {
         bids.push(match row(Table::Bids, &value)? {
             BidRow::Timeboost(timeboost) => timeboost.accepted().map_err(|error| wrong(Table::Bids, error))?,
+            BidRow::Epoch(ahead) => {
+                epoch_bids.push(ahead.bid()?);
+                continue;
+            }
             BidRow::Own(wire) => {
                 let bid: Bid = wire.bid();
                 let bidder = recover(bid.digest(), &wire.signature).map_err(|error| wrong(Table::Bids, error))?;
@@ -264,8 +277,19 @@ pub(super) fn remembered(store: &Store, registry: Registry) -> Result<MarketReco
     let rights = rights(store)?;
     let histories = histories(store)?;
     let tickets = stored_tickets(store, counters.tickets)?;
-    let (envelopes, closed_before) = (Vec::new(), counters.closed_before);
-    Ok(MarketRecord { registry, histories, ledger, rights, bids, envelopes, tickets, closed_before, ..MarketRecord::default() })
+    let Counters { closed_before, epochs_closed_before, .. } = counters;
+    Ok(MarketRecord {
+        registry,
+        histories,
+        ledger,
+        rights,
+        bids,
+        epoch_bids,
+        tickets,
+        closed_before,
+        epochs_closed_before,
+        ..MarketRecord::default()
+    })
 }
 
 fn ledger(store: &Store, counters: &Counters) -> Result<Ledger, RowError> {

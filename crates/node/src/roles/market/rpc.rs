@@ -10,15 +10,16 @@ use lockstep_rpc::{
     api::MarketApiServer,
     invalid_params, not_found,
     wire::{
-        AllocationWire, BidCancellationWire, BidReceipt, BidView, BidWire, Decimal, DeliveryReportWire, DepositWire, EscrowView,
-        LedgerView, MarketSlot, OpeningWire, RegistrationWire, RevenueParams, RevenueView, RollupTerms, SealedBidsWire,
-        SealingView, SeedView, TicketOrderWire, TicketReceipt, TicketsView, WithdrawalReceipt, WithdrawalWire,
+        AllocationWire, BidCancellationWire, BidReceipt, BidView, BidWire, Decimal, DeliveryReportWire, DepositWire,
+        EpochBidWire, EpochView, EscrowView, LedgerView, MarketSlot, OpeningWire, RegistrationWire, RevenueParams, RevenueView,
+        RightOfferWire, RightTransferWire, RightView, RollupTerms, SealedBidsWire, SealingView, SeedView, TicketOrderWire,
+        TicketReceipt, TicketsView, WithdrawalReceipt, WithdrawalWire,
     },
 };
 use lockstep_store::{Queued, StoreError};
 use tokio::sync::broadcast::error::RecvError;
 
-use super::{Changes, Inner, MarketEvent, MarketRpc, market_error, sales};
+use super::{Changes, Inner, MarketEvent, MarketRpc, ahead::held, market_error, sales};
 use crate::{api::signer, clock::now_ms};
 
 #[async_trait]
@@ -74,6 +75,26 @@ impl MarketApiServer for MarketRpc {
         self.tickets()
     }
 
+    async fn submit_epoch_bid(&self, bid: EpochBidWire) -> RpcResult<BidReceipt> {
+        self.take_epoch_bid(bid).await
+    }
+
+    async fn get_epoch(&self, epoch: Option<u64>) -> RpcResult<Option<EpochView>> {
+        self.epoch(epoch)
+    }
+
+    async fn get_rights(&self, slot: u64) -> RpcResult<Vec<RightView>> {
+        Ok(self.rights(slot))
+    }
+
+    async fn offer_rights(&self, offer: RightOfferWire) -> RpcResult<bool> {
+        self.take_offer(offer).await
+    }
+
+    async fn transfer_rights(&self, transfer: RightTransferWire) -> RpcResult<bool> {
+        self.take_transfer(transfer).await
+    }
+
     async fn deposit(&self, deposit: DepositWire) -> RpcResult<bool> {
         self.take_deposit(deposit).await
     }
@@ -102,10 +123,10 @@ impl MarketApiServer for MarketRpc {
         let now = now_ms();
         let mut inner = self.inner.lock();
         let slot = slot.unwrap_or_else(|| inner.market.first_open(now));
-        let (state, on_sale, bids, seed) = match (inner.market.outcome(slot), inner.closed.get(&slot)) {
+        let (state, on_sale, held, bids, seed) = match (inner.market.outcome(slot), inner.closed.get(&slot)) {
             (Some(outcome), Some(closed)) => {
                 let seed = SeedView { secret: self.secret(slot), salts: closed.salts.clone() };
-                ("closed", closed.on_sale.clone(), outcome.bids.iter().map(bid_view).collect(), Some(seed))
+                ("closed", closed.on_sale.clone(), closed.held.clone(), outcome.bids.iter().map(bid_view).collect(), Some(seed))
             }
             _ => {
                 match inner.market.open(slot, now) {
@@ -117,7 +138,7 @@ impl MarketApiServer for MarketRpc {
                     Err(error) => return Err(market_error(&error)),
                 }
                 let book = inner.market.book_of(slot).ok_or_else(|| not_found("the slot is not open"))?;
-                ("open", sales(&inner.market, book.sale()), Vec::new(), None)
+                ("open", sales(&inner.market, book.sale()), held(&inner.market, slot), Vec::new(), None)
             }
         };
         let (timings, rules) = (&self.settings.timings, inner.market.rules());
@@ -139,6 +160,7 @@ impl MarketApiServer for MarketRpc {
             seed_commitment: seed_commitment(self.secret(slot)),
             seed,
             on_sale,
+            held,
             bids,
         })
     }
@@ -194,7 +216,7 @@ impl MarketRpc {
     }
 }
 
-fn bid_view(accepted: &AcceptedBid) -> BidView {
+pub(super) fn bid_view(accepted: &AcceptedBid) -> BidView {
     BidView {
         bidder: accepted.bidder,
         rollups: accepted.bid.rollups.iter().map(|chain| U64::from(*chain)).collect(),
