@@ -3,7 +3,9 @@
 use alloy_primitives::{Address, U256};
 use lockstep_primitives::{ChainId, RollupSet, SlotNumber};
 
-use crate::{CalendarError, EpochError, LedgerError, ReserveError, RightsError, SealError, TicketError, VersionError};
+use crate::{
+    CalendarError, EpochError, LedgerError, ProposalError, ReserveError, RightsError, SealError, TicketError, VersionError,
+};
 
 /// Why a registration or a bid is refused. [`MarketError::code`] is stable; the text may be reworded.
 ///
@@ -304,6 +306,9 @@ pub enum MarketError {
     /// An order for tickets that cannot be carried out.
     #[error(transparent)]
     Tickets(#[from] TicketError),
+    /// A proposal that cannot be taken.
+    #[error(transparent)]
+    Proposal(#[from] ProposalError),
     /// A step in the book of rights that cannot be taken.
     #[error(transparent)]
     Rights(#[from] RightsError),
@@ -373,6 +378,7 @@ impl MarketError {
             Self::Calendar(error) => error.code(),
             Self::Epoch(error) => error.code(),
             Self::Tickets(error) => error.code(),
+            Self::Proposal(error) => error.code(),
             Self::Rights(error) => error.code(),
             Self::Ledger(error) => error.code(),
             Self::TooManyBids { .. } => "too_many_bids",
@@ -425,6 +431,7 @@ impl MarketError {
             Self::Calendar(error) => error.hint(),
             Self::Epoch(error) => error.hint(),
             Self::Tickets(error) => error.hint(),
+            Self::Proposal(error) => error.hint(),
             Self::Rights(error) => error.hint(),
             Self::Ledger(error) => error.hint(),
             Self::TooManyBids { .. } => "replace one of your bids: same package and tag, higher nonce",

@@ -13,6 +13,7 @@ mod closing;
 mod epochs;
 mod escrow;
 mod handover;
+mod proposing;
 mod reports;
 mod sealing;
 mod ticketing;
@@ -23,6 +24,7 @@ pub use closing::{Abandoned, Bidding, Closed};
 pub use epochs::{EpochBook, EpochClosed};
 pub use escrow::BatchSettled;
 pub use handover::HandedOver;
+pub use proposing::{CallKey, MAX_CALLS, MAX_CALLS_OF_HOLDER, ProposalTerms, Proposed};
 pub use reports::Reported;
 pub use sealing::Sealed;
 pub use ticketing::{Drawing, Ordered, TICKET_POT};
@@ -80,6 +82,8 @@ pub struct Rules {
     pub deposits: Option<DepositRules>,
     /// How bids are sealed. Without, the market is trusted with them until the bidding ends.
     pub sealing: Option<SealRules>,
+    /// How builders' proposals are taken, if they are.
+    pub proposals: Option<ProposalTerms>,
     /// Whether an escrow contract keeps the money: then only what came in there is credited.
     pub escrow: bool,
     /// For how many slots after its own a slot may be reported on. Then it lapses: whoever bought it is not charged.
@@ -138,6 +142,8 @@ pub struct Marketplace {
     envelopes: EnvelopesBySlot,
     tickets: Option<TicketBook>,
     settlement: Option<Settlement>,
+    /// Who asked for proposals.
+    calls: BTreeMap<CallKey, proposing::Call>,
     /// Timeboost bids of the next slot, counted.
     submissions: timeboost::Submissions,
     /// Who is on its own way out of the escrow.
@@ -198,6 +204,7 @@ impl Marketplace {
             closed_before,
             unsettled,
             submissions: Default::default(),
+            calls: BTreeMap::new(),
         };
         for bid in bids {
             market.restore_bid(bid)?;

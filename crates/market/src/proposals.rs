@@ -200,6 +200,30 @@ impl ProposalAuction {
         }
     }
 
+    /// What a builder has offered and may still owe.
+    pub fn standing(&self, builder: Address) -> Option<U256> {
+        let value = self.offers.get(&builder)?.proposal.value;
+        let stands = match (&self.taken, &self.waiting) {
+            (Some((taken, _)), _) => *taken == builder,
+            (None, Some(waiting)) => waiting.contains(&builder),
+            (None, None) => true,
+        };
+        stands.then_some(value)
+    }
+
+    /// Who has offered something.
+    pub fn builders(&self) -> impl Iterator<Item = Address> {
+        self.offers.keys().copied()
+    }
+
+    /// Ends the bidding, if it is time: whose turn it is counts from now on, when it is known who got the right.
+    pub fn begin(&mut self, now_ms: u64) {
+        if self.waiting.is_none() && now_ms > self.rules.close_ms {
+            self.rules.close_ms = now_ms;
+        }
+        self.selection(now_ms);
+    }
+
     /// Who was selected and failed so far, best first.
     pub fn failed(&self) -> &[Failed] {
         &self.failed

@@ -84,6 +84,11 @@ impl Envelopes {
         Ok(false)
     }
 
+    /// What somebody sealed.
+    pub(crate) fn of(&self, bidder: Address) -> Option<&Envelope> {
+        self.by_bidder.get(&bidder)
+    }
+
     pub(crate) fn put(&mut self, bidder: Address, envelope: Envelope) {
         self.by_bidder.insert(bidder, envelope);
     }

@@ -32,7 +32,7 @@ pub use market::{
 };
 pub use money::{Price, to_signed};
 pub use ordering::{InvalidOrdering, MAX_ARRIVALS, MAX_INCLUSION, OrderedTx, OrderingPolicy, OutOfOrder};
-pub use proposal::{BlindedProposal, ProposalReveal};
+pub use proposal::{BlindedProposal, ProposalCall, ProposalReveal};
 pub use reason::{Place, Reason, Rejection, Validity};
 pub use registration::{ImpliedBasis, ImpliedMeasure, ImpliedReserve, InvalidReserve, Registration, ReserveRule};
 pub use rights::{EpochBid, RightOffer, RightTransfer, TransferKind};

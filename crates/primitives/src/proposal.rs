@@ -19,6 +19,31 @@ mod eip712 {
             bytes32 commitment;
             uint64 nonce;
         }
+
+        struct ProposalCall {
+            uint64 slot;
+            uint64[] rollups;
+            uint256 ownValue;
+        }
+    }
+}
+
+/// Asks builders for proposals for a right. Who signs it holds the right, or will if it gets it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProposalCall {
+    /// The slot.
+    pub slot: SlotNumber,
+    /// The rollups of the right.
+    pub rollups: RollupSet,
+    /// What the signer's own proposal is worth to it, in the numeraire's smallest unit: bids have to be above.
+    pub own_value: U256,
+}
+
+impl ProposalCall {
+    /// The EIP-712 digest that the holder signs.
+    pub fn digest(&self) -> B256 {
+        let rollups = self.rollups.iter().copied().collect();
+        digest(&eip712::ProposalCall { slot: self.slot, rollups, ownValue: self.own_value })
     }
 }
 
@@ -56,13 +81,19 @@ impl BlindedProposal {
 /// The lists that a blinded bid committed to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProposalReveal {
-    /// Of each rollup the digest of its list ([`BlockList::digest`](crate::BlockList::digest)).
+    /// Of each rollup what its two lists are, with and without what depends on other rollups: [`ProposalReveal::pair`].
     pub lists: BTreeMap<ChainId, B256>,
     /// 32 bytes that nobody can guess: lists may be short enough to be tried.
     pub salt: B256,
 }
 
 impl ProposalReveal {
+    /// keccak-256 of the digests ([`BlockList::digest`](crate::BlockList::digest)) of a rollup's lists: with what depends on other
+    /// rollups, and without.
+    pub fn pair(with_cross: B256, without_cross: B256) -> B256 {
+        keccak256([with_cross, without_cross].concat())
+    }
+
     /// keccak-256 of the salt, and of each rollup its chain id as eight big-endian bytes and its list's digest, ascending.
     pub fn commitment(&self) -> B256 {
         let mut bytes = self.salt.to_vec();

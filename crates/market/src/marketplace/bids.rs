@@ -1,6 +1,6 @@
 //! Bids: taken when they are covered, and taken back.
 
-use alloy_primitives::{Address, B256};
+use alloy_primitives::{Address, B256, U256};
 use lockstep_primitives::{Bid, BidCancellation, SlotNumber};
 
 use super::{Marketplace, with_bond};
@@ -62,7 +62,7 @@ impl Marketplace {
         self.open(slot, now_ms)?;
         let removed = self.book(slot)?.cancel(cancellation, signature, now_ms, close_ms)?;
         let (bidder, digest) = (removed.bidder, removed.digest);
-        let posting = self.cover(slot, bidder)?;
+        let posting = self.release(slot, bidder)?;
         Ok(Taken { bidder, digest, added: None, removed: Some(removed), posting })
     }
 
@@ -84,11 +84,25 @@ impl Marketplace {
         Ok(())
     }
 
-    /// Holds what the bidder's bids in an open slot may cost.
-    fn cover(&mut self, slot: SlotNumber, bidder: Address) -> Result<Option<Posting>, MarketError> {
-        let Some(rules) = &self.rules.deposits else { return Ok(None) };
-        let bids = self.open.get(&slot).into_iter().flat_map(|book| book.bids_of(bidder));
-        let needed = with_bond(most_payable(bids), rules).saturating_add(self.owed(slot, bidder));
-        Ok(Some(self.ledger.hold(HoldId { slot, bidder }, needed)?))
+    /// What somebody's bids in an open slot may cost, and what it owes in the slot besides.
+    pub(super) fn put_up(&self, slot: SlotNumber, account: Address) -> U256 {
+        let Some(rules) = &self.rules.deposits else { return U256::ZERO };
+        let sealed = self.envelopes.get(&slot).and_then(|envelopes| envelopes.of(account));
+        let payable = match sealed {
+            Some(envelope) => envelope.sealed.cover,
+            None => most_payable(self.open.get(&slot).into_iter().flat_map(|book| book.bids_of(account))),
+        };
+        with_bond(payable, rules).saturating_add(self.owed(slot, account))
+    }
+
+    /// Releases what nothing in a slot needs any more.
+    pub(super) fn release(&mut self, slot: SlotNumber, account: Address) -> Result<Option<Posting>, MarketError> {
+        if self.rules.deposits.is_none() {
+            return Ok(None);
+        }
+        let id = HoldId { slot, bidder: account };
+        // Never more than was put up: what ends must not fail for anybody's money.
+        let keep = self.put_up(slot, account).min(self.ledger.held_for(id));
+        Ok(Some(self.ledger.hold(id, keep)?).filter(|posting| !posting.is_empty()))
     }
 }

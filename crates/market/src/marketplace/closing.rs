@@ -7,8 +7,7 @@ use lockstep_primitives::{ChainId, SlotNumber};
 
 use super::{MAX_CLOSED, Marketplace, Selling};
 use crate::{
-    AcceptedBid, Acquisition, Clearing, Envelopes, Figure, Granted, HoldId, MarketError, Outcome, Posting, RightRecord, Sale,
-    Win, floors,
+    AcceptedBid, Acquisition, Clearing, Envelopes, Figure, Granted, MarketError, Outcome, Posting, RightRecord, Sale, Win, floors,
 };
 
 /// What was bid for a slot, when its bidding has ended.
@@ -101,6 +100,7 @@ impl Marketplace {
         let slot = sale.slot();
         let mut postings = self.forfeit(&sale, &envelopes)?;
         let rights = self.grant_all(&outcome, &sale)?;
+        self.drop_without_right(slot);
         postings.extend(self.release_losers(slot)?);
         let computed = self.note_computed(&sale, &outcome.bids);
         self.closed.insert(slot, outcome.clone());
@@ -122,12 +122,13 @@ impl Marketplace {
         while let Some(book) = self.open.first_entry().filter(|book| *book.key() < first) {
             let (slot, book) = book.remove_entry();
             self.envelopes.remove(&slot);
+            self.calls.retain(|key, _| key.slot != slot);
             if let Some(tickets) = self.tickets.as_mut() {
                 abandoned.drawn.extend(tickets.take_drawn(slot).into_iter().map(|(class, _)| (slot, class)));
             }
             abandoned.bids.extend(book.close().1);
             for bidder in self.ledger.holders(slot) {
-                abandoned.postings.push(self.ledger.hold(HoldId { slot, bidder }, self.owed(slot, bidder))?);
+                abandoned.postings.extend(self.release(slot, bidder)?);
             }
         }
         self.closed_before = self.closed_before.max(first);
@@ -148,18 +149,9 @@ impl Marketplace {
 
     /// Leaves held what is owed for rights, with the bond, and releases the rest.
     fn release_losers(&mut self, slot: SlotNumber) -> Result<Vec<Posting>, MarketError> {
-        if self.rules.deposits.is_none() {
-            return Ok(Vec::new());
-        }
         let mut postings = Vec::new();
         for bidder in self.ledger.holders(slot) {
-            let id = HoldId { slot, bidder };
-            // Never more than was put up: closing a slot must not fail for anybody's money.
-            let keep = self.owed(slot, bidder).min(self.ledger.held_for(id));
-            let posting = self.ledger.hold(id, keep)?;
-            if !posting.is_empty() {
-                postings.push(posting);
-            }
+            postings.extend(self.release(slot, bidder)?);
         }
         Ok(postings)
     }

@@ -80,11 +80,12 @@ impl Marketplace {
     }
 
     /// What somebody owes, with the bond, for rights of a slot that have not ended: to rollups as their holder, and to holders as
-    /// their builder.
+    /// their builder, or for proposals.
     pub(super) fn owed(&self, slot: SlotNumber, account: Address) -> U256 {
         let Some(rules) = &self.rules.deposits else { return U256::ZERO };
         let open = self.rights.of_slot(slot).map(|(_, right)| right).filter(|right| right.ending.is_none());
-        open.fold(U256::ZERO, |sum, right| {
+        let for_proposals = self.owed_for_proposals(slot, account);
+        open.fold(for_proposals, |sum, right| {
             let bought = right.holder() == account && right.granted.how != Acquisition::Default;
             let own = if bought { with_bond(right.granted.price, rules) } else { U256::ZERO };
             let delegated = right.delegation.filter(|delegation| delegation.builder == account);

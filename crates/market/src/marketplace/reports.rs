@@ -1,7 +1,7 @@
 //! How slots ended: winners pay what was delivered, and the loss of what they did not deliver.
 
 use alloy_primitives::{Address, U256};
-use lockstep_primitives::{DeliveryReport, SlotEnding, SlotNumber, recover};
+use lockstep_primitives::{ChainId, DeliveryReport, SlotEnding, SlotNumber, recover};
 
 use super::Marketplace;
 use crate::{
@@ -62,7 +62,7 @@ impl Marketplace {
             Ending::TakenOver(_) => self.loss(&right, report),
             Ending::Lapsed => U256::ZERO,
         };
-        let postings = self.settle_right(slot, &right, ending, payout, paid)?;
+        let postings = self.settle_right((slot, chain), &right, ending, payout, paid)?;
         self.note_earnings(report, &right, paid);
         let right = self.rights.get(slot, chain).copied().unwrap_or(right);
         Ok(Some(Reported { record: RightRecord { slot, chain, right }, postings, paid }))
@@ -81,7 +81,7 @@ impl Marketplace {
             self.unsettled.pop_first();
             self.rights.finish(slot, chain, Ending::Lapsed)?;
             let Some(right) = self.rights.get(slot, chain).copied() else { continue };
-            let postings = self.settle_right(slot, &right, Ending::Lapsed, right.holder(), U256::ZERO)?;
+            let postings = self.settle_right((slot, chain), &right, Ending::Lapsed, right.holder(), U256::ZERO)?;
             lapsed.push(Reported { record: RightRecord { slot, chain, right }, postings, paid: U256::ZERO });
         }
         Ok(lapsed)
@@ -100,7 +100,7 @@ impl Marketplace {
     /// was delivered, and what the holder lost, as far as its own price and bond go, for what was not.
     fn settle_right(
         &mut self,
-        slot: SlotNumber,
+        (slot, chain): (SlotNumber, ChainId),
         right: &Right,
         ending: Ending,
         payout: Address,
@@ -119,6 +119,7 @@ impl Marketplace {
             };
             postings.extend(self.pay_and_release(slot, builder, holder, due, kind)?);
         }
+        postings.extend(self.settle_proposal(slot, chain)?);
         Ok(postings)
     }
 
@@ -139,11 +140,7 @@ impl Marketplace {
         if !paid.is_zero() {
             postings.push(self.ledger.pay(id, payee, paid.min(self.ledger.held_for(id)), kind)?);
         }
-        let keep = self.owed(slot, payer).min(self.ledger.held_for(id));
-        let released = self.ledger.hold(id, keep)?;
-        if !released.is_empty() {
-            postings.push(released);
-        }
+        postings.extend(self.release(slot, payer)?);
         Ok(postings)
     }
 

@@ -8,6 +8,61 @@ use super::Selection;
 /// Why a blinded bid, or what it reveals, is refused. [`ProposalError::code`] is stable; the text may be reworded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProposalError {
+    /// The market has no place for proposals.
+    #[error("nobody takes proposals by this market")]
+    NotTaken,
+    /// Nobody asked for one.
+    #[error("{holder} has not asked for proposals for rollups {rollups:?} in slot {slot}")]
+    NotAsked {
+        /// The slot.
+        slot: SlotNumber,
+        /// The rollups.
+        rollups: RollupSet,
+        /// Who might have asked.
+        holder: Address,
+    },
+    /// It asked for them at another price.
+    #[error("{holder} has asked for proposals for rollups {rollups:?} in slot {slot} already, above {own_value}")]
+    AskedBefore {
+        /// The slot.
+        slot: SlotNumber,
+        /// The rollups.
+        rollups: RollupSet,
+        /// Who asked.
+        holder: Address,
+        /// For how much.
+        own_value: U256,
+    },
+    /// No room for another call.
+    #[error("{limit} calls for proposals for slot {slot} are open, or {of_holder} of {holder}, which is the limit")]
+    TooManyCalls {
+        /// The slot.
+        slot: SlotNumber,
+        /// Who asks.
+        holder: Address,
+        /// How many there may be.
+        limit: usize,
+        /// How many of one holder.
+        of_holder: usize,
+    },
+    /// Bidding goes on, or the holder did not get the right.
+    #[error("the right of {holder} for rollups {rollups:?} in slot {slot} is not decided yet")]
+    NotDecided {
+        /// The slot.
+        slot: SlotNumber,
+        /// The rollups.
+        rollups: RollupSet,
+        /// Who asked.
+        holder: Address,
+    },
+    /// The holder proposed something else.
+    #[error("the lists that {holder} proposed for slot {slot} are not those that a builder revealed to it")]
+    OtherLists {
+        /// The slot.
+        slot: SlotNumber,
+        /// Who proposed.
+        holder: Address,
+    },
     /// Another slot, other rollups or another holder.
     #[error("the proposal is not for the right of {holder} on rollups {rollups:?} in slot {slot}")]
     OtherRight {
@@ -90,6 +145,12 @@ impl ProposalError {
     /// The stable code.
     pub const fn code(&self) -> &'static str {
         match self {
+            Self::NotTaken => "no_proposals",
+            Self::NotAsked { .. } => "not_asked",
+            Self::AskedBefore { .. } => "asked_before",
+            Self::TooManyCalls { .. } => "too_many_calls",
+            Self::NotDecided { .. } => "right_not_decided",
+            Self::OtherLists { .. } => "other_lists",
             Self::OtherRight { .. } => "other_right",
             Self::Closed { .. } => "bidding_closed",
             Self::NotAboveOwn { .. } => "not_above_own",
@@ -104,6 +165,12 @@ impl ProposalError {
     /// What one can do about it.
     pub const fn hint(&self) -> &'static str {
         match self {
+            Self::NotTaken => "bid for slots, and build yourself",
+            Self::NotAsked { .. } => "ask market_getProposals what is asked for",
+            Self::AskedBefore { .. } => "what the holder's own proposal is worth is said once",
+            Self::TooManyCalls { .. } => "ask for fewer rights, or in a later slot",
+            Self::NotDecided { .. } => "reveal once the slot is allocated, to who got the right",
+            Self::OtherLists { .. } => "propose the lists that were revealed, all of them and as they are",
             Self::OtherRight { .. } => "offer a proposal for all rollups of the right, to who holds it",
             Self::Closed { .. } => "offer earlier, or for a later slot",
             Self::NotAboveOwn { .. } => "offer more than the holder's own proposal is worth",

@@ -9,6 +9,7 @@ mod marketplace;
 mod mechanisms;
 mod properties;
 mod proposals;
+mod proposing;
 mod registry;
 mod reserve;
 mod rights;

@@ -47,6 +47,7 @@ pub(crate) fn rules(mechanism: Arc<dyn Mechanism>) -> Rules {
         ahead: None,
         deposits,
         sealing: None,
+        proposals: None,
         escrow: false,
         report_slots: 3,
     }

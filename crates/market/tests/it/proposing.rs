@@ -1,0 +1,208 @@
+//! Proposals in a market: asked for, covered, revealed to who got the right, and paid for when they were delivered.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use alloy::signers::local::PrivateKeySigner;
+use alloy_primitives::{B256, U256};
+use lockstep_market::{CallKey, Combinatorial, HoldId, Marketplace, ProposalTerms, Rules, Selection};
+use lockstep_primitives::{BlindedProposal, ChainId, ProposalCall, ProposalReveal, RollupSet, SlotEnding};
+use proptest::prelude::*;
+
+use crate::{
+    fixtures::{key, sign},
+    marketplace::{BIDDING_MS, CHAINS, CLOSED_MS, SLOT, bid, deposit, free, report, rules, selling, sequencer, tell, units},
+};
+
+const TERMS: ProposalTerms = ProposalTerms { reveal_ms: 50, forfeit_bps: 2_000 };
+
+/// A market in which Ann holds 10 and 20, and 1000 for each of three builders.
+fn market() -> Marketplace {
+    let rules = Rules { proposals: Some(TERMS), ..rules(Arc::new(Combinatorial::default())) };
+    let mut market = selling(rules, &[10, 20, 30]);
+    (1..=4).for_each(|account| deposit(&mut market, key(account).address(), 1_000));
+    bid(&mut market, &key(1), &[10, 20], 40, 1).expect("a bid above the reserves");
+    market
+}
+
+fn set(rollups: &[ChainId]) -> RollupSet {
+    rollups.iter().copied().collect()
+}
+
+fn call(market: &mut Marketplace, holder: &PrivateKeySigner, rollups: &[ChainId], own: u64) -> Result<CallKey, &'static str> {
+    let call = ProposalCall { slot: SLOT, rollups: set(rollups), own_value: units(own) };
+    market.call_proposals(&call, &sign(holder, call.digest()), BIDDING_MS).map_err(|error| error.code())
+}
+
+fn lists(rollups: &[ChainId], salt: u8) -> ProposalReveal {
+    let lists = rollups.iter().map(|chain| (*chain, B256::repeat_byte(*chain as u8))).collect();
+    ProposalReveal { lists, salt: B256::repeat_byte(salt) }
+}
+
+fn propose(market: &mut Marketplace, builder: u8, key_of: &CallKey, value: u64, nonce: u64) -> Result<(), &'static str> {
+    let rollups: Vec<ChainId> = key_of.rollups.iter().copied().collect();
+    let CallKey { slot, holder, ref rollups } = CallKey { rollups: set(&rollups), ..key_of.clone() };
+    let commitment = lists(&rollups.iter().copied().collect::<Vec<_>>(), builder).commitment();
+    let proposal = BlindedProposal { slot, rollups: rollups.clone(), holder, value: units(value), commitment, nonce };
+    let signature = sign(&key(builder), proposal.digest());
+    market.propose(&proposal, &signature, BIDDING_MS).map(|_| ()).map_err(|error| error.code())
+}
+
+fn reveal(market: &mut Marketplace, builder: u8, of: &CallKey, salt: u8, now_ms: u64) -> Result<(), &'static str> {
+    let rollups: Vec<ChainId> = of.rollups.iter().copied().collect();
+    let told = market.reveal_proposal(of, key(builder).address(), lists(&rollups, salt), now_ms);
+    told.map(|_| ()).map_err(|(error, _)| error.code())
+}
+
+fn held(market: &Marketplace, account: u8) -> u64 {
+    market.ledger().held_for(HoldId { slot: SLOT, bidder: key(account).address() }).to()
+}
+
+#[test]
+fn the_holder_proposes_the_best_lists_unseen_and_is_paid_for_what_was_delivered() {
+    let mut market = market();
+    let asked = call(&mut market, &key(1), &[10, 20], 60).unwrap();
+    assert_eq!(call(&mut market, &key(1), &[10, 20], 60), Ok(asked.clone()), "the same again");
+    assert_eq!(call(&mut market, &key(1), &[10, 20], 61), Err("asked_before"));
+    assert_eq!(propose(&mut market, 2, &CallKey { holder: key(3).address(), ..asked.clone() }, 100, 1), Err("not_asked"));
+    assert_eq!(propose(&mut market, 2, &asked, 60, 1), Err("not_above_own"));
+    assert_eq!(propose(&mut market, 2, &asked, 900, 1), Err("deposit_too_small"));
+    propose(&mut market, 2, &asked, 100, 1).unwrap();
+    propose(&mut market, 3, &asked, 80, 1).unwrap();
+    propose(&mut market, 4, &asked, 70, 1).unwrap();
+    assert_eq!((held(&market, 2), held(&market, 3), held(&market, 4)), (124, 100, 86), "each share with a bond of a quarter");
+    // What builders put up stays when they bid for slots too.
+    bid(&mut market, &key(3), &[30], 40, 1).unwrap();
+    assert_eq!(reveal(&mut market, 2, &asked, 2, BIDDING_MS), Err("right_not_decided"), "nobody shows lists before");
+
+    market.close(SLOT, B256::ZERO).unwrap();
+    market.begin_proposals(SLOT, CLOSED_MS + 20);
+    assert_eq!(held(&market, 3), 150, "it won 30, and its proposal stands");
+    let (selection, _) = market.proposal(&asked, CLOSED_MS + 20).unwrap();
+    assert_eq!(selection, Selection::Awaited { builder: key(2).address(), until_ms: CLOSED_MS + 70 });
+    // Two stays silent and forfeits a fifth; three reveals in its turn.
+    let (_, postings) = market.proposal(&asked, CLOSED_MS + 70).unwrap();
+    assert!(!postings.is_empty());
+    assert_eq!((free(&market, key(2).address()), held(&market, 2)), (980, 0));
+    assert_eq!(reveal(&mut market, 4, &asked, 4, CLOSED_MS + 71), Err("not_your_turn"));
+    reveal(&mut market, 3, &asked, 3, CLOSED_MS + 80).unwrap();
+    assert_eq!(held(&market, 4), 0, "who is not needed is free again");
+
+    let other = BTreeMap::from([(10, B256::ZERO), (20, B256::ZERO)]);
+    assert_eq!(market.claim_proposal(&asked, &other, CLOSED_MS + 90).unwrap_err().code(), "other_lists");
+    let before = free(&market, key(1).address());
+    // One rollup is reported on before the holder says what it proposed, one after.
+    tell(&mut market, &report(10, SlotEnding::Proposed, None), true).unwrap();
+    assert_eq!(free(&market, key(1).address()), before + 3, "its bond is back, and nothing was claimed");
+    market.claim_proposal(&asked, &lists(&[10, 20], 3).lists, CLOSED_MS + 600).unwrap();
+    assert_eq!(free(&market, key(1).address()), before + 3 + 40);
+    tell(&mut market, &report(20, SlotEnding::Proposed, None), true).unwrap();
+    assert_eq!(free(&market, key(1).address()), before + 3 + 40 + 6 + 40);
+    assert_eq!(free(&market, key(3).address()), 1_000 - 80 - held(&market, 3));
+    assert_eq!(held(&market, 3), 50, "what it owes for 30");
+    market.lapse_proposals(60_000).unwrap();
+    assert_eq!(market.calls(SLOT).count(), 0);
+}
+
+#[test]
+fn who_did_not_get_the_right_gets_no_lists_and_nobody_pays_for_it() {
+    let mut market = market();
+    let hoped = call(&mut market, &key(2), &[30], 0).unwrap();
+    propose(&mut market, 3, &hoped, 50, 1).unwrap();
+    market.close(SLOT, B256::ZERO).unwrap();
+    assert_eq!((held(&market, 3), free(&market, key(3).address())), (0, 1_000));
+    assert_eq!(market.proposal(&hoped, CLOSED_MS).unwrap_err().code(), "not_asked");
+    assert_eq!(reveal(&mut market, 3, &hoped, 3, CLOSED_MS), Err("not_asked"));
+}
+
+#[test]
+fn a_rollup_that_sells_nothing_ahead_takes_proposals_of_its_own() {
+    let mut market = market();
+    // Nobody buys 30: its default proposer builds, or takes a proposal.
+    let own = sequencer(30);
+    let asked = call(&mut market, &own, &[30], 5).unwrap();
+    propose(&mut market, 4, &asked, 25, 1).unwrap();
+    market.close(SLOT, B256::ZERO).unwrap();
+    market.begin_proposals(SLOT, CLOSED_MS);
+    reveal(&mut market, 4, &asked, 4, CLOSED_MS + 10).unwrap();
+    market.claim_proposal(&asked, &lists(&[30], 4).lists, CLOSED_MS + 20).unwrap();
+    tell(&mut market, &report(30, SlotEnding::Proposed, None), true).unwrap();
+    assert_eq!((free(&market, own.address()), free(&market, key(4).address())), (25, 975));
+}
+
+#[test]
+fn what_is_not_claimed_in_time_is_released() {
+    let mut market = market();
+    let asked = call(&mut market, &key(1), &[10, 20], 0).unwrap();
+    propose(&mut market, 2, &asked, 100, 1).unwrap();
+    market.close(SLOT, B256::ZERO).unwrap();
+    market.begin_proposals(SLOT, CLOSED_MS);
+    reveal(&mut market, 2, &asked, 2, CLOSED_MS + 10).unwrap();
+    CHAINS.into_iter().for_each(|chain| {
+        tell(&mut market, &report(chain, SlotEnding::Proposed, None), false).unwrap();
+    });
+    assert_eq!(held(&market, 2), 124);
+    assert!(market.lapse_proposals(10_999).unwrap().is_empty());
+    market.lapse_proposals(11_000).unwrap();
+    assert_eq!((held(&market, 2), free(&market, key(2).address())), (0, 1_000));
+}
+
+#[test]
+fn calls_are_bounded() {
+    let mut market = market();
+    let packages: Vec<Vec<ChainId>> =
+        (1u8..8).map(|mask| (0..3).filter(|bit| mask >> bit & 1 == 1).map(|bit| CHAINS[bit]).collect()).collect();
+    for package in &packages {
+        call(&mut market, &key(1), package, 0).unwrap();
+    }
+    assert_eq!(call(&mut market, &key(1), &[], 0), Err("empty_package"));
+    assert_eq!(call(&mut market, &key(1), &[77], 0), Err("not_registered"));
+    let without = selling(rules(Arc::new(Combinatorial::default())), &[10]).call_proposals(
+        &ProposalCall { slot: SLOT, rollups: set(&[10]), own_value: U256::ZERO },
+        &[0; 65],
+        BIDDING_MS,
+    );
+    assert_eq!(without.unwrap_err().code(), "no_proposals");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn money_is_where_it_should_be_whatever_builders_do(
+        offers in prop::collection::vec((2u8..5, 1u64..400), 0..8),
+        acts in prop::collection::vec(0u8..3, 4),
+        claims in any::<bool>(),
+        endings in prop::collection::vec(0usize..4, 3),
+    ) {
+        let mut market = market();
+        let asked = call(&mut market, &key(1), &[10, 20], 20).expect("it is open");
+        for (nonce, (builder, value)) in (1..).zip(offers) {
+            let _refused = propose(&mut market, builder, &asked, value, nonce);
+        }
+        market.close(SLOT, B256::ZERO).expect("it was open");
+        market.begin_proposals(SLOT, CLOSED_MS);
+        let mut now = CLOSED_MS;
+        for act in acts {
+            let (selection, _) = market.proposal(&asked, now).expect("it was asked");
+            let Selection::Awaited { builder, until_ms } = selection else { break };
+            let builder = (2u8..5).find(|seed| key(*seed).address() == builder).expect("one of them");
+            match act {
+                0 => { let _refused = reveal(&mut market, builder, &asked, 77, now); }
+                1 => reveal(&mut market, builder, &asked, builder, now).expect("its turn, and its lists"),
+                _ => now = until_ms,
+            }
+        }
+        if claims {
+            let _nothing_taken = market.claim_proposal(&asked, &lists(&[10, 20], 0).lists, now);
+        }
+        for (chain, ending) in CHAINS.into_iter().zip(endings) {
+            let ending = [SlotEnding::Proposed, SlotEnding::Silent, SlotEnding::Refused, SlotEnding::Lapsed][ending];
+            tell(&mut market, &report(chain, ending, (ending != SlotEnding::Proposed).then_some(0)), false).expect("the first word");
+        }
+        market.lapse_proposals(60_000).expect("what is left lapses");
+        for account in 1..5 {
+            prop_assert_eq!(held(&market, account), 0);
+        }
+        prop_assert_eq!(market.ledger().inside(), units(4_000));
+    }
+}
