@@ -201,6 +201,7 @@ impl Rig {
                 forecast: ForecastPlan::default(),
                 tickets: None,
                 bids_ahead: false,
+                proposals: Default::default(),
                 attesters: attesters(),
                 // Nobody: the attestation is given once the origin's sequencer has voted yes.
                 trusted: RollupSet::new(),

@@ -27,6 +27,7 @@ mod messages;
 mod nodes;
 mod openrpc;
 mod ordering;
+mod proposals;
 mod reasons;
 mod replay;
 mod story;

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     keys::Key,
-    process::{BiddingPlan, BuilderSetup, ForecastPlan, MarketSetup, Node, RollupMessages, RollupSetup, Setup},
+    process::{BiddingPlan, BuilderSetup, ForecastPlan, MarketSetup, Node, ProposalPlan, RollupMessages, RollupSetup, Setup},
     record::{DEFAULT_RECORD_SLOTS, SlotRecords},
 };
 
@@ -102,6 +102,12 @@ pub struct BuilderConfig {
     /// Whether it bids for epochs, where the market sells slots ahead of time.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub bids_ahead: bool,
+    /// Whether it asks other builders for proposals for what it may propose, where the market takes them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub takes_proposals: bool,
+    /// Whether it offers proposals to others who ask for them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub offers_proposals: bool,
     /// How it tells what slots to come are worth, for tickets and epochs.
     #[serde(default)]
     pub forecast: ForecastConfig,
@@ -473,6 +479,7 @@ fn builder_setup(builder: &BuilderConfig, strategies: &StrategiesConfig) -> Resu
         forecast: builder.forecast.plan().map_err(|(field, problem)| wrong(format!("builder.{field}"), problem))?,
         tickets: builder.tickets,
         bids_ahead: builder.bids_ahead,
+        proposals: ProposalPlan { takes: builder.takes_proposals, offers: builder.offers_proposals },
         attesters: builder.attester_key_files.iter().map(|file| key(file)).collect::<Result<_, _>>()?,
         trusted: builder.trusted.iter().copied().collect(),
         circle: builder.circle.clone(),

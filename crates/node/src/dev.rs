@@ -23,8 +23,8 @@ use crate::{
     config::{FollowConfig, MechanismName, SharingName, TicketsConfig},
     keys::Key,
     process::{
-        BiddingPlan, BuilderSetup, ForecastPlan, MarketPlan, MarketSetup, Node, Process, RollupMessages, RollupSetup, SaleTerms,
-        SequencerSetup, Setup, StartError,
+        BiddingPlan, BuilderSetup, ForecastPlan, MarketPlan, MarketSetup, Node, Process, ProposalPlan, RollupMessages,
+        RollupSetup, SaleTerms, SequencerSetup, Setup, StartError,
     },
     record::SlotRecords,
     roles::Timings,
@@ -336,6 +336,7 @@ impl Dev {
                 forecast: FORECAST,
                 tickets: Some(TICKETS),
                 bids_ahead: options.ahead,
+                proposals: ProposalPlan::default(),
                 attesters: attesters(),
                 // One process plays every sequencer, so there is nobody to distrust.
                 trusted: rollups.iter().map(|rollup| rollup.chain).collect::<RollupSet>(),

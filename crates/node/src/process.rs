@@ -11,7 +11,8 @@ use alloy_primitives::{Address, I256, U256};
 use jsonrpsee::RpcModule;
 use lockstep_building::{Policy, SearchLimits};
 use lockstep_market::{
-    AheadSale, BiddingStrategy, Budget, Combinatorial, DepositRules, Forecast, SealRules, Selling, Shaded, Share, TimeboostDomain,
+    AheadSale, BiddingStrategy, Budget, Combinatorial, DepositRules, Forecast, ProposalTerms, SealRules, Selling, Shaded, Share,
+    TimeboostDomain,
 };
 use lockstep_messaging::{AggLayer, BridgeDeployment, Deployments, RollupDeployments};
 use lockstep_primitives::{ChainId, MAX_INCLUSION, OrderingPolicy, Price, Registration, ReserveRule, RollupSet};
@@ -215,6 +216,15 @@ pub struct ForecastPlan {
     pub margin_bps: u64,
 }
 
+/// Whether a builder takes part in the builder market inside a slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProposalPlan {
+    /// Whether it asks others for proposals, for what it may propose.
+    pub takes: bool,
+    /// Whether it offers proposals to others.
+    pub offers: bool,
+}
+
 impl Default for ForecastPlan {
     fn default() -> Self {
         Self { window: 256, quantile_bps: 5_000, margin_bps: 2_000 }
@@ -241,6 +251,8 @@ pub struct BuilderSetup {
     pub tickets: Option<u64>,
     /// Whether it bids for epochs.
     pub bids_ahead: bool,
+    /// Whether it asks other builders for proposals, and offers its own to others.
+    pub proposals: ProposalPlan,
     /// The attester keys that it may ask.
     pub attesters: Vec<Key>,
     /// Rollups whose sequencers the attester trusts to vote.
@@ -302,6 +314,8 @@ pub struct MarketPlan {
     pub deposits: Option<DepositRules>,
     /// How bids are sealed, if they are.
     pub sealing: Option<SealRules>,
+    /// How builders' proposals are taken, if they are.
+    pub proposals: Option<ProposalTerms>,
     /// The escrow that keeps the money, if one does.
     pub escrow: Option<EscrowPlan>,
     /// The rollup whose slots Timeboost bids are taken for, and the contract that they are signed for.
@@ -323,6 +337,7 @@ impl MarketPlan {
             ahead: None,
             deposits: None,
             sealing: None,
+            proposals: None,
             escrow: None,
             timeboost: None,
             report_slots: Self::REPORT_SLOTS,
@@ -418,7 +433,7 @@ impl Process {
         let mut escrow_plan = None;
         let (market_url, market_address, market) = match &setup.market {
             MarketSetup::Own(plan) => {
-                let MarketPlan { key, sellers, selling, ahead, deposits, sealing, escrow, timeboost, report_slots } =
+                let MarketPlan { key, sellers, selling, ahead, deposits, sealing, proposals, escrow, timeboost, report_slots } =
                     plan.as_ref().clone();
                 check_sealing(sealing, &timings)?;
                 let settings = MarketSettings {
@@ -429,6 +444,7 @@ impl Process {
                     ahead,
                     deposits,
                     sealing,
+                    proposals,
                     escrow: escrow.is_some(),
                     timeboost,
                     report_slots,
@@ -471,6 +487,7 @@ impl Process {
                     forecast: builder.forecast,
                     tickets: builder.tickets,
                     bids_ahead: builder.bids_ahead,
+                    proposals: builder.proposals,
                     search: builder.search,
                     recorder: builder.record.clone().map(|records| Arc::new(Recorder::new(records, deployments(&setup)))),
                     strategies: Strategies::new(builder.strategies.clone()),

@@ -10,8 +10,9 @@ use jsonrpsee::{
 use serde_json::Value;
 
 use crate::wire::{
-    AllocationWire, BidCancellationWire, BidReceipt, BidWire, BundleStatus, DecisionWire, DeliveryReportWire, DepositWire,
-    EpochBidWire, EpochView, EscrowView, Explanation, LedgerView, MarketSlot, MessageList, OpeningWire, RegistrationWire,
+    AllocationWire, BidCancellationWire, BidReceipt, BidWire, BlindedProposalWire, BundleStatus, CallView, DecisionWire,
+    DeliveryReportWire, DepositWire, EpochBidWire, EpochView, EscrowView, Explanation, LedgerView, MarketSlot, MessageList,
+    OpeningWire, ProposalCallWire, ProposalClaimWire, ProposalParams, ProposalRevealWire, ProposalView, RegistrationWire,
     RevenueParams, RevenueView, RightOfferWire, RightTransferWire, RightView, RollupTerms, SealedBidsWire, SentBundle,
     SignedPrepare, SimulationResult, SlotOffer, SlotStatus, TicketOrderWire, TicketReceipt, TicketsView, TimeboostBidWire,
     VoteWire, WithdrawalReceipt, WithdrawalWire,
@@ -116,6 +117,30 @@ pub trait MarketApi {
     #[method(name = "transferRights")]
     async fn transfer_rights(&self, transfer: RightTransferWire) -> RpcResult<bool>;
 
+    /// Asks builders for proposals for a right that the signer has, or hopes to get.
+    #[method(name = "callProposals")]
+    async fn call_proposals(&self, call: ProposalCallWire) -> RpcResult<bool>;
+
+    /// Who asks for proposals in a slot.
+    #[method(name = "getCalls")]
+    async fn get_calls(&self, slot: u64) -> RpcResult<Vec<CallView>>;
+
+    /// Takes a blinded bid for having one's own lists proposed.
+    #[method(name = "submitProposal")]
+    async fn submit_proposal(&self, proposal: BlindedProposalWire) -> RpcResult<BidReceipt>;
+
+    /// Takes the lists of the builder whose turn it is.
+    #[method(name = "revealProposal")]
+    async fn reveal_proposal(&self, reveal: ProposalRevealWire) -> RpcResult<bool>;
+
+    /// Whose lists are to be proposed, and to who asked the lists.
+    #[method(name = "getProposal")]
+    async fn get_proposal(&self, params: ProposalParams) -> RpcResult<ProposalView>;
+
+    /// Notes that the holder proposed what was revealed to it: it is paid for what is delivered.
+    #[method(name = "claimProposal")]
+    async fn claim_proposal(&self, claim: ProposalClaimWire) -> RpcResult<bool>;
+
     /// Credits a deposit, by the word of who keeps the market's money.
     #[method(name = "deposit")]
     async fn deposit(&self, deposit: DepositWire) -> RpcResult<bool>;
@@ -214,6 +239,8 @@ pub(crate) fn most_parameters(method: &str) -> Option<usize> {
         "market_subscribe" | "market_unsubscribe" => 1,
         "market_submitEpochBid" | "market_getEpoch" | "market_getRights" => 1,
         "market_offerRights" | "market_transferRights" => 1,
+        "market_callProposals" | "market_getCalls" | "market_submitProposal" => 1,
+        "market_revealProposal" | "market_getProposal" | "market_claimProposal" => 1,
         "market_getRevenue" => 2,
         "market_reportDelivery" | "decision_record" | "sequencer_prepare" => 1,
         "lockstep_subscribe" | "decision_get" => 2,

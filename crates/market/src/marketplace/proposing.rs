@@ -24,6 +24,8 @@ pub const MAX_CALLS_OF_HOLDER: usize = 8;
 /// How proposals are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProposalTerms {
+    /// For how long after the bidding for the slot has ended proposals are taken, in milliseconds: builders know then who got it.
+    pub bid_ms: u64,
     /// How long each builder has to reveal, in milliseconds.
     pub reveal_ms: u64,
     /// What who is selected and does not reveal forfeits, of its bid in basis points.
@@ -102,8 +104,8 @@ impl Marketplace {
             let (limit, of_holder) = (MAX_CALLS, MAX_CALLS_OF_HOLDER);
             return Err(ProposalError::TooManyCalls { slot, holder, limit, of_holder }.into());
         }
-        let ProposalTerms { reveal_ms, forfeit_bps } = terms;
-        let (rollups, close_ms) = (rollups.clone(), self.rules.clock.close_ms(slot));
+        let ProposalTerms { bid_ms, reveal_ms, forfeit_bps } = terms;
+        let (rollups, close_ms) = (rollups.clone(), self.rules.clock.close_ms(slot).saturating_add(bid_ms));
         let rules = ProposalRules { slot, rollups, holder, own_value, close_ms, reveal_ms, forfeit_bps };
         let auction = ProposalAuction::open(rules);
         self.calls.insert(key.clone(), Call { auction, decided: false, forfeited: 0, claimed: false, settled: RollupSet::new() });
@@ -201,7 +203,7 @@ impl Marketplace {
         self.calls.iter().filter(move |(key, _)| key.slot == slot).map(|(key, call)| (key, call.auction.rules().own_value))
     }
 
-    /// Lets turns begin of those who got the right that they asked for, once a slot is closed.
+    /// Lets turns begin of those who got the right that they asked for, once a slot is closed and the time for proposals is over.
     pub fn begin_proposals(&mut self, slot: SlotNumber, now_ms: u64) {
         self.calls.iter_mut().filter(|(key, _)| key.slot == slot).for_each(|(_, call)| call.auction.begin(now_ms));
     }

@@ -13,7 +13,7 @@ use crate::{
     marketplace::{BIDDING_MS, CHAINS, CLOSED_MS, SLOT, bid, deposit, free, report, rules, selling, sequencer, tell, units},
 };
 
-const TERMS: ProposalTerms = ProposalTerms { reveal_ms: 50, forfeit_bps: 2_000 };
+const TERMS: ProposalTerms = ProposalTerms { bid_ms: 0, reveal_ms: 50, forfeit_bps: 2_000 };
 
 /// A market in which Ann holds 10 and 20, and 1000 for each of three builders.
 fn market() -> Marketplace {
@@ -144,6 +144,29 @@ fn what_is_not_claimed_in_time_is_released() {
     assert!(market.lapse_proposals(10_999).unwrap().is_empty());
     market.lapse_proposals(11_000).unwrap();
     assert_eq!((held(&market, 2), free(&market, key(2).address())), (0, 1_000));
+}
+
+#[test]
+fn proposals_may_come_when_it_is_known_who_got_the_slot() {
+    let proposals = Some(ProposalTerms { bid_ms: 100, ..TERMS });
+    let rules = Rules { proposals, ..rules(Arc::new(Combinatorial::default())) };
+    let mut market = selling(rules, &[10, 20, 30]);
+    (1..=4).for_each(|account| deposit(&mut market, key(account).address(), 1_000));
+    bid(&mut market, &key(1), &[10, 20], 40, 1).unwrap();
+    let asked = call(&mut market, &key(1), &[10, 20], 0).unwrap();
+    market.close(SLOT, B256::ZERO).unwrap();
+    market.begin_proposals(SLOT, CLOSED_MS + 20);
+    let offer = |market: &mut Marketplace, now_ms: u64, nonce: u64| {
+        let commitment = lists(&[10, 20], 2).commitment();
+        let (rollups, holder) = (set(&[10, 20]), key(1).address());
+        let proposal = BlindedProposal { slot: SLOT, rollups, holder, value: units(50), commitment, nonce };
+        market.propose(&proposal, &sign(&key(2), proposal.digest()), now_ms).map_err(|error| error.code())
+    };
+    offer(&mut market, CLOSED_MS + 99, 1).unwrap();
+    assert_eq!(held(&market, 2), 62);
+    assert_eq!(offer(&mut market, CLOSED_MS + 100, 2), Err("bidding_closed"));
+    let (selection, _) = market.proposal(&asked, CLOSED_MS + 100).unwrap();
+    assert_eq!(selection, Selection::Awaited { builder: key(2).address(), until_ms: CLOSED_MS + 150 });
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::{path::PathBuf, sync::Arc};
 
 use alloy_primitives::{Address, ChainId};
 use lockstep_market::{
-    AheadSale, Combinatorial, CoreSelecting, DepositRules, FirstPrice, Lottery, Mechanism, PostedPrice, SLOTS_AHEAD, SealRules,
-    SecondPrice, Selling, Sharing, TicketBook, TicketRecord, TicketRules, TimeboostDomain,
+    AheadSale, Combinatorial, CoreSelecting, DepositRules, FirstPrice, Lottery, Mechanism, PostedPrice, ProposalTerms,
+    SLOTS_AHEAD, SealRules, SecondPrice, Selling, Sharing, TicketBook, TicketRecord, TicketRules, TimeboostDomain,
 };
 use lockstep_primitives::RollupSet;
 use serde::{Deserialize, Serialize};
@@ -61,6 +61,9 @@ pub struct MarketConfig {
     /// The escrow contract that keeps the money. Without, whoever signs deposits keeps it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub escrow: Option<EscrowConfig>,
+    /// How builders offer proposals to who may propose. Without, who may propose builds itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proposals: Option<ProposalsConfig>,
     /// How epochs are sold ahead of time. Without, slots are sold just before they start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ahead: Option<AheadConfig>,
@@ -262,6 +265,19 @@ const fn default_escrow_poll_ms() -> u64 {
     1_000
 }
 
+/// The builder market inside a slot.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProposalsConfig {
+    /// For how long after the bidding for the slot has ended proposals are taken, in milliseconds.
+    pub bid_ms: u64,
+    /// How long each builder has to reveal its lists, in milliseconds.
+    pub reveal_ms: u64,
+    /// What who is selected and does not reveal forfeits, of its bid in basis points.
+    #[serde(default = "default_forfeit_bps")]
+    pub forfeit_bps: u64,
+}
+
 /// How epochs are sold ahead of time, to who bids most for all of their slots.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -331,6 +347,17 @@ impl MarketConfig {
             let problem = "its bids are for one rollup, and are not sealed: sell by first-price or second-price, without sealing";
             return Err(wrong("market.timeboost", problem));
         }
+        if let Some(proposals) = &self.proposals {
+            if self.deposits.is_none() {
+                return Err(wrong("market.proposals", "builders pay from deposits: give market.deposits too"));
+            }
+            if proposals.reveal_ms == 0 {
+                return Err(wrong("market.proposals.reveal_ms", "builders need time to reveal"));
+            }
+            if proposals.forfeit_bps > WHOLE_BPS {
+                return Err(wrong("market.proposals.forfeit_bps", format!("is more than {WHOLE_BPS}")));
+            }
+        }
         if let Some(ahead) = &self.ahead {
             if self.mechanism == MechanismName::Tickets || self.sealing.is_some() {
                 let problem = "bids for epochs are not sealed, and tickets are no bids: leave out the sealing, or sell by another mechanism";
@@ -391,6 +418,11 @@ impl MarketConfig {
                 open_ms,
             }),
             deposits,
+            proposals: self.proposals.map(|ProposalsConfig { bid_ms, reveal_ms, forfeit_bps }| ProposalTerms {
+                bid_ms,
+                reveal_ms,
+                forfeit_bps,
+            }),
             escrow: self.escrow.as_ref().map(EscrowConfig::plan),
             timeboost: self
                 .timeboost

@@ -7,6 +7,8 @@ mod confirm;
 mod deliver;
 mod engine;
 mod holes;
+mod outsource;
+mod proposals;
 mod record;
 mod report;
 mod sealed;
@@ -33,7 +35,7 @@ use lockstep_primitives::{
 use lockstep_provider::EvidenceSource;
 use lockstep_rpc::{
     api::MarketApiClient,
-    wire::{BidWire, LegStatus, MarketSlot, SlotReport, SlotTiming},
+    wire::{BidWire, LegStatus, MarketSlot, Sale, SlotReport, SlotTiming},
 };
 use lockstep_simulation::TracedView;
 use parking_lot::Mutex;
@@ -45,7 +47,7 @@ use crate::{
     intake::Intake,
     keys::Key,
     messages::Messages,
-    process::{BiddingPlan, ForecastPlan},
+    process::{BiddingPlan, ForecastPlan, ProposalPlan},
     record::steps::Steps,
     reorg::located,
     strategies::Strategies,
@@ -88,6 +90,8 @@ pub(crate) struct BuilderSettings {
     pub(crate) tickets: Option<u64>,
     /// Whether it bids for epochs.
     pub(crate) bids_ahead: bool,
+    /// Whether it asks others for proposals, and offers its own.
+    pub(crate) proposals: ProposalPlan,
     /// How much is searched for better proposals.
     pub(crate) search: SearchLimits,
     /// Where slots are recorded, if they are.
@@ -273,6 +277,7 @@ impl BuilderRole {
             }
         };
         let mut bids = self.bid(&built).await;
+        self.ask_for_proposals(&built).await;
         let timing = Some(bids.timing(&built, self.last_bundle_us(&built)));
         if let Some(SlotTiming { last_bundle_at_us: Some(bundle), last_bid_at_us: Some(bid), .. }) = timing {
             metrics::histogram!("lockstep_last_bundle_to_bid_seconds").record(bid.saturating_sub(bundle) as f64 / 1e6);
@@ -288,11 +293,16 @@ impl BuilderRole {
             return;
         };
         if rollups.is_empty() {
+            self.offer_proposal(&built, &allocation, &rollups).await;
             self.put_away(&mut built, taken, Some(&allocation), None);
             self.finish_slot(built.market, allocation, None, timing);
             return;
         }
-        let delivered = self.deliver(&built, &allocation, &rollups).await;
+        let deliver = async {
+            let bought = self.bought(&built, &rollups).await;
+            self.deliver(&built, &allocation, &rollups, bought).await
+        };
+        let (delivered, ()) = futures_util::future::join(deliver, self.offer_proposal(&built, &allocation, &rollups)).await;
         let decision = delivered.as_ref().ok().map(|delivered| &delivered.decision);
         self.put_away(&mut built, taken, Some(&allocation), decision);
         match delivered {
@@ -535,8 +545,11 @@ fn valued(market: &MarketSlot, rollups: &RollupSet, held: &RollupSet, standing: 
         return None;
     }
     let package = rollups - held;
-    let mut sales = market.on_sale.iter().filter(|sale| package.contains(&sale.chain_id.to()));
-    let reserve = sales.try_fold(U256::ZERO, |sum, sale| sum.checked_add(sale.reserve.0))?;
+    let sales: Vec<&Sale> = market.on_sale.iter().filter(|sale| package.contains(&sale.chain_id.to())).collect();
+    if sales.len() < package.len() {
+        return None;
+    }
+    let reserve = sales.into_iter().try_fold(U256::ZERO, |sum, sale| sum.checked_add(sale.reserve.0))?;
     Some(Valued { rollups: package, value: standing.value.into_raw(), reserve })
 }
 

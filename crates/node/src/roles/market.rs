@@ -9,6 +9,7 @@ mod decisions;
 mod deliveries;
 mod escrow;
 mod money;
+mod proposals;
 mod rows;
 mod rpc;
 mod sealing;
@@ -22,8 +23,8 @@ use alloy_primitives::{Address, B256, Bytes, keccak256};
 use jsonrpsee::types::ErrorObjectOwned;
 use lockstep_delivery::DecisionKey;
 use lockstep_market::{
-    Abandoned, AheadSale, Closed, DepositRules, MAX_CLOSED, MarketError, Marketplace, Rules, SealRules, Selling, TimeboostDomain,
-    slot_seed,
+    Abandoned, AheadSale, Closed, DepositRules, MAX_CLOSED, MarketError, Marketplace, ProposalTerms, Rules, SealRules, Selling,
+    TimeboostDomain, slot_seed,
 };
 use lockstep_primitives::{RollupSet, SlotNumber};
 use lockstep_rpc::{
@@ -38,6 +39,7 @@ use self::{
     ahead::{ClosedEpochs, held},
     decisions::decision_key,
     escrow::{EscrowFacts, EscrowState, StoredEscrow, stored_escrow},
+    proposals::Revealed,
     rows::{Changes, RowError, posting_wire, prices, remembered},
     sealing::stored_envelopes,
     terms::{TermsKey, restored, stored},
@@ -74,6 +76,8 @@ pub(crate) struct MarketSettings {
     pub(crate) deposits: Option<DepositRules>,
     /// How bids are sealed, if they are.
     pub(crate) sealing: Option<SealRules>,
+    /// How builders' proposals are taken, if they are.
+    pub(crate) proposals: Option<ProposalTerms>,
     /// Whether an escrow contract keeps the money.
     pub(crate) escrow: bool,
     /// The rollup whose slots Timeboost bids are taken for, and the contract that they are signed for.
@@ -113,6 +117,8 @@ struct Inner {
     sealed: BTreeMap<(SlotNumber, Address), SealedBidsWire>,
     closed: BTreeMap<SlotNumber, ClosedSlot>,
     epochs: ClosedEpochs,
+    /// Lists that builders revealed.
+    revealed: Revealed,
     /// How far the escrow's chain was read.
     escrow: EscrowState,
     /// The last postings.
@@ -156,6 +162,7 @@ impl MarketRole {
             ahead: settings.ahead,
             deposits: settings.deposits,
             sealing: settings.sealing,
+            proposals: settings.proposals,
             escrow: settings.escrow,
             report_slots: settings.report_slots,
         };
@@ -166,8 +173,8 @@ impl MarketRole {
             tracing::info!(bids, "bids are back from disk");
         }
         let postings = rows::last_postings(&store, market.ledger().record().postings, MAX_SHOWN_POSTINGS)?;
-        let (closed, epochs) = Default::default();
-        let inner = Inner { market, signed, sealed, closed, epochs, escrow, postings };
+        let (closed, epochs, revealed) = Default::default();
+        let inner = Inner { market, signed, sealed, closed, epochs, revealed, escrow, postings };
         Ok(Self { settings, store, inner: Mutex::new(inner), escrow: Mutex::default(), events: broadcast::channel(MAX_EVENTS).0 })
     }
 
@@ -189,6 +196,7 @@ impl MarketRole {
                 self.close(slot).await;
             }
             self.lapse().await;
+            self.lapse_proposals().await;
         }
     }
 
@@ -257,7 +265,10 @@ impl MarketRole {
                 inner.market.settle(sale, envelopes, outcome).map_err(|error| error.to_string())
             });
             match settled {
-                Ok(closed) => self.note_closed(&mut inner, slot, &closed),
+                Ok(closed) => {
+                    Self::begin_proposals(&mut inner, slot);
+                    self.note_closed(&mut inner, slot, &closed)
+                }
                 Err(error) => {
                     tracing::error!(slot, %error, "the slot could not be settled");
                     return;

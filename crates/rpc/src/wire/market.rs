@@ -272,9 +272,10 @@ impl MarketSlot {
         self.sealing.map_or(self.close_ms, |sealing| sealing.seal_ms)
     }
 
-    /// What somebody may build: what is for sale, and what it bought ahead.
-    pub fn buildable(&self, proposer: Address) -> impl Iterator<Item = &Sale> {
-        self.on_sale.iter().chain(self.held.iter().filter(move |held| held.proposer == proposer).map(|held| &held.sale))
+    /// What a builder has to do with: what is for sale, what it bought ahead, and what others did, if it `offers` proposals to them.
+    pub fn buildable(&self, builder: Address, offers: bool) -> impl Iterator<Item = &Sale> {
+        let held = self.held.iter().filter(move |held| offers || held.proposer == builder);
+        self.on_sale.iter().chain(held.map(|held| &held.sale))
     }
 
     /// What somebody bought ahead, and builds itself.

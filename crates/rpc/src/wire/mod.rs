@@ -8,6 +8,7 @@ mod eth_bundle;
 mod market;
 mod message;
 mod money;
+mod proposals;
 mod registration;
 mod status;
 mod tickets;
@@ -33,6 +34,10 @@ pub use message::{DeliveryStatus, MessageList, MessageOrigin, MessageStatus, Mes
 pub use money::{
     BidCancellationWire, DepositWire, EntryWire, EscrowView, HoldView, LedgerView, PostingWire, RevenueParams, RevenueView,
     SlotRevenue, WithdrawalReceipt, WithdrawalView, WithdrawalWire,
+};
+pub use proposals::{
+    BlindedProposalWire, CallView, ProposalCallWire, ProposalClaimWire, ProposalParams, ProposalRevealWire, ProposalView,
+    ProposedListsWire,
 };
 pub use registration::{
     ImpliedReserveWire, InvalidTerms, RegistrationWire, ReserveRuleWire, ReserveStepWire, ReserveWire, RollupTerms,

@@ -80,7 +80,7 @@ impl BuilderRole {
         });
     }
 
-    async fn confirm(&self, market: &MarketSlot, watched: &Watched) -> I256 {
+    pub(super) async fn confirm(&self, market: &MarketSlot, watched: &Watched) -> I256 {
         let (slot, delivered) = (market.slot, &watched.delivered);
         let commit = delivered.decision.verdict == Verdict::Commit;
         let mut value = I256::ZERO;

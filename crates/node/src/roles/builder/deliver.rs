@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use alloy_primitives::{B256, U64};
+use alloy_primitives::{B256, I256, U64};
 use jsonrpsee::http_client::HttpClient;
 use lockstep_building::{Draft, EvidenceMap, SealError, SealedList, Simulated, SlotView, seal};
 use lockstep_delivery::{
@@ -14,13 +14,15 @@ use lockstep_delivery::{
     Prepare, PreparedList, RequirementResult, Verdict, attempt_number, level, prepare_stages,
 };
 use lockstep_messaging::EvidenceRequest;
-use lockstep_primitives::{Allocation, BundleState, ChainId, Guarantee, Place, Reason, Rejection, RollupSet, recover};
+use lockstep_primitives::{
+    Allocation, BundleState, ChainId, Guarantee, Place, Reason, Rejection, RollupSet, SlotNumber, recover,
+};
 use lockstep_rpc::{
     api::{DecisionApiClient, SequencerApiClient},
     wire::{DecisionWire, MarketSlot, PrepareWire, Sale, SignedPrepare},
 };
 
-use super::{BuilderRole, Built, blocking_with_state, engine::SlotEngine, view::DeliveryTerms};
+use super::{BuilderRole, Built, blocking_with_state, engine::SlotEngine, outsource::Bought, view::DeliveryTerms};
 use crate::{
     clock::{now_ms, sleep_until},
     roles::client,
@@ -49,6 +51,8 @@ struct Work<'a> {
     deliveries: &'a BTreeMap<ChainId, DeliveryTerms>,
     rollups: &'a RollupSet,
     key: DecisionKey,
+    /// Another builder's lists, which are proposed instead of its own.
+    bought: Option<Bought>,
     draft: Arc<Draft>,
     without: BTreeMap<ChainId, Arc<Draft>>,
     clients: BTreeMap<ChainId, HttpClient>,
@@ -59,15 +63,15 @@ struct Work<'a> {
 
 /// A rollup's two lists, and what is sent of them to its sequencer.
 struct SealedRollup {
-    with: SealedList,
-    without: SealedList,
+    /// Nothing when they were bought.
+    sealed: Option<(SealedList, SealedList)>,
     prepare: Prepare,
     client: HttpClient,
 }
 
 /// Why a rollup's lists are not sealed.
-struct Unsealed {
-    reason: String,
+pub(super) struct Unsealed {
+    pub(super) reason: String,
     /// Whether the draft itself is wrong: then none of it is handed out.
     corrupt: bool,
 }
@@ -85,10 +89,20 @@ impl From<&str> for Unsealed {
 }
 
 impl BuilderRole {
-    /// Prepares, decides and announces. The bundles in the lists are frozen from here on; who calls sets them free again.
-    pub(super) async fn deliver(&self, built: &Built, allocation: &Allocation, rollups: &RollupSet) -> Result<Delivered, String> {
+    /// Prepares, decides and announces. The bundles in the lists are frozen from here on; who calls sets them free again. Nothing of
+    /// its own is handed out where another builder's lists were bought.
+    pub(super) async fn deliver(
+        &self,
+        built: &Built,
+        allocation: &Allocation,
+        rollups: &RollupSet,
+        bought: Option<Bought>,
+    ) -> Result<Delivered, String> {
         let slot = allocation.slot;
-        let (draft, without) = self.frozen_drafts(built, rollups).await?;
+        let (draft, without) = match &bought {
+            Some(_) => (Arc::new(nothing(slot, rollups)), BTreeMap::new()),
+            None => self.frozen_drafts(built, rollups).await?,
+        };
         self.note_proposed(&draft, &built.deliveries, slot);
         let attempt = attempt_number(allocation, self.address(), 0).ok_or("the allocation has no attempt for this builder")?;
         let key = DecisionKey { slot, attempt };
@@ -103,6 +117,7 @@ impl BuilderRole {
             deliveries: &built.deliveries,
             rollups,
             key,
+            bought,
             draft,
             without,
             clients: BTreeMap::new(),
@@ -112,6 +127,9 @@ impl BuilderRole {
         };
         let decision = self.coordinate(&mut work, Coordinator::new(plan)).await?;
         self.note_decision(&work, &decision);
+        if work.bought.is_some() {
+            self.claim(slot, &decision, &work.prepares).await;
+        }
         Ok(Delivered {
             draft: Draft::clone(&work.draft),
             without: work.without.iter().map(|(chain, draft)| (*chain, Draft::clone(draft))).collect(),
@@ -125,7 +143,7 @@ impl BuilderRole {
     ///
     /// Bundles can be taken back and replaced until then, and who was told so must not find them on a chain: drafts that hold
     /// such a bundle are built once more, without it.
-    async fn frozen_drafts(
+    pub(super) async fn frozen_drafts(
         &self,
         built: &Built,
         rollups: &RollupSet,
@@ -163,7 +181,7 @@ impl BuilderRole {
     }
 
     /// Tells of everything that is in a list that is handed out, and why the rest is not.
-    fn note_proposed(&self, draft: &Draft, deliveries: &BTreeMap<ChainId, DeliveryTerms>, slot: u64) {
+    pub(super) fn note_proposed(&self, draft: &Draft, deliveries: &BTreeMap<ChainId, DeliveryTerms>, slot: u64) {
         for placed in &draft.placed {
             let tracker = self.intake.tracker();
             tracker.set_obstacle(placed.hash, None);
@@ -234,10 +252,12 @@ impl BuilderRole {
         let mut withdrawn = false;
         for (chain, sealed) in sealed {
             match sealed {
-                Ok(SealedRollup { with, without, prepare, client }) => {
+                Ok(SealedRollup { sealed, prepare, client }) => {
                     events.push_back(CoordinatorEvent::Sealed { chain, digest: prepare.digest() });
-                    work.sealed.insert(chain, with);
-                    work.without_sealed.insert(chain, without);
+                    if let Some((with, without)) = sealed {
+                        work.sealed.insert(chain, with);
+                        work.without_sealed.insert(chain, without);
+                    }
                     work.prepares.insert(chain, prepare);
                     work.clients.insert(chain, client);
                     asked.push(chain);
@@ -254,21 +274,42 @@ impl BuilderRole {
         if withdrawn { Vec::new() } else { asked }
     }
 
-    /// Seals a rollup's two lists and puts the prepare together.
-    async fn seal_rollup(&self, work: &Work<'_>, chain: ChainId, released: &RollupSet) -> Result<SealedRollup, Unsealed> {
-        let evidence = self.evidence_for(&work.draft, chain, released).await?;
-        let single = work.without.get(&chain).cloned().ok_or("no list without cross-rollup bundles")?;
-        let (with, without) = futures_util::future::join(
-            self.seal_list(&work.view, Arc::clone(&work.draft), chain, evidence),
-            self.seal_list(&work.view, single, chain, EvidenceMap::new()),
-        )
-        .await;
-        let (with, without) = match (with, without) {
-            (Ok(with), Ok(without)) => (with, without),
+    /// Seals a rollup's two lists: with what depends on other rollups, and without.
+    pub(super) async fn seal_pair(
+        &self,
+        view: &Arc<SlotView>,
+        draft: &Arc<Draft>,
+        single: Arc<Draft>,
+        chain: ChainId,
+        evidence: EvidenceMap,
+    ) -> Result<(SealedList, SealedList), Unsealed> {
+        let sealed = futures_util::future::join(
+            self.seal_list(view, Arc::clone(draft), chain, evidence),
+            self.seal_list(view, single, chain, EvidenceMap::new()),
+        );
+        match sealed.await {
+            (Ok(with), Ok(without)) => Ok((with, without)),
             // That a draft is wrong counts for more than that evidence does not fit it.
-            (Err(Unsealed { corrupt: false, .. }), Err(error)) => return Err(error),
-            (Err(error), _) | (_, Err(error)) => return Err(error),
+            (Err(Unsealed { corrupt: false, .. }), Err(error)) => Err(error),
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        }
+    }
+
+    /// Seals a rollup's two lists, or takes those that were bought, and puts the prepare together.
+    async fn seal_rollup(&self, work: &Work<'_>, chain: ChainId, released: &RollupSet) -> Result<SealedRollup, Unsealed> {
+        let (lists, beneficiary, sealed) = match &work.bought {
+            Some(bought) => {
+                let lists = bought.lists.get(&chain).cloned().ok_or("the bought proposal has no list for it")?;
+                (lists, bought.builder, None)
+            }
+            None => {
+                let evidence = self.evidence_for(&work.draft, chain, released).await?;
+                let single = work.without.get(&chain).cloned().ok_or("no list without cross-rollup bundles")?;
+                let (with, without) = self.seal_pair(&work.view, &work.draft, single, chain, evidence).await?;
+                ((prepared(&with), prepared(&without)), self.address(), Some((with, without)))
+            }
         };
+        let (with_cross, without_cross) = lists;
         let rollup = work.view.rollups.get(&chain).ok_or("the rollup is not in the slot's view")?;
         let sale = sale_of(work.market, chain)?;
         let delivery = work.deliveries.get(&chain).ok_or("the rollup's sequencer made no offer")?;
@@ -278,20 +319,20 @@ impl BuilderRole {
             attempt: work.key.attempt,
             parent_hash: rollup.slot.parent.hash,
             forced_prefix: rollup.slot.forced_prefix(),
-            with_cross: prepared(&with),
-            without_cross: prepared(&without),
+            with_cross,
+            without_cross,
             participants: work.rollups.clone(),
             holds: sale.holds,
-            beneficiary: Some(self.address()),
+            beneficiary: Some(beneficiary),
             t_decide_ms: work.market.decide_ms,
             t_publish_ms: delivery.publish_ms,
         };
         let client = client(&sale.sequencer_url).map_err(|error| error.to_string())?;
-        Ok(SealedRollup { with, without, prepare, client })
+        Ok(SealedRollup { sealed, prepare, client })
     }
 
     /// The evidence that a rollup's relays need, each message's asked for once.
-    async fn evidence_for(&self, draft: &Draft, chain: ChainId, released: &RollupSet) -> Result<EvidenceMap, String> {
+    pub(super) async fn evidence_for(&self, draft: &Draft, chain: ChainId, released: &RollupSet) -> Result<EvidenceMap, String> {
         let relays = draft.relays(chain);
         let requests = relays.iter().filter_map(|relay| relay.request.as_ref());
         let requests: BTreeMap<B256, &EvidenceRequest> = requests.map(|request| (request.message.id, request)).collect();
@@ -431,6 +472,12 @@ impl BuilderRole {
     }
 }
 
+/// A draft of nothing.
+fn nothing(slot: SlotNumber, rollups: &RollupSet) -> Draft {
+    let (lanes, placed, left_out) = Default::default();
+    Draft { slot, rollups: rollups.clone(), lanes, placed, left_out, value: I256::ZERO }
+}
+
 /// What a rollup's delivery carries. A rollup that is not known of carries no more than a proposal does.
 fn carried(deliveries: &BTreeMap<ChainId, DeliveryTerms>, chain: ChainId) -> Guarantee {
     deliveries.get(&chain).map_or(Guarantee::G1, |delivery| delivery.carries)
@@ -446,7 +493,7 @@ fn sale_of(market: &MarketSlot, chain: ChainId) -> Result<&Sale, String> {
         .ok_or_else(|| format!("rollup {chain} is not on sale"))
 }
 
-fn prepared(sealed: &SealedList) -> PreparedList {
+pub(super) fn prepared(sealed: &SealedList) -> PreparedList {
     PreparedList {
         list: sealed.list.clone(),
         expected: sealed

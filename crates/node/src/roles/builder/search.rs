@@ -108,7 +108,10 @@ impl BuilderRole {
     pub(super) async fn build(&self, slot: SlotNumber) -> Result<Built, String> {
         let began_us = now_us();
         let market = self.market.get_market_slot(Some(slot)).await.map_err(|error| format!("market: {error}"))?;
-        *self.fee_shares.lock() = market.buildable(self.address()).map(|sale| (sale.chain_id.to(), sale.fee_share_bps)).collect();
+        *self.fee_shares.lock() = market
+            .buildable(self.address(), self.settings.proposals.offers)
+            .map(|sale| (sale.chain_id.to(), sale.fee_share_bps))
+            .collect();
         let (mut view, deliveries) = self.slot_view(slot, &market).await?;
         let holes = Holes::of(&mut view);
         let traces = if self.settings.recorder.is_some() { record::trace(&mut view) } else { BTreeMap::new() };

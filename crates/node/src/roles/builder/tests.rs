@@ -47,6 +47,7 @@ pub(super) fn role(rig: &Rig) -> BuilderRole {
         forecast: ForecastPlan::default(),
         tickets: None,
         bids_ahead: false,
+        proposals: Default::default(),
         search: SearchLimits::default(),
         recorder: None,
         strategies: Strategies::default(),

@@ -47,13 +47,13 @@ impl BuilderRole {
         market: &MarketSlot,
     ) -> Result<(SlotView, BTreeMap<ChainId, DeliveryTerms>), String> {
         let patience = Duration::from_millis(market.bids_due_ms().saturating_sub(now_ms()) * ANSWER_PERCENT / 100);
-        let own = self.address();
-        let asked = market.buildable(own).map(|sale| async move {
+        let (own, offers) = (self.address(), self.settings.proposals.offers);
+        let asked = market.buildable(own, offers).map(|sale| async move {
             let answer = tokio::time::timeout(patience, self.rollup_view(slot, market, sale)).await;
             answer.unwrap_or_else(|_| Err("its sequencer or its node did not answer in time".to_owned()))
         });
         let (mut rollups, mut deliveries) = (BTreeMap::new(), BTreeMap::new());
-        for (sale, answer) in market.buildable(own).zip(futures_util::future::join_all(asked).await) {
+        for (sale, answer) in market.buildable(own, offers).zip(futures_util::future::join_all(asked).await) {
             match answer {
                 Ok(Some((view, delivery))) => {
                     rollups.insert(sale.chain_id.to::<ChainId>(), view);
@@ -140,8 +140,10 @@ impl BuilderRole {
 
     /// What is known of messages as of the blocks that the slot builds on.
     pub(super) async fn facts(&self, view: &SlotView, market: &MarketSlot, candidates: &[Candidate]) -> Arc<Facts> {
-        let claims =
-            market.buildable(self.address()).filter(|sale| sale.same_slot_claims).map(|sale| sale.chain_id.to::<ChainId>());
+        let claims = market
+            .buildable(self.address(), self.settings.proposals.offers)
+            .filter(|sale| sale.same_slot_claims)
+            .map(|sale| sale.chain_id.to::<ChainId>());
         let same_slot_claims: RollupSet = claims.collect();
         let bundles: Vec<Arc<Bundle>> = candidates.iter().map(|candidate| Arc::clone(&candidate.bundle)).collect();
         self.messages.wanted(&bundles);

@@ -10,16 +10,17 @@ use lockstep_rpc::{
     api::MarketApiServer,
     invalid_params, not_found,
     wire::{
-        AllocationWire, BidCancellationWire, BidReceipt, BidView, BidWire, Decimal, DeliveryReportWire, DepositWire,
-        EpochBidWire, EpochView, EscrowView, LedgerView, MarketSlot, OpeningWire, RegistrationWire, RevenueParams, RevenueView,
-        RightOfferWire, RightTransferWire, RightView, RollupTerms, SealedBidsWire, SealingView, SeedView, TicketOrderWire,
-        TicketReceipt, TicketsView, WithdrawalReceipt, WithdrawalWire,
+        AllocationWire, BidCancellationWire, BidReceipt, BidView, BidWire, BlindedProposalWire, CallView, Decimal,
+        DeliveryReportWire, DepositWire, EpochBidWire, EpochView, EscrowView, LedgerView, MarketSlot, OpeningWire,
+        ProposalCallWire, ProposalClaimWire, ProposalParams, ProposalRevealWire, ProposalView, RegistrationWire, RevenueParams,
+        RevenueView, RightOfferWire, RightTransferWire, RightView, RollupTerms, SealedBidsWire, SealingView, SeedView,
+        TicketOrderWire, TicketReceipt, TicketsView, WithdrawalReceipt, WithdrawalWire,
     },
 };
 use lockstep_store::{Queued, StoreError};
 use tokio::sync::broadcast::error::RecvError;
 
-use super::{Changes, Inner, MarketEvent, MarketRpc, ahead::held, market_error, sales};
+use super::{Changes, Inner, MarketEvent, MarketRole, MarketRpc, ahead::held, market_error, sales};
 use crate::{api::signer, clock::now_ms};
 
 #[async_trait]
@@ -93,6 +94,30 @@ impl MarketApiServer for MarketRpc {
 
     async fn transfer_rights(&self, transfer: RightTransferWire) -> RpcResult<bool> {
         self.take_transfer(transfer).await
+    }
+
+    async fn call_proposals(&self, call: ProposalCallWire) -> RpcResult<bool> {
+        MarketRole::call_proposals(self, &call)
+    }
+
+    async fn get_calls(&self, slot: u64) -> RpcResult<Vec<CallView>> {
+        Ok(self.calls(slot))
+    }
+
+    async fn submit_proposal(&self, proposal: BlindedProposalWire) -> RpcResult<BidReceipt> {
+        self.take_proposal(proposal).await
+    }
+
+    async fn reveal_proposal(&self, reveal: ProposalRevealWire) -> RpcResult<bool> {
+        self.take_reveal(reveal).await
+    }
+
+    async fn get_proposal(&self, params: ProposalParams) -> RpcResult<ProposalView> {
+        self.proposal(params).await
+    }
+
+    async fn claim_proposal(&self, claim: ProposalClaimWire) -> RpcResult<bool> {
+        self.take_claim(claim).await
     }
 
     async fn deposit(&self, deposit: DepositWire) -> RpcResult<bool> {
