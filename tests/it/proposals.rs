@@ -158,3 +158,30 @@ async fn without_a_place_for_proposals_nobody_asks() {
     let wire = ProposalCallWire::new(&call, stranger().sign_bytes(call.digest()));
     assert_eq!(refused(world.lockstep.client.call_proposals(wire).await).1, "no_proposals");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rollups_that_sell_nothing_take_proposals_by_their_default_proposer() {
+    let options = DevOptions { slot_ms: 2_000, block_times: vec![2], ..options() };
+    let world = World::start_with(options, |setup| {
+        let MarketSetup::Own(own) = &mut setup.market else { panic!("dev plays the market") };
+        own.proposals = Some(ProposalTerms { bid_ms: 150, reveal_ms: 100, forfeit_bps: 5_000 });
+        setup.builder.as_mut().expect("dev plays a builder").proposals = ProposalPlan { takes: true, offers: false };
+        for rollup in &mut setup.rollups {
+            let sequencer = rollup.sequencer.as_mut().expect("dev plays every sequencer");
+            (sequencer.terms.active, sequencer.terms.default_proposer) = (false, Some(builder().address()));
+        }
+    })
+    .await;
+    let key = user(3);
+    world.credit(key.address(), whole(100)).await;
+    let other = offering(&world, key.clone()).await;
+    let open = world.lockstep.open_slot().await;
+    assert!(open.on_sale.is_empty() && open.held.len() == world.chains().len());
+    let its = Lockstep::at(&other.url());
+    let bundle = its.send(&world.story(&user(0), 1).await).await;
+    its.landed(bundle).await;
+    until("the default proposer is paid", async || {
+        ledger(&world, &builder()).await.postings.into_iter().find(|posting| posting.kind == "price")
+    })
+    .await;
+}

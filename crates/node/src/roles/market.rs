@@ -101,7 +101,7 @@ pub(crate) enum MarketEvent {
 struct ClosedSlot {
     /// What was on sale.
     on_sale: Vec<Sale>,
-    /// What was sold ahead and not offered.
+    /// What was not for sale.
     held: Vec<HeldView>,
     /// Of the allocation.
     signature: Bytes,
@@ -290,7 +290,7 @@ impl MarketRole {
         }
         let signature = self.settings.key.sign_bytes(outcome.allocation.digest());
         let wire = AllocationWire::new(&outcome.allocation, signature.clone());
-        let (on_sale, held) = (sales(&inner.market, &closed.sale), held(&inner.market, slot));
+        let (on_sale, held) = (sales(&inner.market, &closed.sale), held(&inner.market, &closed.sale));
         inner.closed.insert(slot, ClosedSlot { on_sale, held, signature, salts: closed.envelopes.salts() });
         let forgotten = inner.forget_sealed(slot.saturating_add(1));
         while inner.closed.len() > MAX_CLOSED {

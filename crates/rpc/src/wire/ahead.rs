@@ -205,7 +205,7 @@ pub struct RightView {
     pub ending: Option<String>,
 }
 
-/// A rollup that is not on sale in a slot, because somebody bought the slot ahead and does not offer it.
+/// A rollup that is not for sale in a slot: somebody bought the slot ahead and does not offer it, or the rollup does not sell.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HeldView {

@@ -259,7 +259,7 @@ pub struct MarketSlot {
     pub seed: Option<SeedView>,
     /// What is for sale.
     pub on_sale: Vec<Sale>,
-    /// What was sold ahead and is not offered.
+    /// What is not for sale: sold ahead and not offered, or not sold by its rollup.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held: Vec<HeldView>,
     /// The bids; sealed, so empty while the slot is open.
@@ -272,13 +272,14 @@ impl MarketSlot {
         self.sealing.map_or(self.close_ms, |sealing| sealing.seal_ms)
     }
 
-    /// What a builder has to do with: what is for sale, what it bought ahead, and what others did, if it `offers` proposals to them.
+    /// What a builder has to do with: what is for sale, what it builds without buying, and what others do, if it `offers` proposals
+    /// to them.
     pub fn buildable(&self, builder: Address, offers: bool) -> impl Iterator<Item = &Sale> {
         let held = self.held.iter().filter(move |held| offers || held.proposer == builder);
         self.on_sale.iter().chain(held.map(|held| &held.sale))
     }
 
-    /// What somebody bought ahead, and builds itself.
+    /// What somebody is to build without buying it now: it bought it ahead, or is the default proposer of what is not sold.
     pub fn held_by(&self, proposer: Address) -> RollupSet {
         self.held.iter().filter(|held| held.proposer == proposer).map(|held| held.sale.chain_id.to()).collect()
     }

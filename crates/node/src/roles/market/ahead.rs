@@ -4,11 +4,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use alloy_primitives::{B256, U64, keccak256};
 use jsonrpsee::core::RpcResult;
-use lockstep_market::{AcceptedBid, EpochBook, EpochClosed, EpochSale, HandedOver, Outcome, Selling, seed_commitment, slot_seed};
-use lockstep_primitives::{EpochBid, SlotNumber, recover};
+use lockstep_market::{
+    AcceptedBid, Acquisition, EpochBook, EpochClosed, EpochSale, HandedOver, Marketplace, Outcome, Right, Sale, Selling,
+    seed_commitment, slot_seed,
+};
+use lockstep_primitives::{EpochBid, RollupSet, SlotNumber, recover};
 use lockstep_rpc::wire::{
-    BidReceipt, Decimal, EpochBidWire, EpochLot, EpochView, HeldView, RightOfferWire, RightTransferWire, RightView, Sale,
-    SeedView,
+    BidReceipt, Decimal, EpochBidWire, EpochLot, EpochView, HeldView, RightOfferWire, RightTransferWire, RightView,
+    Sale as SaleView, SeedView,
 };
 use lockstep_store::{Queued, StoreError, Table};
 use serde::{Deserialize, Serialize};
@@ -221,16 +224,17 @@ impl MarketRole {
     }
 }
 
-/// What was sold of a slot ahead and is not offered.
-pub(super) fn held(market: &lockstep_market::Marketplace, slot: SlotNumber) -> Vec<HeldView> {
-    let kept = market.rights().of_slot(slot).filter(|(_, right)| right.ending.is_none() && right.offer.is_none());
-    let ahead = kept.filter(|(_, right)| right.granted.how == lockstep_market::Acquisition::Ahead);
-    let view = |(chain, right): (u64, &lockstep_market::Right)| {
-        let terms = market.registry().at(chain, slot)?;
-        let sale = Sale::new(terms, &[chain].into(), right.granted.price);
-        Some(HeldView { proposer: right.proposer(), sale })
+/// What is not for sale in a slot: sold ahead and not offered, or not sold by its rollup.
+pub(super) fn held(market: &Marketplace, sale: &Sale) -> Vec<HeldView> {
+    let slot = sale.slot();
+    let on_sale: RollupSet = sale.terms().keys().copied().collect();
+    let view = |(chain, default_proposer)| {
+        let right = market.rights().get(slot, chain).filter(|right| right.granted.how == Acquisition::Ahead);
+        let proposer = right.map_or(default_proposer, Right::proposer);
+        let price = right.map(|right| right.granted.price).unwrap_or_default();
+        Some(HeldView { proposer, sale: SaleView::new(market.registry().at(chain, slot)?, &[chain].into(), price) })
     };
-    ahead.filter_map(view).collect()
+    sale.default_proposers(&on_sale).into_iter().filter_map(view).collect()
 }
 
 fn lots(sale: &EpochSale) -> Vec<EpochLot> {

@@ -163,7 +163,7 @@ impl MarketApiServer for MarketRpc {
                     Err(error) => return Err(market_error(&error)),
                 }
                 let book = inner.market.book_of(slot).ok_or_else(|| not_found("the slot is not open"))?;
-                ("open", sales(&inner.market, book.sale()), held(&inner.market, slot), Vec::new(), None)
+                ("open", sales(&inner.market, book.sale()), held(&inner.market, book.sale()), Vec::new(), None)
             }
         };
         let (timings, rules) = (&self.settings.timings, inner.market.rules());
