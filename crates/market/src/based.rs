@@ -1,10 +1,9 @@
 //! Based sequencing: the next proposer of Ethereum L1 takes part, and builds L1 and rollups together.
 //!
 //! L1 sells nothing: who proposes its next blocks is known (EIP-7917, "Deterministic proposer lookahead", makes the current and
-//! the next epoch certain), and nobody can buy it from the market. So L1 is in a sale like a rollup, with a reserve of zero and
-//! its known proposer as the default proposer, and only that proposer may bid for packages that contain it. Such packages conflict
-//! with each other as all packages do, because L1's block is built once. What is paid for one goes to its sellers, of which L1 is
-//! none.
+//! the next epoch certain), and nobody can buy it from the market. So L1 is registered like a rollup, for where its lists go, and
+//! is in every slot with an L1 block its known proposer's, without an auction. That proposer bids for rollups like anybody, and can
+//! pay more for them: it alone builds them and L1 together.
 //!
 //! A rollup says in its terms whether it follows L1's newest state. Where it does, and one proposer builds both, its block may
 //! read the L1 block of the same slot; otherwise nobody can promise that block while it is not there yet.
@@ -13,12 +12,12 @@ mod error;
 
 pub use error::BasedError;
 
-use std::{collections::BTreeMap, mem};
+use std::collections::BTreeMap;
 
-use alloy_primitives::{Address, U256};
+use alloy_primitives::Address;
 use lockstep_primitives::{ChainId, RollupSet, SlotNumber};
 
-use crate::{SlotClock, Terms, split};
+use crate::SlotClock;
 
 /// How many L1 slots' proposers are known at the most: the epoch that runs, the next one, and as much again for late callers.
 pub const MAX_LOOKAHEAD: usize = 128;
@@ -40,7 +39,7 @@ pub struct L1Schedule {
 pub enum L1Turn {
     /// No L1 block falls into the slot.
     NoBlock,
-    /// The proposer of this L1 slot is not known, so nobody may bid for L1.
+    /// The proposer of this L1 slot is not known.
     Unknown(u64),
     /// One proposer has all L1 blocks of the slot.
     Of(Address),
@@ -133,63 +132,6 @@ impl L1Schedule {
         turn
     }
 
-    /// On what terms L1 is in the sale of a slot: it costs nothing, and is its proposer's if no package with it wins. `None` when
-    /// it is not in the sale, because no L1 block falls into the slot or no single proposer is known.
-    pub fn terms(&self, clock: &SlotClock, slot: SlotNumber) -> Option<Terms> {
-        match self.turn(clock, slot) {
-            L1Turn::Of(proposer) => Some(Terms { reserve: U256::ZERO, default_proposer: proposer }),
-            L1Turn::NoBlock | L1Turn::Unknown(_) | L1Turn::Several => None,
-        }
-    }
-
-    /// Whether a bidder may bid for a package: without L1 everybody may, also L1's proposer; with L1 only its proposer, and not
-    /// for L1 by itself, which it has already.
-    ///
-    /// # Errors
-    /// Says why not.
-    pub fn may_bid(&self, clock: &SlotClock, slot: SlotNumber, bidder: Address, rollups: &RollupSet) -> Result<(), BasedError> {
-        let chain = self.chain;
-        if !rollups.contains(&chain) {
-            return Ok(());
-        }
-        match self.turn(clock, slot) {
-            L1Turn::NoBlock => Err(BasedError::NoBlock { chain, slot }),
-            L1Turn::Unknown(l1_slot) => Err(BasedError::UnknownProposer { chain, slot, l1_slot }),
-            L1Turn::Several => Err(BasedError::SeveralProposers { chain, slot }),
-            L1Turn::Of(proposer) if proposer != bidder => Err(BasedError::NotProposer { chain, slot, proposer, bidder }),
-            L1Turn::Of(_) if rollups.len() == 1 => Err(BasedError::NothingToBuy { chain, slot }),
-            L1Turn::Of(_) => Ok(()),
-        }
-    }
-
-    /// What the sellers of a package get when L1 gets nothing: what was shared out to L1 goes to the others in proportion to their
-    /// floors, equally where all are zero. L1 stays listed, with zero, and the sum stays what it was.
-    ///
-    /// # Errors
-    /// When there is a share of L1 and nobody else to give it to.
-    pub fn shares(
-        &self,
-        mut shares: BTreeMap<ChainId, U256>,
-        floors: &BTreeMap<ChainId, U256>,
-    ) -> Result<BTreeMap<ChainId, U256>, BasedError> {
-        let chain = self.chain;
-        let amount = shares.get_mut(&chain).map(mem::take).unwrap_or_default();
-        if amount.is_zero() {
-            return Ok(shares);
-        }
-        let floor = |seller: &ChainId| floors.get(seller).copied().unwrap_or_default();
-        let sellers = shares.keys().filter(|seller| **seller != chain).map(|seller| (*seller, floor(seller)));
-        let sellers: Vec<(ChainId, U256)> = sellers.collect();
-        if sellers.is_empty() {
-            return Err(BasedError::NobodyToPay { chain, amount });
-        }
-        for (seller, more) in split(amount, &sellers) {
-            let share = shares.entry(seller).or_default();
-            *share = share.checked_add(more).ok_or(BasedError::SumTooLarge { chain, seller })?;
-        }
-        Ok(shares)
-    }
-
     /// Which L1 state a rollup's blocks of a slot may read, when one proposer builds `built`. `follows` are the rollups whose
     /// terms say that they follow L1's newest state.
     pub fn view(&self, chain: ChainId, built: &RollupSet, follows: &RollupSet) -> L1View {
@@ -246,38 +188,6 @@ mod tests {
         ancient.learn(0, A).unwrap();
         assert_eq!(ancient.turn(&SlotClock { genesis_ms: 0, ..CLOCK }, 3), L1Turn::Unknown(1));
         assert_eq!(ancient.turn(&SlotClock { genesis_ms: 0, ..CLOCK }, 0), L1Turn::Of(A));
-    }
-
-    #[test]
-    fn only_its_proposer_bids_for_packages_with_l1() {
-        let schedule = schedule();
-        let code = |slot, bidder, rollups: &[ChainId]| {
-            schedule.may_bid(&CLOCK, slot, bidder, &set(rollups)).err().map(|error| error.code())
-        };
-        assert_eq!(code(0, A, &[L1, 10]), None);
-        assert_eq!(code(0, B, &[L1, 10]), Some("not_l1_proposer"));
-        assert_eq!((code(0, B, &[10, 20]), code(0, A, &[10])), (None, None), "without L1 everybody may");
-        assert_eq!(code(0, A, &[L1]), Some("l1_not_for_sale"));
-        assert_eq!(code(1, A, &[L1, 10]), Some("no_l1_block"));
-        assert_eq!(code(6, A, &[L1, 10]), Some("unknown_l1_proposer"));
-        assert_eq!(schedule.terms(&CLOCK, 3), Some(Terms { reserve: U256::ZERO, default_proposer: B }));
-        assert_eq!((schedule.terms(&CLOCK, 1), schedule.terms(&CLOCK, 6)), (None, None));
-    }
-
-    #[test]
-    fn what_is_paid_for_a_package_with_l1_goes_to_its_sellers() {
-        let amounts = |pairs: &[(ChainId, u64)]| -> BTreeMap<ChainId, U256> {
-            pairs.iter().map(|(chain, amount)| (*chain, U256::from(*amount))).collect()
-        };
-        let schedule = schedule();
-        let shared = schedule.shares(amounts(&[(L1, 9), (10, 5), (20, 7)]), &amounts(&[(L1, 0), (10, 1), (20, 2)]));
-        assert_eq!(shared, Ok(amounts(&[(L1, 0), (10, 8), (20, 13)])));
-        let equally = schedule.shares(amounts(&[(L1, 3), (10, 3), (20, 3)]), &BTreeMap::new());
-        assert_eq!(equally, Ok(amounts(&[(L1, 0), (10, 5), (20, 4)])));
-        let without = amounts(&[(10, 5)]);
-        assert_eq!(schedule.shares(without.clone(), &without), Ok(without));
-        let alone = schedule.shares(amounts(&[(L1, 3)]), &BTreeMap::new());
-        assert_eq!(alone, Err(BasedError::NobodyToPay { chain: L1, amount: U256::from(3) }));
     }
 
     #[test]

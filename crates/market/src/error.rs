@@ -4,7 +4,8 @@ use alloy_primitives::{Address, U256};
 use lockstep_primitives::{ChainId, RollupSet, SlotNumber};
 
 use crate::{
-    CalendarError, EpochError, LedgerError, ProposalError, ReserveError, RightsError, SealError, TicketError, VersionError,
+    BasedError, CalendarError, EpochError, LedgerError, ProposalError, ReserveError, RightsError, SealError, TicketError,
+    VersionError,
 };
 
 /// Why a registration or a bid is refused. [`MarketError::code`] is stable; the text may be reworded.
@@ -297,6 +298,9 @@ pub enum MarketError {
     /// Sealed bids that cannot be taken or opened.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// Something about L1 that cannot be.
+    #[error(transparent)]
+    Based(#[from] BasedError),
     /// Windows of epochs that cannot be kept.
     #[error(transparent)]
     Calendar(#[from] CalendarError),
@@ -375,6 +379,7 @@ impl MarketError {
             Self::EscrowOnly => "escrow_only",
             Self::Exiting { .. } => "exiting",
             Self::Seal(error) => error.code(),
+            Self::Based(error) => error.code(),
             Self::Calendar(error) => error.code(),
             Self::Epoch(error) => error.code(),
             Self::Tickets(error) => error.code(),
@@ -428,6 +433,7 @@ impl MarketError {
             Self::EscrowOnly => "deposit into the contract that market_getEscrow names",
             Self::Exiting { .. } => "cancel the exit at the escrow, or take it",
             Self::Seal(error) => error.hint(),
+            Self::Based(error) => error.hint(),
             Self::Calendar(error) => error.hint(),
             Self::Epoch(error) => error.hint(),
             Self::Tickets(error) => error.hint(),

@@ -57,9 +57,9 @@ pub use ledger::{
     Withdrawal,
 };
 pub use marketplace::{
-    Abandoned, BatchSettled, Bidding, CallKey, Closed, DepositRules, Drawing, EpochBook, EpochClosed, HandedOver, MAX_CALLS,
-    MAX_CALLS_OF_HOLDER, MAX_CLOSED, MarketRecord, Marketplace, Ordered, ProposalTerms, Proposed, Reported, Rules, SLOTS_AHEAD,
-    Sealed, Selling, TICKET_POT, Taken,
+    Abandoned, BatchSettled, Bidding, CallKey, Closed, DepositRules, Drawing, EpochBook, EpochClosed, HandedOver, L1Terms,
+    MAX_CALLS, MAX_CALLS_OF_HOLDER, MAX_CLOSED, MarketRecord, Marketplace, Ordered, ProposalTerms, Proposed, Reported, Rules,
+    SLOTS_AHEAD, Sealed, Selling, TICKET_POT, Taken,
 };
 pub use mechanism::{Clearing, Combinatorial, CoreSelecting, FirstPrice, Lottery, Mechanism, PostedPrice, SecondPrice, Win};
 pub use outcome::Outcome;

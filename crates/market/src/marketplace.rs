@@ -39,9 +39,9 @@ use lockstep_primitives::{ChainId, Deposit, EpochBid, Registration, SlotNumber, 
 
 use self::epochs::Epochs;
 use crate::{
-    AcceptedBid, AheadSale, Calendar, EarningsHistory, Envelope, Ledger, MarketError, Mechanism, Outcome, Posting, Registry,
-    RightsBook, SealRules, Settlement, SettlementRecord, SlotAuction, SlotClock, TicketBook, TicketRecord, TicketRules, Version,
-    sealed::EnvelopesBySlot,
+    AcceptedBid, AheadSale, BasedError, Calendar, EarningsHistory, Envelope, L1Schedule, L1Turn, L1View, Ledger, MarketError,
+    Mechanism, Outcome, Posting, Registry, RightsBook, Sale, SealRules, Settlement, SettlementRecord, SlotAuction, SlotClock,
+    TicketBook, TicketRecord, TicketRules, Version, sealed::EnvelopesBySlot,
 };
 
 /// How many slots ahead bids are taken: the one that is open next, and these after it.
@@ -84,10 +84,23 @@ pub struct Rules {
     pub sealing: Option<SealRules>,
     /// How builders' proposals are taken, if they are.
     pub proposals: Option<ProposalTerms>,
+    /// L1, if its proposers take part.
+    pub l1: Option<L1Terms>,
     /// Whether an escrow contract keeps the money: then only what came in there is credited.
     pub escrow: bool,
     /// For how many slots after its own a slot may be reported on. Then it lapses: whoever bought it is not charged.
     pub report_slots: u64,
+}
+
+/// L1, whose proposers take part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct L1Terms {
+    /// Its chain id, under which it is registered.
+    pub chain: ChainId,
+    /// When its slot 0 began, in Unix seconds.
+    pub genesis_s: u64,
+    /// How long its slots are, in seconds.
+    pub slot_s: u64,
 }
 
 /// What bids have to be covered by.
@@ -142,6 +155,8 @@ pub struct Marketplace {
     envelopes: EnvelopesBySlot,
     tickets: Option<TicketBook>,
     settlement: Option<Settlement>,
+    /// Who proposes on L1.
+    l1: Option<L1Schedule>,
     /// Who asked for proposals.
     calls: BTreeMap<CallKey, proposing::Call>,
     /// Timeboost bids of the next slot, counted.
@@ -185,6 +200,7 @@ impl Marketplace {
         };
         let calendar = rules.ahead.map(|ahead| Calendar::new(rules.clock, rules.clock.slot_ms, Some(ahead))).transpose()?;
         let epochs = calendar.map(|calendar| Epochs::new(calendar, epochs_closed_before));
+        let l1 = rules.l1.map(|L1Terms { chain, genesis_s, slot_s }| L1Schedule::new(chain, genesis_s, slot_s)).transpose()?;
         let unsettled = rights.records().filter(|record| record.right.ending.is_none()).map(|record| (record.slot, record.chain));
         let unsettled = unsettled.collect();
         let (open, envelopes, closed) = Default::default();
@@ -205,6 +221,7 @@ impl Marketplace {
             unsettled,
             submissions: Default::default(),
             calls: BTreeMap::new(),
+            l1,
         };
         for bid in bids {
             market.restore_bid(bid)?;
@@ -309,6 +326,28 @@ impl Marketplace {
         Ok(self.ledger.withdraw(request.account, request.to, request.amount, request.nonce)?)
     }
 
+    /// Notes who proposes in an L1 slot. It counts for slots that are not on sale yet. Returns who was thought to.
+    ///
+    /// # Errors
+    /// When L1 takes no part, or see [`L1Schedule::learn`].
+    pub fn learn_l1(&mut self, l1_slot: u64, proposer: Address) -> Result<Option<Address>, MarketError> {
+        let Some(l1) = self.l1.as_mut() else { return Err(BasedError::NoL1.into()) };
+        Ok(l1.learn(l1_slot, proposer)?)
+    }
+
+    /// Who proposes on L1, if its proposers take part.
+    pub const fn l1(&self) -> Option<&L1Schedule> {
+        self.l1.as_ref()
+    }
+
+    /// Which L1 state the blocks of a rollup may read in a slot; `None` where L1 takes no part, or nothing is known of the rollup.
+    pub fn l1_view(&self, slot: SlotNumber, chain: ChainId) -> Option<L1View> {
+        let l1 = self.l1.as_ref()?;
+        let proposer = self.rights.get(slot, chain)?.proposer();
+        let follows = self.registry.all_at(slot).filter(|terms| terms.follows_l1).map(|terms| terms.chain).collect();
+        Some(l1.view(chain, &self.rights.rollups_of(slot, proposer), &follows))
+    }
+
     /// How it works.
     pub const fn rules(&self) -> &Rules {
         &self.rules
@@ -346,12 +385,23 @@ impl Marketplace {
             Entry::Vacant(place) => {
                 let before = slot.saturating_sub(SLOTS_AHEAD + 1);
                 let sale = self.registry.sale(&self.rules.clock, slot, before, &self.histories)?;
+                let sale = without_l1(sale, self.l1.as_ref(), &self.rules.clock);
                 let held = self.rights.of_slot(slot).filter(|(_, right)| right.ending.is_none());
                 let held = held.map(|(chain, right)| (chain, (right.holder(), right.offer))).collect();
                 Ok(place.insert(SlotAuction::open(sale.with_held(&held))))
             }
         }
     }
+}
+
+/// L1 is nobody's to sell: it is its proposer's.
+fn without_l1(sale: Sale, l1: Option<&L1Schedule>, clock: &SlotClock) -> Sale {
+    let Some(l1) = l1 else { return sale };
+    let proposer = match l1.turn(clock, sale.slot()) {
+        L1Turn::Of(proposer) => Some(proposer),
+        L1Turn::NoBlock | L1Turn::Unknown(_) | L1Turn::Several => None,
+    };
+    sale.without(l1.chain(), proposer)
 }
 
 fn check_signer(signer: Option<Address>, expected: Address) -> Result<(), MarketError> {

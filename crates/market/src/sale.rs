@@ -61,6 +61,17 @@ impl Sale {
         self
     }
 
+    /// Takes a rollup off the sale, and leaves it to a proposer if one is named, or else to its default proposer. The rest of its
+    /// cluster is sold without it.
+    #[must_use]
+    pub(crate) fn without(mut self, chain: ChainId, proposer: Option<Address>) -> Self {
+        self.units = self.units.without(&[chain].into());
+        let default = self.terms.remove(&chain).map(|terms| terms.default_proposer).or(self.not_sold.get(&chain).copied());
+        // Where it has no block there is nothing to propose.
+        self.not_sold.extend(default.map(|default| (chain, proposer.unwrap_or(default))));
+        self
+    }
+
     /// Takes account of rights that were sold before: on sale are only those that their holders offer, at what they want and with
     /// them as default proposers. `held` has of each rollup who holds the right, and for how much it is offered.
     #[must_use]

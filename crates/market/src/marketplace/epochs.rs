@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use alloy_primitives::{Address, B256, U256};
 use lockstep_primitives::{Bid, BidCancellation, ChainId, EpochBid, RollupSet, SlotNumber, recover};
 
-use super::{Abandoned, Marketplace, Selling, Taken, with_bond};
+use super::{Abandoned, Marketplace, Selling, Taken, with_bond, without_l1};
 use crate::{
     AcceptedBid, Acquisition, Calendar, EpochError, EpochSale, Granted, HoldId, MarketError, Outcome, Posting, RightRecord,
     SlotAuction, TicketError, most_payable,
@@ -280,7 +280,8 @@ impl Marketplace {
                     let reaching = self.registry.all_at(slot).filter(|terms| distance <= terms.slots_ahead);
                     let reaching: RollupSet = reaching.map(|terms| terms.chain).collect();
                     if !reaching.is_empty() {
-                        sales.push((self.registry.sale(clock, slot, before, &self.histories)?, reaching));
+                        let sale = self.registry.sale(clock, slot, before, &self.histories)?;
+                        sales.push((without_l1(sale, self.l1.as_ref(), clock), reaching));
                     }
                 }
                 let sale = EpochSale::new(epoch, first, sales)?;

@@ -4,6 +4,7 @@ mod book;
 mod cluster;
 mod epochs;
 mod fixtures;
+mod l1;
 mod ledger;
 mod marketplace;
 mod mechanisms;

@@ -48,6 +48,7 @@ pub(crate) fn rules(mechanism: Arc<dyn Mechanism>) -> Rules {
         deposits,
         sealing: None,
         proposals: None,
+        l1: None,
         escrow: false,
         report_slots: 3,
     }

@@ -258,36 +258,6 @@ proptest! {
                 prop_assert_eq!((proposers.len(), only.map(|index| somebody(*index))), (1, Some(proposer)));
             }
         }
-        // Nobody but the one known proposer ever bids for L1, and everybody may bid for everything else.
-        let (with, without) = (RollupSet::from([L1, 10]), RollupSet::from([10, 20]));
-        for bidder in (0..3).map(somebody) {
-            let may = schedule.may_bid(&clock, slot, bidder, &with);
-            prop_assert_eq!(may.is_ok(), turn == L1Turn::Of(bidder));
-            prop_assert_eq!(schedule.may_bid(&clock, slot, bidder, &without), Ok(()));
-            prop_assert!(schedule.may_bid(&clock, slot, bidder, &RollupSet::from([L1])).is_err());
-        }
-    }
-
-    #[test]
-    fn what_l1_does_not_get_its_sellers_do(
-        shares in prop::collection::btree_map(1u64..6, 0u64..30, 1..5),
-        floors in prop::collection::btree_map(1u64..6, 0u64..5, 0..5),
-    ) {
-        let amounts = |amounts: &BTreeMap<ChainId, u64>| -> BTreeMap<ChainId, U256> {
-            amounts.iter().map(|(chain, amount)| (*chain, U256::from(*amount))).collect()
-        };
-        let schedule = L1Schedule::new(L1, 0, 12).expect("its slots have a length");
-        let (shares, floors) = (amounts(&shares), amounts(&floors));
-        let nobody_to_pay = shares.len() == 1 && shares.get(&L1).is_some_and(|share| !share.is_zero());
-        let shared = schedule.shares(shares.clone(), &floors);
-        prop_assert_eq!(shared.is_err(), nobody_to_pay);
-        if let Ok(shared) = shared {
-            let sum = |shares: &BTreeMap<ChainId, U256>| shares.values().fold(U256::ZERO, |sum, share| sum + *share);
-            prop_assert_eq!(sum(&shared), sum(&shares));
-            prop_assert!(shared.keys().eq(shares.keys()));
-            prop_assert!(shared.get(&L1).is_none_or(U256::is_zero));
-            prop_assert!(shared.iter().all(|(chain, share)| *chain == L1 || *share >= shares[chain]));
-        }
     }
 }
 
