@@ -16,6 +16,7 @@ mod world;
 
 mod ahead;
 mod anvil;
+mod based;
 mod contest;
 mod delivery;
 mod escrow;

@@ -58,6 +58,17 @@ pub enum L1View {
     OwnRules,
 }
 
+impl L1View {
+    /// What answers call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SameSlot => "same_slot",
+            Self::Published => "published",
+            Self::OwnRules => "own_rules",
+        }
+    }
+}
+
 impl L1Schedule {
     /// An L1 of which no proposer is known: its chain id, when its slot 0 began (Unix seconds) and how long a slot is.
     ///

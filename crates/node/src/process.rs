@@ -11,14 +11,14 @@ use alloy_primitives::{Address, I256, U256};
 use jsonrpsee::RpcModule;
 use lockstep_building::{Policy, SearchLimits};
 use lockstep_market::{
-    AheadSale, BiddingStrategy, Budget, Combinatorial, DepositRules, Forecast, ProposalTerms, SealRules, Selling, Shaded, Share,
-    TimeboostDomain,
+    AheadSale, BiddingStrategy, Budget, Combinatorial, DepositRules, Forecast, L1Terms, ProposalTerms, SealRules, Selling,
+    Shaded, Share, TimeboostDomain,
 };
 use lockstep_messaging::{AggLayer, BridgeDeployment, Deployments, RollupDeployments};
 use lockstep_primitives::{ChainId, MAX_INCLUSION, OrderingPolicy, Price, Registration, ReserveRule, RollupSet};
 use lockstep_provider::{
     CctpVersion, EmbeddedRollup, EvidenceRoutes, EvidenceSource, IrisClient, IrisLimits, IrisSource, LocalAttester, RemoteNode,
-    RollupNode,
+    RollupNode, ValidatorKey,
 };
 use lockstep_rpc::{
     Limits as RpcLimits, Recovery, Routes, Server, ServerError,
@@ -282,6 +282,17 @@ pub enum MarketSetup {
     At(String, Address),
 }
 
+/// L1, and how the market learns who proposes there.
+#[derive(Clone, Debug)]
+pub struct L1Plan {
+    /// L1.
+    pub terms: L1Terms,
+    /// The beacon API of one of its nodes.
+    pub beacon: String,
+    /// The validators that take part, and the address with which each bids.
+    pub proposers: BTreeMap<ValidatorKey, Address>,
+}
+
 /// An escrow contract on a settlement rollup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EscrowPlan {
@@ -316,6 +327,8 @@ pub struct MarketPlan {
     pub sealing: Option<SealRules>,
     /// How builders' proposals are taken, if they are.
     pub proposals: Option<ProposalTerms>,
+    /// L1, if its proposers take part.
+    pub l1: Option<L1Plan>,
     /// The escrow that keeps the money, if one does.
     pub escrow: Option<EscrowPlan>,
     /// The rollup whose slots Timeboost bids are taken for, and the contract that they are signed for.
@@ -338,6 +351,7 @@ impl MarketPlan {
             deposits: None,
             sealing: None,
             proposals: None,
+            l1: None,
             escrow: None,
             timeboost: None,
             report_slots: Self::REPORT_SLOTS,
@@ -430,11 +444,22 @@ impl Process {
         let mut root = RpcModule::new(());
         let mut on_rollup: BTreeMap<ChainId, RpcModule<()>> = BTreeMap::new();
         let mut routes = Routes::default();
-        let mut escrow_plan = None;
+        let (mut escrow_plan, mut l1_plan) = (None, None);
         let (market_url, market_address, market) = match &setup.market {
             MarketSetup::Own(plan) => {
-                let MarketPlan { key, sellers, selling, ahead, deposits, sealing, proposals, escrow, timeboost, report_slots } =
-                    plan.as_ref().clone();
+                let MarketPlan {
+                    key,
+                    sellers,
+                    selling,
+                    ahead,
+                    deposits,
+                    sealing,
+                    proposals,
+                    l1,
+                    escrow,
+                    timeboost,
+                    report_slots,
+                } = plan.as_ref().clone();
                 check_sealing(sealing, &timings)?;
                 let settings = MarketSettings {
                     key,
@@ -445,11 +470,12 @@ impl Process {
                     deposits,
                     sealing,
                     proposals,
+                    l1: l1.as_ref().map(|plan| plan.terms),
                     escrow: escrow.is_some(),
                     timeboost,
                     report_slots,
                 };
-                escrow_plan = escrow;
+                (escrow_plan, l1_plan) = (escrow, l1);
                 let role = MarketRole::new(settings, store.clone());
                 let role = Arc::new(role.map_err(|error| StartError::Market(error.to_string()))?);
                 root.merge(MarketApiServer::into_rpc(MarketRpc(Arc::clone(&role))))?;
@@ -541,7 +567,7 @@ impl Process {
             process.tasks.extend(process.builder.iter().flat_map(|builder| builder.messages().tasks()).collect::<Vec<_>>());
             process.tasks.extend(setup.rollups.iter().filter_map(|rollup| public_flow(rollup, intake)));
         }
-        process.run(market, escrow_plan, sequencers).await?;
+        process.run(market, (escrow_plan, l1_plan), sequencers).await?;
         Ok(process)
     }
 
@@ -549,7 +575,7 @@ impl Process {
     async fn run(
         &mut self,
         market: Option<Arc<MarketRole>>,
-        escrow: Option<EscrowPlan>,
+        (escrow, l1): (Option<EscrowPlan>, Option<L1Plan>),
         sequencers: Sequencers,
     ) -> Result<(), StartError> {
         for role in sequencers.0.values() {
@@ -565,6 +591,9 @@ impl Process {
         if let Some(market) = market {
             if let Some(plan) = escrow {
                 self.tasks.push(tokio::spawn(Arc::clone(&market).run_escrow(plan)));
+            }
+            if let Some(plan) = l1 {
+                self.tasks.push(tokio::spawn(Arc::clone(&market).run_l1(plan)));
             }
             self.tasks.push(tokio::spawn(Arc::clone(&market).run_epochs()));
             self.tasks.push(tokio::spawn(market.run()));

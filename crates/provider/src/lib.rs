@@ -10,6 +10,7 @@
 //! was sent: by keys of this process ([`LocalAttester`]), or from Circle's attestation service ([`IrisSource`]).
 
 mod adapter;
+mod beacon;
 mod embedded;
 mod engine;
 mod evidence;
@@ -18,6 +19,7 @@ mod recorded;
 mod remote;
 
 pub use adapter::DeliveryAdapter;
+pub use beacon::{BeaconClient, ProposerDuty, ValidatorKey};
 pub use embedded::{EmbeddedBlock, EmbeddedGenesis, EmbeddedRollup, EmbeddedTx, HISTORY_BLOCKS, MAX_BLOCKS};
 pub use engine::{
     CommitList, ControlError, EngineConfig, EngineControl, EngineError, EngineProxy, EngineTimeouts, JwtSecret, LastAttributes,

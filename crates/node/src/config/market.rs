@@ -4,14 +4,15 @@ use std::{path::PathBuf, sync::Arc};
 
 use alloy_primitives::{Address, ChainId};
 use lockstep_market::{
-    AheadSale, Combinatorial, CoreSelecting, DepositRules, FirstPrice, Lottery, Mechanism, PostedPrice, ProposalTerms,
+    AheadSale, Combinatorial, CoreSelecting, DepositRules, FirstPrice, L1Terms, Lottery, Mechanism, PostedPrice, ProposalTerms,
     SLOTS_AHEAD, SealRules, SecondPrice, Selling, Sharing, TicketBook, TicketRecord, TicketRules, TimeboostDomain,
 };
 use lockstep_primitives::RollupSet;
+use lockstep_provider::ValidatorKey;
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, amount, key, wrong};
-use crate::process::{EscrowPlan, MarketPlan};
+use crate::process::{EscrowPlan, L1Plan, MarketPlan};
 
 /// The most that is held beside what a bidder may have to pay, in basis points of it.
 const MAX_BOND_BPS: u64 = 100_000;
@@ -64,6 +65,9 @@ pub struct MarketConfig {
     /// How builders offer proposals to who may propose. Without, who may propose builds itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proposals: Option<ProposalsConfig>,
+    /// L1, if its proposers take part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub l1: Option<L1Config>,
     /// How epochs are sold ahead of time. Without, slots are sold just before they start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ahead: Option<AheadConfig>,
@@ -278,6 +282,45 @@ pub struct ProposalsConfig {
     pub forfeit_bps: u64,
 }
 
+/// L1, whose proposers take part: they build it together with the rollups whose slots they buy.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct L1Config {
+    /// Its chain id, under which it is registered with the market.
+    pub chain_id: ChainId,
+    /// When its slot 0 began, in Unix seconds.
+    pub genesis_s: u64,
+    /// How long its slots are, in seconds.
+    #[serde(default = "default_l1_slot_s")]
+    pub slot_s: u64,
+    /// The beacon API of one of its nodes.
+    pub beacon: String,
+    /// The validators that take part.
+    pub proposers: Vec<L1ProposerConfig>,
+}
+
+/// A validator that takes part.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct L1ProposerConfig {
+    /// Its public key, 48 bytes in hex.
+    pub validator: ValidatorKey,
+    /// The address with which it bids.
+    pub address: Address,
+}
+
+const fn default_l1_slot_s() -> u64 {
+    12
+}
+
+impl L1Config {
+    fn plan(&self) -> L1Plan {
+        let Self { chain_id, genesis_s, slot_s, ref beacon, ref proposers } = *self;
+        let proposers = proposers.iter().map(|proposer| (proposer.validator, proposer.address)).collect();
+        L1Plan { terms: L1Terms { chain: chain_id, genesis_s, slot_s }, beacon: beacon.clone(), proposers }
+    }
+}
+
 /// How epochs are sold ahead of time, to who bids most for all of their slots.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -346,6 +389,9 @@ impl MarketConfig {
         if self.timeboost.is_some() && (!singly || self.sealing.is_some()) {
             let problem = "its bids are for one rollup, and are not sealed: sell by first-price or second-price, without sealing";
             return Err(wrong("market.timeboost", problem));
+        }
+        if self.l1.as_ref().is_some_and(|l1| l1.slot_s == 0) {
+            return Err(wrong("market.l1.slot_s", "is at least 1"));
         }
         if let Some(proposals) = &self.proposals {
             if self.deposits.is_none() {
@@ -423,6 +469,7 @@ impl MarketConfig {
                 reveal_ms,
                 forfeit_bps,
             }),
+            l1: self.l1.as_ref().map(L1Config::plan),
             escrow: self.escrow.as_ref().map(EscrowConfig::plan),
             timeboost: self
                 .timeboost

@@ -8,6 +8,7 @@ mod ahead;
 mod decisions;
 mod deliveries;
 mod escrow;
+mod l1;
 mod money;
 mod proposals;
 mod rows;
@@ -23,8 +24,8 @@ use alloy_primitives::{Address, B256, Bytes, keccak256};
 use jsonrpsee::types::ErrorObjectOwned;
 use lockstep_delivery::DecisionKey;
 use lockstep_market::{
-    Abandoned, AheadSale, Closed, DepositRules, MAX_CLOSED, MarketError, Marketplace, ProposalTerms, Rules, SealRules, Selling,
-    TimeboostDomain, slot_seed,
+    Abandoned, AheadSale, Closed, DepositRules, L1Terms, MAX_CLOSED, MarketError, Marketplace, ProposalTerms, Rules, SealRules,
+    Selling, TimeboostDomain, slot_seed,
 };
 use lockstep_primitives::{RollupSet, SlotNumber};
 use lockstep_rpc::{
@@ -78,6 +79,8 @@ pub(crate) struct MarketSettings {
     pub(crate) sealing: Option<SealRules>,
     /// How builders' proposals are taken, if they are.
     pub(crate) proposals: Option<ProposalTerms>,
+    /// L1, if its proposers take part.
+    pub(crate) l1: Option<L1Terms>,
     /// Whether an escrow contract keeps the money.
     pub(crate) escrow: bool,
     /// The rollup whose slots Timeboost bids are taken for, and the contract that they are signed for.
@@ -163,6 +166,7 @@ impl MarketRole {
             deposits: settings.deposits,
             sealing: settings.sealing,
             proposals: settings.proposals,
+            l1: settings.l1,
             escrow: settings.escrow,
             report_slots: settings.report_slots,
         };

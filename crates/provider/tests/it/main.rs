@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test does not expect fails it")]
 
 mod adapter;
+mod beacon;
 mod driver;
 mod engine;
 mod engine_server;

@@ -203,6 +203,10 @@ pub struct RightView {
     /// How it ended: `delivered`, `taken_over` or `lapsed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ending: Option<String>,
+    /// Which L1 state the rollup's blocks may read, where L1's proposers take part: `same_slot`, because one proposer builds both,
+    /// `published`, or what its `own_rules` say.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "l1View")]
+    pub l1_view: Option<String>,
 }
 
 /// A rollup that is not for sale in a slot: somebody bought the slot ahead and does not offer it, or the rollup does not sell.

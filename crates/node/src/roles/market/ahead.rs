@@ -187,6 +187,7 @@ impl MarketRole {
             offer: right.offer.map(Decimal),
             delegated_for: right.delegation.map(|delegation| Decimal(delegation.price)),
             ending: right.ending.map(|ending| ending.name().to_owned()),
+            l1_view: inner.market.l1_view(slot, chain).map(|view| view.name().to_owned()),
         });
         rights.collect()
     }
