@@ -144,7 +144,7 @@ mod tests {
             (set(rollups), I256::try_from(value).unwrap(), package)
         };
         let packages = vec![package(&[1], 30), package(&[2], 10), package(&[1, 2], 70), package(&[2, 3], 15), package(&[3], 5)];
-        let worth = beside_held(packages.clone(), &set(&[1]));
+        let worth = beside_held(packages, &set(&[1]));
         let worth: Vec<(RollupSet, u64)> = worth.into_iter().map(|valued| (valued.rollups, valued.value.to())).collect();
         assert_eq!(worth, [(set(&[2]), 40), (set(&[2, 3]), 15), (set(&[3]), 5)]);
     }

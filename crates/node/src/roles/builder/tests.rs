@@ -44,7 +44,7 @@ pub(super) fn role(rig: &Rig) -> BuilderRole {
         policy: Policy::default(),
         prices: BTreeMap::new(),
         bidding: BiddingPlan::share(9_000),
-        forecast: ForecastPlan::default(),
+        forecast: Default::default(),
         tickets: None,
         bids_ahead: false,
         proposals: Default::default(),
