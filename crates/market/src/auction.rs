@@ -105,6 +105,13 @@ impl SlotAuction {
         Ok(Admission { key, accepted, known })
     }
 
+    /// Whether a bid whose bidder was checked is one for what is on sale, and has room: beside the bidder's others, or in the place
+    /// of one of them.
+    pub(crate) fn check_fits(&self, accepted: &AcceptedBid, replaces: bool) -> Result<(), MarketError> {
+        self.sale.surplus(&accepted.bid)?;
+        if replaces { Ok(()) } else { self.check_room(accepted.bidder) }
+    }
+
     /// Puts a bid into the book, and returns the one that it replaces.
     pub fn put(&mut self, admission: Admission) -> Option<AcceptedBid> {
         let Admission { key, accepted, known } = admission;

@@ -4,8 +4,8 @@ use alloy_primitives::{Address, U256};
 use lockstep_primitives::{ChainId, RollupSet, SlotNumber};
 
 use crate::{
-    BasedError, CalendarError, EpochError, LedgerError, ProposalError, ReserveError, RightsError, SealError, TicketError,
-    VersionError,
+    BasedError, CalendarError, EpochError, EspressoError, LedgerError, ProposalError, ReserveError, RightsError, SealError,
+    TicketError, VersionError,
 };
 
 /// Why a registration or a bid is refused. [`MarketError::code`] is stable; the text may be reworded.
@@ -310,6 +310,9 @@ pub enum MarketError {
     /// An order for tickets that cannot be carried out.
     #[error(transparent)]
     Tickets(#[from] TicketError),
+    /// A bid of Espresso's kind that cannot be taken.
+    #[error(transparent)]
+    Espresso(#[from] EspressoError),
     /// A proposal that cannot be taken.
     #[error(transparent)]
     Proposal(#[from] ProposalError),
@@ -383,6 +386,7 @@ impl MarketError {
             Self::Calendar(error) => error.code(),
             Self::Epoch(error) => error.code(),
             Self::Tickets(error) => error.code(),
+            Self::Espresso(error) => error.code(),
             Self::Proposal(error) => error.code(),
             Self::Rights(error) => error.code(),
             Self::Ledger(error) => error.code(),
@@ -437,6 +441,7 @@ impl MarketError {
             Self::Calendar(error) => error.hint(),
             Self::Epoch(error) => error.hint(),
             Self::Tickets(error) => error.hint(),
+            Self::Espresso(error) => error.hint(),
             Self::Proposal(error) => error.hint(),
             Self::Rights(error) => error.hint(),
             Self::Ledger(error) => error.hint(),

@@ -21,6 +21,7 @@ mod cover;
 mod draw;
 mod epoch;
 mod error;
+mod espresso;
 mod ledger;
 mod listing;
 mod marketplace;
@@ -52,6 +53,7 @@ pub use cover::{bond, most_payable};
 pub use draw::{Draws, seed_commitment, slot_seed};
 pub use epoch::{EpochError, EpochSale};
 pub use error::MarketError;
+pub use espresso::{ESPRESSO_TAG, EspressoBid, EspressoError};
 pub use ledger::{
     Account, Balance, HoldId, Ledger, LedgerError, LedgerRecord, MAX_ACCOUNTS, MAX_HOLDS, MAX_WITHDRAWALS, Posting, PostingKind,
     Withdrawal,

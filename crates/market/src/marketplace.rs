@@ -12,6 +12,7 @@ mod bids;
 mod closing;
 mod epochs;
 mod escrow;
+mod espresso;
 mod handover;
 mod proposing;
 mod reports;
@@ -159,6 +160,8 @@ pub struct Marketplace {
     l1: Option<L1Schedule>,
     /// Who asked for proposals.
     calls: BTreeMap<CallKey, proposing::Call>,
+    /// Bids without a nonce that were replaced.
+    replaced: espresso::Replaced,
     /// Timeboost bids of the next slot, counted.
     submissions: timeboost::Submissions,
     /// Who is on its own way out of the escrow.
@@ -219,6 +222,7 @@ impl Marketplace {
             closed,
             closed_before,
             unsettled,
+            replaced: Default::default(),
             submissions: Default::default(),
             calls: BTreeMap::new(),
             l1,

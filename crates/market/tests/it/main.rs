@@ -3,6 +3,7 @@
 mod book;
 mod cluster;
 mod epochs;
+mod espresso;
 mod fixtures;
 mod l1;
 mod ledger;
