@@ -135,3 +135,40 @@ async fn a_builder_buys_an_epoch_by_what_past_slots_were_worth() {
     let used = rights(&world, slot).await;
     assert!(used.iter().all(|right| right.proposer == builder().address()), "{used:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_market_that_restarts_while_an_epoch_is_sold_sells_it_all_the_same() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let start = async || {
+        let options =
+            DevOptions { ahead: true, data: Some(folder.path().to_owned()), slot_ms: 2_000, block_times: vec![2], ..options() };
+        // The folder is another process's until that has ended.
+        until("dev starts", async || {
+            World::try_start_with(options.clone(), |setup| {
+                setup.builder.as_mut().expect("dev plays a builder").bids_ahead = false
+            })
+            .await
+        })
+        .await
+    };
+    let world = start().await;
+    let key = stranger();
+    world.credit(key.address(), whole(100)).await;
+    let rollups = all(&world);
+    let last = sold_now(&world).await.epoch;
+    let view = until("the next epoch is sold", async || Some(sold_now(&world).await).filter(|view| view.epoch > last)).await;
+    let bid = EpochBid { epoch: view.epoch, rollups: rollups.clone(), amount: whole(8), exclusive: None, nonce: 1 };
+    world.lockstep.client.submit_epoch_bid(signed(&bid, &key)).await.expect("anybody may bid");
+    drop(world);
+    let world = start().await;
+    let granted =
+        until("the epoch is sold", async || Some(rights(&world, view.first_slot).await).filter(|known| !known.is_empty())).await;
+    assert!(granted.iter().all(|right| right.holder == key.address() && right.how == "ahead"), "{granted:?}");
+    let held = ledger(&world, &key).await;
+    drop(world);
+    // What was granted is there after another restart, with what is held for it.
+    let world = start().await;
+    assert_eq!(rights(&world, view.first_slot).await, granted);
+    assert_eq!(ledger(&world, &key).await.held, held.held);
+    assert!(held.free.0 < whole(100));
+}

@@ -20,6 +20,7 @@ mod based;
 mod contest;
 mod delivery;
 mod escrow;
+mod espresso;
 mod faults;
 mod follow;
 mod fuzz;

@@ -44,7 +44,7 @@ use crate::{
         ClientError, Timings,
         builder::{BuilderRole, BuilderSettings, Recorder},
         client,
-        market::{MarketRole, MarketRpc, MarketSettings},
+        market::{MarketRole, MarketRpc, MarketSettings, Solver},
         sequencer::{Mempool, PublicTx, SequencerRole, SequencerSettings, Sequencers},
     },
     strategies::{Strategies, StrategySetup},
@@ -327,6 +327,8 @@ pub struct MarketPlan {
     pub sealing: Option<SealRules>,
     /// How builders' proposals are taken, if they are.
     pub proposals: Option<ProposalTerms>,
+    /// Whether it has the interface of Espresso's solver.
+    pub espresso: bool,
     /// L1, if its proposers take part.
     pub l1: Option<L1Plan>,
     /// The escrow that keeps the money, if one does.
@@ -351,6 +353,7 @@ impl MarketPlan {
             deposits: None,
             sealing: None,
             proposals: None,
+            espresso: false,
             l1: None,
             escrow: None,
             timeboost: None,
@@ -455,6 +458,7 @@ impl Process {
                     deposits,
                     sealing,
                     proposals,
+                    espresso,
                     l1,
                     escrow,
                     timeboost,
@@ -481,6 +485,9 @@ impl Process {
                 root.merge(MarketApiServer::into_rpc(MarketRpc(Arc::clone(&role))))?;
                 root.merge(AuctioneerApiServer::into_rpc(MarketRpc(Arc::clone(&role))))?;
                 root.merge(DecisionApiServer::into_rpc(MarketRpc(Arc::clone(&role))))?;
+                if espresso {
+                    routes.rest = Some(Arc::new(Solver(Arc::clone(&role))));
+                }
                 (own_url.clone(), role.address(), Some(role))
             }
             MarketSetup::At(url, address) => (url.clone(), *address, None),

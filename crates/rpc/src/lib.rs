@@ -10,6 +10,7 @@ mod identity;
 mod params;
 mod reasoned;
 mod recovery;
+mod rest;
 mod server;
 pub mod wire;
 
@@ -17,4 +18,5 @@ pub use error::{RpcError, codes, from_rejection, invalid_params, not_found, unau
 pub use identity::{IdentityError, SIGNATURE_HEADER, Signer, sign_body, verify_header};
 pub use params::parse;
 pub use recovery::{Recovery, RecoveryError, RecoveryLimits};
+pub use rest::{Rest, RestRequest};
 pub use server::{Bound, Limits, Pages, Routes, Server, ServerError, bind, serve, serve_with};

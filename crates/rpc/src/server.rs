@@ -20,7 +20,9 @@ use tower::{
     layer::util::{Identity, Stack},
 };
 
-use crate::{IdentityError, Recovery, SIGNATURE_HEADER, codes, error::plain, reasoned::ReasonedLayer, verify_header};
+use crate::{
+    IdentityError, Recovery, Rest, RestRequest, SIGNATURE_HEADER, codes, error::plain, reasoned::ReasonedLayer, verify_header,
+};
 
 /// How long nothing is accepted after the system refused to.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -67,6 +69,8 @@ pub struct Routes {
     pub root: Methods,
     /// `POST /rollup/<chainId>`, the id in decimal or as 0x-prefixed hex.
     pub rollups: BTreeMap<ChainId, Methods>,
+    /// An interface that is not JSON-RPC, under its prefix.
+    pub rest: Option<Arc<dyn Rest>>,
 }
 
 impl fmt::Debug for Routes {
@@ -207,6 +211,9 @@ async fn answer(shared: &Shared, request: HttpRequest<hyper::body::Incoming>) ->
     if request.method() == Method::OPTIONS {
         return with_cors(respond(StatusCode::NO_CONTENT, "text/plain", String::new()));
     }
+    if let Some((rest, path)) = shared.routes.rest.as_ref().and_then(|rest| Some((rest, path.strip_prefix(rest.prefix())?))) {
+        return with_cors(plain_http(rest.as_ref(), path, request, shared).await);
+    }
     let upgrade = request.headers().contains_key(header::UPGRADE);
     if (request.method() == Method::GET || request.method() == Method::HEAD) && !upgrade {
         // hyper leaves the body of an answer to HEAD out.
@@ -239,6 +246,31 @@ async fn answer(shared: &Shared, request: HttpRequest<hyper::body::Incoming>) ->
     }
 }
 
+/// Hands a request over to an interface that is not JSON-RPC.
+async fn plain_http(rest: &dyn Rest, path: &str, request: HttpRequest<hyper::body::Incoming>, shared: &Shared) -> HttpResponse {
+    let post = request.method() == Method::POST;
+    if !post && request.method() != Method::GET {
+        return respond(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "GET or POST\n".to_owned());
+    }
+    let path = path.to_owned();
+    match read_body(request.into_body(), shared.limits.request_bytes as usize).await {
+        Ok(body) => {
+            let (status, body) = rest.answer(RestRequest { post, path, body: body.to_vec() }).await;
+            respond(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), "application/json", body)
+        }
+        Err(error) => refuse(StatusCode::PAYLOAD_TOO_LARGE, &error),
+    }
+}
+
+/// Reads a body that is not larger than the limit, and comes in time.
+async fn read_body(body: hyper::body::Incoming, limit: usize) -> Result<hyper::body::Bytes, ErrorObjectOwned> {
+    let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await;
+    read.map_err(|_| "it took too long".into()).and_then(|read| read).map(|body| body.to_bytes()).map_err(|error| {
+        let text = format!("the request cannot be read, or is larger than {limit} bytes: {error}");
+        plain(codes::LIMIT, "too_large", text, "split the request")
+    })
+}
+
 fn route(routes: &Routes, path: &str) -> Option<Methods> {
     let path = path.trim_end_matches('/');
     if path.is_empty() {
@@ -257,17 +289,10 @@ async fn with_signer(
     request: HttpRequest<hyper::body::Incoming>,
     shared: &Shared,
 ) -> Result<HttpRequest<HttpBody>, HttpResponse> {
-    let limit = shared.limits.request_bytes as usize;
     let (mut parts, body) = request.into_parts();
-    let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await;
-    let bytes = match read.map_err(|_| "it took too long".into()).and_then(|read| read) {
-        Ok(body) => body.to_bytes(),
-        Err(error) => {
-            let text = format!("the request cannot be read, or is larger than {limit} bytes: {error}");
-            let error = plain(codes::LIMIT, "too_large", text, "split the request");
-            return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, &error));
-        }
-    };
+    let bytes = read_body(body, shared.limits.request_bytes as usize)
+        .await
+        .map_err(|error| refuse(StatusCode::PAYLOAD_TOO_LARGE, &error))?;
     if let Some(value) = parts.headers.get(SIGNATURE_HEADER) {
         let value = value.clone();
         let body = bytes.clone();

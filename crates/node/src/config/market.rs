@@ -65,6 +65,9 @@ pub struct MarketConfig {
     /// How builders offer proposals to who may propose. Without, who may propose builds itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proposals: Option<ProposalsConfig>,
+    /// Whether it has the interface of Espresso's marketplace solver, under `/marketplace-solver/`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub espresso: bool,
     /// L1, if its proposers take part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub l1: Option<L1Config>,
@@ -390,6 +393,9 @@ impl MarketConfig {
             let problem = "its bids are for one rollup, and are not sealed: sell by first-price or second-price, without sealing";
             return Err(wrong("market.timeboost", problem));
         }
+        if self.espresso && (self.sealing.is_some() || self.mechanism == MechanismName::Tickets) {
+            return Err(wrong("market.espresso", "its bids are not sealed, and tickets are no bids: leave it out"));
+        }
         if self.l1.as_ref().is_some_and(|l1| l1.slot_s == 0) {
             return Err(wrong("market.l1.slot_s", "is at least 1"));
         }
@@ -469,6 +475,7 @@ impl MarketConfig {
                 reveal_ms,
                 forfeit_bps,
             }),
+            espresso: self.espresso,
             l1: self.l1.as_ref().map(L1Config::plan),
             escrow: self.escrow.as_ref().map(EscrowConfig::plan),
             timeboost: self

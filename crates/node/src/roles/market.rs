@@ -8,6 +8,7 @@ mod ahead;
 mod decisions;
 mod deliveries;
 mod escrow;
+mod espresso;
 mod l1;
 mod money;
 mod proposals;
@@ -17,6 +18,8 @@ mod sealing;
 mod terms;
 mod tickets;
 mod timeboost;
+
+pub(crate) use espresso::Solver;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -30,7 +33,7 @@ use lockstep_market::{
 use lockstep_primitives::{RollupSet, SlotNumber};
 use lockstep_rpc::{
     invalid_params, unavailable,
-    wire::{AllocationWire, HeldView, PostingWire, RegistrationWire, Sale, SealedBidsWire},
+    wire::{AllocationWire, BidTxWire, HeldView, PostingWire, RegistrationWire, Sale, SealedBidsWire},
 };
 use lockstep_store::{Op, Queued, Store, StoreError, Table};
 use parking_lot::Mutex;
@@ -120,6 +123,8 @@ struct Inner {
     sealed: BTreeMap<(SlotNumber, Address), SealedBidsWire>,
     closed: BTreeMap<SlotNumber, ClosedSlot>,
     epochs: ClosedEpochs,
+    /// Bids of Espresso's kind, as they came.
+    espresso: BTreeMap<(SlotNumber, Address), BidTxWire>,
     /// Lists that builders revealed.
     revealed: Revealed,
     /// How far the escrow's chain was read.
@@ -151,7 +156,7 @@ impl MarketRole {
     /// When the store cannot be read, or what it says of money and rights does not fit together.
     pub(crate) fn new(settings: MarketSettings, store: Store) -> Result<Self, RowError> {
         let signed = stored(&store)?;
-        let mut record = remembered(&store, restored(&signed))?;
+        let (mut record, remembered_espresso) = remembered(&store, restored(&signed))?;
         let StoredEscrow { settlement, exiting, state: escrow } = stored_escrow(&store)?;
         (record.settlement, record.exiting) = (settlement, exiting);
         let mut sealed = BTreeMap::new();
@@ -178,7 +183,8 @@ impl MarketRole {
         }
         let postings = rows::last_postings(&store, market.ledger().record().postings, MAX_SHOWN_POSTINGS)?;
         let (closed, epochs, revealed) = Default::default();
-        let inner = Inner { market, signed, sealed, closed, epochs, revealed, escrow, postings };
+
+        let inner = Inner { market, signed, sealed, closed, epochs, espresso: remembered_espresso, revealed, escrow, postings };
         Ok(Self { settings, store, inner: Mutex::new(inner), escrow: Mutex::default(), events: broadcast::channel(MAX_EVENTS).0 })
     }
 

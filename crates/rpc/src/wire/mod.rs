@@ -4,6 +4,7 @@ mod ahead;
 mod bundle;
 mod delivery;
 mod delivery_report;
+mod espresso;
 mod eth_bundle;
 mod market;
 mod message;
@@ -23,6 +24,9 @@ pub use delivery::{
     PreparedListWire, RequirementResultWire, SignedPrepare, SlotOffer, VoteRefusalWire, VoteWire,
 };
 pub use delivery_report::{DeliveryEvent, DeliveryReportWire, EndingWire};
+pub use espresso::{
+    BidTxBodyWire, BidTxWire, EcdsaParts, FeeAmount, RollupRegistrationBodyWire, RollupRegistrationWire, SolverAuctionResultsWire,
+};
 pub use eth_bundle::{
     CallBundleParams, CallBundleResult, CallTxResult, EthBundleParams, EthCancelParams, EthSentBundle, PrivateTxParams,
 };

@@ -8,11 +8,11 @@ use lockstep_market::{
     LedgerRecord, MarketRecord, Marketplace, Posting, PostingKind, Registry, Resale, Right, RightRecord, RightsBook, Withdrawal,
 };
 use lockstep_primitives::{Bid, ChainId, SlotNumber, recover};
-use lockstep_rpc::wire::{BidWire, Decimal, EntryWire, PostingWire, SignedDecimal};
+use lockstep_rpc::wire::{BidTxWire, BidWire, Decimal, EntryWire, PostingWire, SignedDecimal};
 use lockstep_store::{KeyValue, Op, Store, StoreError, Table};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{ahead::EpochRow, tickets::stored_tickets, timeboost::TimeboostRow};
+use super::{ahead::EpochRow, espresso::EspressoRow, tickets::stored_tickets, timeboost::TimeboostRow};
 
 /// The key of the counters among what does not fit elsewhere.
 const COUNTERS: &[u8] = b"market";
@@ -49,6 +49,7 @@ pub(super) fn wrong(table: Table, problem: impl std::fmt::Display) -> RowError {
 enum BidRow {
     Timeboost(TimeboostRow),
     Epoch(EpochRow),
+    Espresso(EspressoRow),
     Own(BidWire),
 }
 
@@ -212,6 +213,11 @@ impl<'a> Changes<'a> {
         self.put(Table::Bids, bid_key(bid), row);
     }
 
+    /// A bid of Espresso's kind that is in the book now.
+    pub(super) fn espresso_bid(&mut self, bid: &AcceptedBid, row: &EspressoRow) {
+        self.put(Table::Bids, bid_key(bid), row);
+    }
+
     /// A bid that is in no book any more.
     pub(super) fn no_bid(&mut self, bid: &AcceptedBid) {
         self.ops.push(Op::delete(Table::Bids, bid_key(bid)));
@@ -249,20 +255,28 @@ impl<'a> Changes<'a> {
     }
 }
 
+/// Bids of Espresso's kind as they came, by slot and account.
+pub(super) type EspressoBids = BTreeMap<(SlotNumber, Address), BidTxWire>;
+
 /// What a market remembers, but for the terms of its sellers, sealed bids and the escrow.
 ///
 /// # Errors
 /// When a row cannot be read, or the rows do not fit together: then nothing is guessed about anybody's money.
-pub(super) fn remembered(store: &Store, registry: Registry) -> Result<MarketRecord, RowError> {
+pub(super) fn remembered(store: &Store, registry: Registry) -> Result<(MarketRecord, EspressoBids), RowError> {
     let counters: Counters = match store.get(Table::Meta, COUNTERS)? {
         Some(value) => row(Table::Meta, &value)?,
         None => Counters::default(),
     };
     let ledger = ledger(store, &counters)?;
-    let (mut bids, mut epoch_bids) = (Vec::new(), Vec::new());
+    let (mut bids, mut epoch_bids, mut as_came) = (Vec::new(), Vec::new(), BTreeMap::new());
     for (_, value) in store.scan(Table::Bids)? {
         bids.push(match row(Table::Bids, &value)? {
             BidRow::Timeboost(timeboost) => timeboost.accepted().map_err(|error| wrong(Table::Bids, error))?,
+            BidRow::Espresso(espresso) => {
+                let (accepted, wire) = espresso.accepted().map_err(|error| wrong(Table::Bids, error))?;
+                as_came.insert((accepted.bid.slot, accepted.bidder), wire);
+                accepted
+            }
             BidRow::Epoch(ahead) => {
                 epoch_bids.push(ahead.bid()?);
                 continue;
@@ -278,7 +292,7 @@ pub(super) fn remembered(store: &Store, registry: Registry) -> Result<MarketReco
     let histories = histories(store)?;
     let tickets = stored_tickets(store, counters.tickets)?;
     let Counters { closed_before, epochs_closed_before, .. } = counters;
-    Ok(MarketRecord {
+    let record = MarketRecord {
         registry,
         histories,
         ledger,
@@ -289,7 +303,8 @@ pub(super) fn remembered(store: &Store, registry: Registry) -> Result<MarketReco
         closed_before,
         epochs_closed_before,
         ..MarketRecord::default()
-    })
+    };
+    Ok((record, as_came))
 }
 
 fn ledger(store: &Store, counters: &Counters) -> Result<Ledger, RowError> {
