@@ -104,3 +104,38 @@ impl ProposalReveal {
         keccak256(bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloy_primitives::b256;
+
+    use super::*;
+
+    /// Made by viem's `hashTypedData` from the types that docs/RPC.md names.
+    #[test]
+    fn what_is_signed_is_what_others_sign() {
+        let call = ProposalCall { slot: 12, rollups: [10, 20].into(), own_value: U256::from(60) };
+        assert_eq!(call.digest(), b256!("b95662f00939f31d3200cffae5a6bbc086395d6e2a0d7a2ffac0a0e2233aa03c"));
+        let proposal = BlindedProposal {
+            slot: 12,
+            rollups: [10, 20].into(),
+            holder: Address::repeat_byte(0x11),
+            value: U256::from(100),
+            commitment: B256::repeat_byte(0x22),
+            nonce: 7,
+        };
+        assert_eq!(proposal.digest(), b256!("fdaa2e8906aad38ead51330d986815ea258a3fad32c8f2442f26abd84adc97ff"));
+    }
+
+    #[test]
+    fn a_commitment_covers_salt_rollups_and_lists() {
+        let reveal = |chain: ChainId, list: u8, salt: u8| {
+            ProposalReveal { lists: [(chain, B256::repeat_byte(list))].into(), salt: B256::repeat_byte(salt) }.commitment()
+        };
+        let one = reveal(1, 1, 1);
+        assert_eq!(one, reveal(1, 1, 1));
+        assert!([reveal(2, 1, 1), reveal(1, 2, 1), reveal(1, 1, 2)].iter().all(|other| *other != one));
+        let (with, without) = (B256::repeat_byte(1), B256::repeat_byte(2));
+        assert_ne!(ProposalReveal::pair(with, without), ProposalReveal::pair(without, with));
+    }
+}

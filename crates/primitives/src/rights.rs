@@ -119,3 +119,29 @@ impl RightTransfer {
         digest(&eip712::RightTransfer { how: self.how.name().to_owned(), slot: self.slot, rollups, amounts, to: self.to })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloy_primitives::b256;
+
+    use super::*;
+
+    fn amounts(pairs: &[(ChainId, u64)]) -> BTreeMap<ChainId, U256> {
+        pairs.iter().map(|(chain, amount)| (*chain, U256::from(*amount))).collect()
+    }
+
+    /// Made by viem's `hashTypedData` from the types that docs/RPC.md names.
+    #[test]
+    fn what_is_signed_is_what_others_sign() {
+        let bid =
+            EpochBid { epoch: 3, rollups: [10, 20].into(), amount: U256::from(240), exclusive: Some("x".to_owned()), nonce: 7 };
+        assert_eq!(bid.digest(), b256!("a1562334f0651b4eb3ac2e5f29c085326cad6527461eb327f320fa9b305e71da"));
+        let offer = RightOffer { slot: 12, amounts: amounts(&[(20, 60), (10, 50)]) };
+        assert_eq!(offer.digest(), b256!("4f12dbc84a17917131a0a9779973a58947561dce0cdcb199f0b8b635d66c60ef"));
+        let transfer =
+            RightTransfer { how: TransferKind::Resale, slot: 12, amounts: amounts(&[(10, 50)]), to: Address::repeat_byte(0x11) };
+        assert_eq!(transfer.digest(), b256!("747bb11a036ceaee471a29b015d1bd38678f8ea0195b177b4c3c4029d85e65e0"));
+        let delegation = RightTransfer { how: TransferKind::Delegation, ..transfer.clone() };
+        assert_ne!(delegation.digest(), transfer.digest());
+    }
+}

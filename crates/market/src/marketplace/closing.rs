@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use alloy_primitives::{B256, U256};
 use lockstep_primitives::{ChainId, SlotNumber};
 
-use super::{MAX_CLOSED, Marketplace, Selling};
+use super::{MAX_CLOSED, Marketplace, Reported, Selling};
 use crate::{
     AcceptedBid, Acquisition, Clearing, Envelopes, Figure, Granted, MarketError, Outcome, Posting, RightRecord, Sale, Win, floors,
 };
@@ -42,6 +42,8 @@ pub struct Abandoned {
     pub bids: Vec<AcceptedBid>,
     /// For which slots, and of which classes, tickets had been drawn.
     pub drawn: Vec<(SlotNumber, ChainId)>,
+    /// Rights that were bought ahead.
+    pub lapsed: Vec<Reported>,
     /// What was released.
     pub postings: Vec<Posting>,
 }
@@ -111,14 +113,19 @@ impl Marketplace {
     }
 
     /// Drops the bids of slots that should have been closed and were not, because the market was not there: nobody proposes in them
-    /// but their default proposers, and all that was put up is released. So it is with tickets that were drawn for such slots. Who
-    /// bought a slot ahead keeps it.
+    /// but their default proposers, and all that was put up is released. So it is with tickets that were drawn for such slots, and with
+    /// rights that were bought ahead: nobody could be told to propose by them.
     ///
     /// # Errors
     /// When the ledger cannot be written, which only a damaged store can cause.
     pub fn abandon(&mut self, now_ms: u64) -> Result<Abandoned, MarketError> {
-        let first = self.first_open(now_ms);
+        let (passed, first) = (self.closed_before, self.first_open(now_ms));
         let mut abandoned = Abandoned::default();
+        let slept_through: Vec<(SlotNumber, ChainId)> =
+            self.unsettled.range((passed, ChainId::MIN)..(first.max(passed), ChainId::MIN)).copied().collect();
+        for (slot, chain) in slept_through {
+            abandoned.lapsed.extend(self.lapse_right(slot, chain)?);
+        }
         while let Some(book) = self.open.first_entry().filter(|book| *book.key() < first) {
             let (slot, book) = book.remove_entry();
             self.envelopes.remove(&slot);

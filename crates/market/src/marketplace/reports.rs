@@ -78,13 +78,18 @@ impl Marketplace {
             if now_ms < self.rules.clock.end_ms(slot.saturating_add(self.rules.report_slots)) {
                 break;
             }
-            self.unsettled.pop_first();
-            self.rights.finish(slot, chain, Ending::Lapsed)?;
-            let Some(right) = self.rights.get(slot, chain).copied() else { continue };
-            let postings = self.settle_right((slot, chain), &right, Ending::Lapsed, right.holder(), U256::ZERO)?;
-            lapsed.push(Reported { record: RightRecord { slot, chain, right }, postings, paid: U256::ZERO });
+            lapsed.extend(self.lapse_right(slot, chain)?);
         }
         Ok(lapsed)
+    }
+
+    /// Ends a right that nobody owes anything for.
+    pub(super) fn lapse_right(&mut self, slot: SlotNumber, chain: ChainId) -> Result<Option<Reported>, MarketError> {
+        self.unsettled.remove(&(slot, chain));
+        self.rights.finish(slot, chain, Ending::Lapsed)?;
+        let Some(right) = self.rights.get(slot, chain).copied() else { return Ok(None) };
+        let postings = self.settle_right((slot, chain), &right, Ending::Lapsed, right.holder(), U256::ZERO)?;
+        Ok(Some(Reported { record: RightRecord { slot, chain, right }, postings, paid: U256::ZERO }))
     }
 
     /// What the rollup lost because its winner did not deliver: what it would have been paid, or would have earned itself if that

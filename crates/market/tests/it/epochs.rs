@@ -241,6 +241,19 @@ fn a_builder_that_does_not_deliver_pays_the_holder_what_that_pays_the_rollup() {
     assert_eq!(free(&market, bob.address()), 990);
 }
 
+#[test]
+fn a_slot_that_the_market_slept_through_costs_who_bought_it_nothing() {
+    let (mut market, ann, ..) = sold();
+    let before = (free(&market, ann.address()), held(&market, FIRST, &ann));
+    market.abandon(SLOT_MS).unwrap();
+    assert_eq!((free(&market, ann.address()), held(&market, FIRST, &ann)), before, "its bidding is not over");
+    let abandoned = market.abandon(CLOCK.start_ms(FIRST)).unwrap();
+    assert_eq!(abandoned.lapsed.len(), 2);
+    assert_eq!((free(&market, ann.address()), held(&market, FIRST, &ann)), (before.0 + before.1, 0));
+    assert_eq!(tell(&mut market, FIRST, 10, SlotEnding::Silent), Err("right_ended"));
+    assert!(held(&market, FIRST + 1, &ann) > 0, "the next slot is still its own");
+}
+
 fn as_sent(bid: &Bid) -> EpochBid {
     let Bid { rollups, amount, exclusive, nonce, .. } = bid.clone();
     EpochBid { epoch: EPOCH, rollups, amount, exclusive, nonce }

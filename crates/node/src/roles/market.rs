@@ -214,7 +214,7 @@ impl MarketRole {
     async fn abandon(&self) {
         let queued = {
             let mut inner = self.inner.lock();
-            let Abandoned { bids, drawn, postings } = match inner.market.abandon(now_ms()) {
+            let Abandoned { bids, drawn, lapsed, postings } = match inner.market.abandon(now_ms()) {
                 Ok(abandoned) => abandoned,
                 Err(error) => {
                     tracing::error!(%error, "what was put up for past slots could not be released");
@@ -223,12 +223,14 @@ impl MarketRole {
             };
             let before = inner.market.closed_before();
             let forgotten = inner.forget_sealed(before);
-            if bids.is_empty() && postings.is_empty() && forgotten.is_empty() && drawn.is_empty() {
+            let nothing = bids.is_empty() && postings.is_empty() && forgotten.is_empty() && drawn.is_empty();
+            if nothing && lapsed.is_empty() {
                 return;
             }
             tracing::warn!(
                 bids = bids.len(),
-                "bids for slots that passed meanwhile are dropped, and what they put up is released"
+                rights = lapsed.len(),
+                "bids and rights for slots that passed meanwhile are dropped, and what was put up for them is released"
             );
             let inner = &mut *inner;
             let mut changes = Changes::new(&inner.market);
@@ -237,7 +239,9 @@ impl MarketRole {
             drawn.iter().for_each(|(slot, class)| changes.drawn(*slot, *class));
             postings.iter().for_each(|posting| changes.posting(posting));
             inner.postings.extend(postings.iter().map(posting_wire));
-            self.store.queue(changes.into_ops())
+            let mut ops = changes.into_ops();
+            ops.extend(self.note_ended(inner, &lapsed));
+            self.store.queue(ops)
         };
         if let Err(error) = self.written(queued).await {
             tracing::error!(%error, "what was released is not on disk");
@@ -303,6 +307,7 @@ impl MarketRole {
         let (on_sale, held) = (sales(&inner.market, &closed.sale), held(&inner.market, &closed.sale));
         inner.closed.insert(slot, ClosedSlot { on_sale, held, signature, salts: closed.envelopes.salts() });
         let forgotten = inner.forget_sealed(slot.saturating_add(1));
+        inner.forget_espresso(slot, outcome);
         while inner.closed.len() > MAX_CLOSED {
             inner.closed.pop_first();
         }

@@ -6,7 +6,7 @@ use lockstep_delivery::DecisionKey;
 use lockstep_market::{Ending, Reported};
 use lockstep_primitives::{ChainId, SlotNumber};
 use lockstep_rpc::wire::{Decimal, DeliveryEvent, DeliveryReportWire, RevenueParams, RevenueView, SignedDecimal, SlotRevenue};
-use lockstep_store::{Queued, StoreError};
+use lockstep_store::Op;
 
 use super::{Changes, Inner, MAX_RETRIES, MarketEvent, MarketRole, market_error};
 use crate::clock::now_ms;
@@ -25,7 +25,8 @@ impl MarketRole {
             let taken =
                 inner.market.report(&report, &wire.signature, committed, now_ms()).map_err(|error| market_error(&error))?;
             let Some(reported) = taken else { return Ok(true) };
-            self.note_ended(&mut inner, &[reported])
+            let ops = self.note_ended(&mut inner, &[reported]);
+            self.store.queue(ops)
         };
         self.written(queued).await?;
         Ok(true)
@@ -37,7 +38,10 @@ impl MarketRole {
             let mut inner = self.inner.lock();
             match inner.market.lapse(now_ms()) {
                 Ok(lapsed) if lapsed.is_empty() => return,
-                Ok(lapsed) => self.note_ended(&mut inner, &lapsed),
+                Ok(lapsed) => {
+                    let ops = self.note_ended(&mut inner, &lapsed);
+                    self.store.queue(ops)
+                }
                 Err(error) => {
                     tracing::error!(%error, "slots that nobody reported on could not be ended");
                     return;
@@ -49,7 +53,8 @@ impl MarketRole {
         }
     }
 
-    fn note_ended(&self, inner: &mut Inner, ended: &[Reported]) -> Result<Queued, StoreError> {
+    /// Notes how rights ended: steps for the store.
+    pub(super) fn note_ended(&self, inner: &mut Inner, ended: &[Reported]) -> Vec<Op> {
         let mut changes = Changes::new(&inner.market);
         for reported in ended {
             let record = &reported.record;
@@ -71,7 +76,7 @@ impl MarketRole {
         }
         let ops = changes.into_ops();
         ended.iter().for_each(|reported| inner.note_postings(&reported.postings));
-        self.store.queue(ops)
+        ops
     }
 
     /// Whether the decision record holds a commit for a rollup's list in a slot.

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use alloy_primitives::Address;
 use async_trait::async_trait;
 use jsonrpsee::types::ErrorObjectOwned;
-use lockstep_market::{AcceptedBid, ESPRESSO_TAG, EspressoBid, EspressoError};
+use lockstep_market::{AcceptedBid, ESPRESSO_TAG, EspressoBid, EspressoError, MAX_CLOSED, Outcome};
 use lockstep_primitives::SlotNumber;
 use lockstep_rpc::{
     Rest, RestRequest,
@@ -12,7 +13,7 @@ use lockstep_rpc::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Changes, MarketRole, market_error};
+use super::{Changes, Inner, MarketRole, market_error};
 use crate::clock::now_ms;
 
 /// What the solver's paths begin with.
@@ -97,7 +98,6 @@ impl Solver {
             taken.posting.iter().for_each(|posting| changes.posting(posting));
             let ops = changes.into_ops();
             inner.note_postings(taken.posting.as_slice());
-            inner.espresso.retain(|(slot, _), _| slot.saturating_add(lockstep_market::MAX_CLOSED as u64) > bid.view);
             inner.espresso.insert((bid.view, bid.account), wire);
             market.store.queue(ops)
         };
@@ -138,6 +138,15 @@ impl Solver {
             signature: terms.digest(),
         };
         inner.market.registry().all_at(slot).map(registration).collect()
+    }
+}
+
+impl Inner {
+    /// Of a closed slot only the bids that won are told; of slots that are forgotten none.
+    pub(super) fn forget_espresso(&mut self, closed: SlotNumber, outcome: &Outcome) {
+        let won = |account: &Address| outcome.winning_bids().any(|bid| bid.bidder == *account && bid.tag() == Some(ESPRESSO_TAG));
+        let kept = |slot: SlotNumber| slot > closed || slot.saturating_add(MAX_CLOSED as u64) > closed;
+        self.espresso.retain(|(slot, account), _| kept(*slot) && (*slot != closed || won(account)));
     }
 }
 
