@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Bidders know what rollups are worth to them, and how many others there are, and nothing else. What they bid under a mechanism is
-//! its [`Conduct`]. The same seed gives the same population and the same slots for every mechanism, so their figures compare.
+//! its [`Conduct`]. Where an epoch is sold at once they do not know its slots yet, and bid by what a slot is worth to them on average;
+//! who wins has the epoch, and builds or lets be what the slots turn out to be worth. The same seed gives the same population and the same slots for every mechanism, so their figures compare.
 //! Integers decide everything; floating point is for what is printed.
 
 mod optimum;
@@ -52,7 +53,9 @@ pub enum Conduct {
 
 /// Why a study cannot be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a study has 1 to {MAX_STUDY_SELLERS} sellers, 1 to {MAX_STUDY_BIDDERS} bidders and 1 to {MAX_STUDY_SLOTS} slots")]
+#[error(
+    "a study has 1 to {MAX_STUDY_SELLERS} sellers, 1 to {MAX_STUDY_BIDDERS} bidders, 1 to {MAX_STUDY_SLOTS} slots, sold at least one at a time"
+)]
 pub struct StudyError;
 
 /// How the slots of a study are sold.
@@ -87,6 +90,8 @@ pub struct Study<'a> {
     pub slots: u64,
     /// How they are sold.
     pub selling: StudySelling<'a>,
+    /// How many slots are sold to bids at once, before anybody knows what they are worth; with 1 each by itself, when that is known.
+    pub epoch_slots: u64,
     /// What everything is drawn from.
     pub seed: u64,
 }
@@ -100,7 +105,8 @@ impl Study<'_> {
         let Self { sellers, bidders, slots, .. } = *self;
         let fits = (1..=MAX_STUDY_SELLERS).contains(&sellers)
             && (1..=MAX_STUDY_BIDDERS).contains(&bidders)
-            && (1..=MAX_STUDY_SLOTS).contains(&slots);
+            && (1..=MAX_STUDY_SLOTS).contains(&slots)
+            && self.epoch_slots > 0;
         if !fits {
             return Err(StudyError);
         }
@@ -113,19 +119,24 @@ impl Study<'_> {
             StudySelling::Slots(..) => None,
             StudySelling::Tickets { max_share_bps } => Some(Tickets::new(sellers, max_share_bps)),
         };
+        let mut sold_ahead: Option<(Sale, Outcome)> = None;
         for slot in 0..slots {
             let worth = population.slot(slot);
             let sale = sale(slot, &histories, sellers);
             let value = |bidder: usize, package: &RollupSet| population.value(&worth, bidder, package);
             let seed = B256::from(U256::from(self.seed)) ^ B256::from(U256::from(slot));
-            let outcome = match (self.selling, &mut tickets) {
-                (StudySelling::Slots(mechanism, conduct), _) => {
-                    Outcome::decide(mechanism, &sale, bids(conduct, &sale, bidders, &packages, value), seed)
+            if slot % self.epoch_slots == 0 {
+                sold_ahead = self.sell_epoch(&sale, &population, &packages, seed);
+            }
+            let (held, outcome) = match (self.selling, &mut tickets, &sold_ahead) {
+                (StudySelling::Slots(..), _, Some((held, outcome))) => (held, outcome.clone()),
+                (StudySelling::Slots(mechanism, conduct), ..) => {
+                    (&sale, Outcome::decide(mechanism, &sale, bids(conduct, &sale, bidders, &packages, value), seed))
                 }
-                (StudySelling::Tickets { .. }, Some(tickets)) => {
-                    Outcome::of(tickets.clear(&sale, &population, bidders, seed), &sale, Vec::new())
+                (StudySelling::Tickets { .. }, Some(tickets), _) => {
+                    (&sale, Outcome::of(tickets.clear(&sale, &population, bidders, seed), &sale, Vec::new()))
                 }
-                (StudySelling::Tickets { .. }, None) => Outcome::of(Clearing::default(), &sale, Vec::new()),
+                (StudySelling::Tickets { .. }, None, _) => (&sale, Outcome::of(Clearing::default(), &sale, Vec::new())),
             };
 
             let singles: Vec<RollupSet> = (0..sellers as ChainId).map(|chain| [chain].into()).collect();
@@ -156,9 +167,17 @@ impl Study<'_> {
                 }
             }
             let best = optimum(sellers, bidders, value, |chain| Population::default_value(&worth, chain));
-            tally.note(&sale, &outcome, &alone, &of_bidder, realised, best);
+            tally.note(held, &outcome, &alone, &of_bidder, realised, best);
         }
         Ok(tally.report(self, &histories))
+    }
+
+    /// Sells the slots of an epoch at once, at the reserves of its first one; `None` where each is sold by itself.
+    fn sell_epoch(&self, sale: &Sale, population: &Population, packages: &[RollupSet], seed: B256) -> Option<(Sale, Outcome)> {
+        let StudySelling::Slots(mechanism, conduct) = self.selling else { return None };
+        let average = |bidder: usize, package: &RollupSet| population.mean_value(bidder, package);
+        let offers = || bids(conduct, sale, self.bidders, packages, average);
+        (self.epoch_slots > 1).then(|| (sale.clone(), Outcome::decide(mechanism, sale, offers(), seed)))
     }
 }
 
@@ -232,7 +251,7 @@ mod tests {
     use crate::{Combinatorial, CoreSelecting, FirstPrice, Lottery, PostedPrice, Sharing};
 
     fn study<'a>(mechanism: &'a dyn Mechanism, conduct: Conduct) -> Study<'a> {
-        Study { sellers: 3, bidders: 4, slots: 60, selling: StudySelling::Slots(mechanism, conduct), seed: 7 }
+        Study { sellers: 3, bidders: 4, slots: 60, selling: StudySelling::Slots(mechanism, conduct), epoch_slots: 1, seed: 7 }
     }
 
     #[test]
@@ -279,6 +298,16 @@ mod tests {
         assert_eq!(free.mechanism, "tickets");
         assert!(free.sold_share > 0.5 && free.least_over_reserve >= 1.0, "{free:?}");
         assert!(capped.largest_share <= free.largest_share, "{free:?} {capped:?}");
+    }
+
+    #[test]
+    fn who_wins_an_epoch_has_all_of_its_slots() {
+        let packages = Combinatorial::default();
+        let single = Study { sellers: 4, bidders: 8, slots: 320, seed: 1, ..study(&packages, Conduct::Shaded) };
+        let (one, many) = (single.run().unwrap(), Study { epoch_slots: 32, ..single }.run().unwrap());
+        assert!(many.largest_share > one.largest_share && many.efficiency < one.efficiency, "{one:?} {many:?}");
+        assert!(many.least_over_reserve >= 1.0, "{many:?}");
+        assert_eq!(Study { epoch_slots: 0, ..single }.run(), Err(StudyError));
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct StudyReport {
     pub bidders: usize,
     /// Slots.
     pub slots: u64,
+    /// How many slots were sold at once.
+    pub epoch_slots: u64,
     /// What everything was drawn from.
     pub seed: u64,
     /// What sellers were paid together.
@@ -103,6 +105,7 @@ impl Tally {
             sellers: study.sellers,
             bidders: study.bidders,
             slots: study.slots,
+            epoch_slots: study.epoch_slots,
             seed: study.seed,
             revenue: self.revenues.iter().sum::<f64>() / slots,
             revenue_alone: self.alone / slots,

@@ -43,6 +43,10 @@ struct SimulateArgs {
     /// How they are sold; every way without one.
     #[arg(long, value_enum)]
     mechanism: Option<MechanismName>,
+    /// How many slots are sold at once, before anybody knows what they are worth; each by itself, when that is known, with 1. Tickets
+    /// are sold as always.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MAX_STUDY_SLOTS))]
+    epoch_slots: u64,
     /// What everything is drawn from: the same seed gives every mechanism the same bidders and slots.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -88,6 +92,7 @@ impl SimulateArgs {
                 selling: mechanism.as_deref().map_or(StudySelling::Tickets { max_share_bps: TICKET_SHARE_BPS }, |mechanism| {
                     StudySelling::Slots(mechanism, conduct(name))
                 }),
+                epoch_slots: self.epoch_slots,
                 seed: self.seed,
             };
             let report = study.run().map_err(|error| error.to_string())?;
@@ -110,6 +115,7 @@ fn json(report: &StudyReport) -> Value {
         "bidders": report.bidders,
         "slots": report.slots,
         "seed": report.seed,
+        "epochSlots": report.epoch_slots,
         "revenueWei": report.revenue,
         "revenueAloneWei": report.revenue_alone,
         "efficiency": report.efficiency,
@@ -125,8 +131,12 @@ fn json(report: &StudyReport) -> Value {
 fn table(reports: &[StudyReport]) -> Result<(), String> {
     let Some(first) = reports.first() else { return Ok(()) };
     line(&format!(
-        "{} sellers, {} bidders, {} slots, seed {}; amounts in thousandths of an ether a slot",
-        first.sellers, first.bidders, first.slots, first.seed
+        "{} sellers, {} bidders, {} slots{}, seed {}; amounts in thousandths of an ether a slot",
+        first.sellers,
+        first.bidders,
+        first.slots,
+        if first.epoch_slots > 1 { format!(" sold {} at once", first.epoch_slots) } else { String::new() },
+        first.seed
     ))?;
     line(&format!(
         "{:<14} {:>9} {:>9} {:>10} {:>8} {:>8} {:>6} {:>13} {:>9}  revenue p10 p50 p90",
