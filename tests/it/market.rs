@@ -460,3 +460,28 @@ async fn a_timeboost_bid_wins_a_slot_of_its_rollup() {
     assert_eq!(grants[0].proposer, key.address());
     assert!(grants[0].price.0 < whole(1), "alone it pays the reserve");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bid_that_was_taken_back_stays_so_over_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let start = async || {
+        let options = DevOptions { data: Some(folder.path().to_owned()), slot_ms: 4_000, block_times: vec![4], ..options() };
+        // The folder is another process's until that has ended.
+        until("dev starts", async || World::try_start(options.clone()).await).await
+    };
+    let world = start().await;
+    let key = stranger();
+    world.credit(key.address(), whole(10)).await;
+    let slot = world.lockstep.open_slot().await.slot + 4;
+    let bid = Bid { slot, rollups: all(&world), amount: whole(1), exclusive: None, nonce: 1 };
+    world.lockstep.client.submit_bid(signed(&bid, &key)).await.expect("anybody may bid");
+    let asked = BidCancellation { slot, rollups: bid.rollups.clone(), exclusive: None, nonce: 2 };
+    let wire = BidCancellationWire::new(&asked, key.sign_bytes(asked.digest()));
+    world.lockstep.client.cancel_bid(wire).await.expect("it is its own");
+    drop(world);
+    let world = start().await;
+    let again = world.lockstep.client.submit_bid(signed(&bid, &key)).await;
+    assert_eq!(refused(again).1, "bid_nonce_too_low");
+    assert_eq!(ledger(&world, &key).await.free.0, whole(10));
+    world.lockstep.client.submit_bid(signed(&Bid { nonce: 3, ..bid }, &key)).await.expect("a new one is taken");
+}

@@ -127,6 +127,17 @@ impl SlotAuction {
         self.words.insert(key, Word { nonce: accepted.bid.nonce, bid: Some(accepted) });
     }
 
+    /// Notes that a bid was taken back before a restart: what its bidder bids with no higher nonce is refused. What is in the book
+    /// with a higher one stays.
+    pub fn restore_taken_back(&mut self, bidder: Address, cancellation: &BidCancellation) {
+        let tag = cancellation.exclusive.clone().filter(|tag| !tag.is_empty());
+        let key = Key { bidder, rollups: cancellation.rollups.clone(), tag };
+        let nonce = cancellation.nonce;
+        if self.words.get(&key).is_none_or(|word| word.nonce < nonce) {
+            self.words.insert(key, Word { nonce, bid: None });
+        }
+    }
+
     /// Takes a bid and returns its digest. The same bid again changes nothing.
     ///
     /// # Errors

@@ -36,7 +36,7 @@ use std::{
 };
 
 use alloy_primitives::{Address, U256};
-use lockstep_primitives::{ChainId, Deposit, EpochBid, Registration, SlotNumber, WithdrawalRequest, recover};
+use lockstep_primitives::{BidCancellation, ChainId, Deposit, EpochBid, Registration, SlotNumber, WithdrawalRequest, recover};
 
 use self::epochs::Epochs;
 use crate::{
@@ -126,6 +126,10 @@ pub struct MarketRecord {
     pub rights: RightsBook,
     /// The bids of slots that are not closed.
     pub bids: Vec<AcceptedBid>,
+    /// Bids for slots that are not closed that were taken back, and whose they were.
+    pub taken_back: Vec<(Address, BidCancellation)>,
+    /// The same of bids for epochs, under the numbers of their first slots.
+    pub epoch_taken_back: Vec<(Address, BidCancellation)>,
     /// The bids for epochs that are not closed, and who bids.
     pub epoch_bids: Vec<(Address, EpochBid)>,
     /// Epochs before this one are closed.
@@ -186,6 +190,8 @@ impl Marketplace {
             ledger,
             rights,
             bids,
+            taken_back,
+            epoch_taken_back,
             epoch_bids,
             epochs_closed_before,
             envelopes: sealed,
@@ -232,6 +238,12 @@ impl Marketplace {
         }
         for (bidder, bid) in &epoch_bids {
             market.restore_epoch_bid(*bidder, bid)?;
+        }
+        for (bidder, cancellation) in &taken_back {
+            market.restore_taken_back(*bidder, cancellation)?;
+        }
+        for (bidder, asked) in &epoch_taken_back {
+            market.restore_epoch_taken_back(*bidder, asked)?;
         }
         let drawn: Vec<SlotNumber> =
             market.tickets.iter().flat_map(|book| book.record().drawn.keys()).map(|(slot, _)| *slot).collect();

@@ -17,6 +17,8 @@ pub struct Taken {
     pub added: Option<AcceptedBid>,
     /// The bid that is not in the book any more.
     pub removed: Option<AcceptedBid>,
+    /// By what it was taken back, if it was: its nonce has to be remembered as long as the book is open.
+    pub taken_back: Option<BidCancellation>,
     /// What is held for the bidder's bids in the slot now.
     pub posting: Option<Posting>,
 }
@@ -34,7 +36,7 @@ impl Marketplace {
         let accepted = admission.bid().clone();
         let (bidder, digest) = (accepted.bidder, accepted.digest);
         if admission.is_known() {
-            return Ok(Taken { bidder, digest, added: None, removed: None, posting: None });
+            return Ok(Taken { bidder, digest, added: None, removed: None, taken_back: None, posting: None });
         }
         self.check_staying(bidder)?;
         let posting = match &self.rules.deposits {
@@ -48,7 +50,7 @@ impl Marketplace {
             }
         };
         let removed = self.book(slot)?.put(admission);
-        Ok(Taken { bidder, digest, added: Some(accepted), removed, posting })
+        Ok(Taken { bidder, digest, added: Some(accepted), removed, taken_back: None, posting })
     }
 
     /// Takes a bid back.
@@ -63,7 +65,8 @@ impl Marketplace {
         let removed = self.book(slot)?.cancel(cancellation, signature, now_ms, close_ms)?;
         let (bidder, digest) = (removed.bidder, removed.digest);
         let posting = self.release(slot, bidder)?;
-        Ok(Taken { bidder, digest, added: None, removed: Some(removed), posting })
+        let taken_back = Some(cancellation.clone());
+        Ok(Taken { bidder, digest, added: None, removed: Some(removed), taken_back, posting })
     }
 
     pub(super) fn check_unsealed(&self, slot: SlotNumber) -> Result<(), MarketError> {
@@ -72,6 +75,14 @@ impl Marketplace {
         }
         if self.rules.sealing.is_some() {
             return Err(SealError::SealedOnly { slot }.into());
+        }
+        Ok(())
+    }
+
+    /// Puts back what is remembered of a bid that was taken back.
+    pub(super) fn restore_taken_back(&mut self, bidder: Address, cancellation: &BidCancellation) -> Result<(), MarketError> {
+        if cancellation.slot >= self.closed_before {
+            self.book(cancellation.slot)?.restore_taken_back(bidder, cancellation);
         }
         Ok(())
     }

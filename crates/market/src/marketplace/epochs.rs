@@ -122,19 +122,20 @@ impl Marketplace {
             let asked = BidCancellation { slot, rollups, exclusive, nonce };
             let removed = self.epoch_book(ahead.epoch)?.auction.take_back(bidder, &asked)?;
             let posting = self.cover_epoch(ahead.epoch, bidder, None)?;
-            return Ok(Taken { bidder, digest, added: None, removed: Some(removed), posting });
+            let taken_back = Some(asked);
+            return Ok(Taken { bidder, digest, added: None, removed: Some(removed), taken_back, posting });
         }
         // That it comes in time was seen to above.
         let admission = book.auction.check_signed(bid, digest, signature, now_ms, u64::MAX)?;
         let accepted = admission.bid().clone();
         let bidder = accepted.bidder;
         if admission.is_known() {
-            return Ok(Taken { bidder, digest, added: None, removed: None, posting: None });
+            return Ok(Taken { bidder, digest, added: None, removed: None, taken_back: None, posting: None });
         }
         self.check_staying(bidder)?;
         let posting = self.cover_epoch(ahead.epoch, bidder, Some(&accepted))?;
         let removed = self.epoch_book(ahead.epoch)?.auction.put(admission);
-        Ok(Taken { bidder, digest, added: Some(accepted), removed, posting })
+        Ok(Taken { bidder, digest, added: Some(accepted), removed, taken_back: None, posting })
     }
 
     /// Ends the bidding for an epoch, determines the winners, and grants them the rights.
@@ -230,6 +231,15 @@ impl Marketplace {
             let auction = &mut self.epoch_book(ahead.epoch)?.auction;
             let bid = offer(ahead, auction.sale().slot());
             auction.restore(AcceptedBid { bidder, digest: ahead.digest(), bid });
+        }
+        Ok(())
+    }
+
+    /// Puts back what is remembered of a bid for an epoch that was taken back.
+    pub(super) fn restore_epoch_taken_back(&mut self, bidder: Address, asked: &BidCancellation) -> Result<(), MarketError> {
+        let epoch = self.epochs.as_ref().and_then(|epochs| epochs.calendar.epoch_of(asked.slot));
+        if let Some(epoch) = epoch.filter(|epoch| *epoch >= self.epochs_closed_before()) {
+            self.epoch_book(epoch)?.auction.restore_taken_back(bidder, asked);
         }
         Ok(())
     }

@@ -26,7 +26,7 @@ impl Marketplace {
         let accepted = bid.accepted(signature, nonce)?;
         let (bidder, digest) = (accepted.bidder, accepted.digest);
         if known.as_ref().is_some_and(|known| known.digest == digest) {
-            return Ok(Taken { bidder, digest, added: None, removed: None, posting: None });
+            return Ok(Taken { bidder, digest, added: None, removed: None, taken_back: None, posting: None });
         }
         if self.replaced.get(&slot).is_some_and(|replaced| replaced.contains(&digest)) {
             return Err(EspressoError::Replaced { view: slot, digest }.into());
@@ -49,7 +49,7 @@ impl Marketplace {
         };
         self.replaced.retain(|known, _| *known >= self.closed_before);
         self.replaced.entry(slot).or_default().extend(removed.as_ref().map(|removed| removed.digest));
-        Ok(Taken { bidder, digest, added: Some(accepted), removed, posting })
+        Ok(Taken { bidder, digest, added: Some(accepted), removed, taken_back: None, posting })
     }
 
     /// Holds what somebody's bids in an open slot may cost, and what it owes there besides.

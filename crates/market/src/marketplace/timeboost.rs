@@ -114,6 +114,6 @@ impl Marketplace {
             }
         };
         self.book(slot)?.restore(accepted.clone());
-        Ok(Taken { bidder, digest: accepted.digest, added: Some(accepted), removed, posting })
+        Ok(Taken { bidder, digest: accepted.digest, added: Some(accepted), removed, taken_back: None, posting })
     }
 }

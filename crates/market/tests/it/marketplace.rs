@@ -281,6 +281,26 @@ fn a_restart_goes_on_where_it_was() {
     assert_eq!((free(&again, payout(10)), free(&again, ann.address())), (20, 480));
 }
 
+#[test]
+fn what_was_taken_back_stays_so_over_a_restart() {
+    let ann = key(1);
+    let mut market = market(Arc::new(Combinatorial::default()), &[10, 10, 10]);
+    deposit(&mut market, ann.address(), 500);
+    bid(&mut market, &ann, &[10], 20, 1).unwrap();
+    let asked = BidCancellation { slot: SLOT, rollups: [10].into(), exclusive: None, nonce: 2 };
+    let taken = market.cancel(&asked, &sign(&ann, asked.digest()), BIDDING_MS).unwrap();
+    assert_eq!((taken.removed.is_some(), taken.taken_back.as_ref()), (true, Some(&asked)));
+    let record = MarketRecord {
+        registry: market.registry().clone(),
+        ledger: market.ledger().clone(),
+        taken_back: vec![(ann.address(), asked)],
+        ..MarketRecord::default()
+    };
+    let mut again = Marketplace::new(rules(Arc::new(Combinatorial::default())), record).unwrap();
+    assert_eq!(bid(&mut again, &ann, &[10], 20, 1), Err("bid_nonce_too_low".to_owned()), "nobody hands it in again");
+    bid(&mut again, &ann, &[10], 20, 3).unwrap();
+}
+
 /// Bids of three bidders, and how each rollup's slot ends.
 type World = (Vec<(u8, u8, u64)>, Vec<(u8, u64, u64)>);
 

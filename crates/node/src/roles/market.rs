@@ -21,7 +21,10 @@ mod timeboost;
 
 pub(crate) use espresso::Solver;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use alloy_primitives::{Address, B256, Bytes, keccak256};
 use jsonrpsee::types::ErrorObjectOwned;
@@ -44,7 +47,7 @@ use self::{
     decisions::decision_key,
     escrow::{EscrowFacts, EscrowState, StoredEscrow, stored_escrow},
     proposals::Revealed,
-    rows::{Changes, RowError, posting_wire, prices, remembered},
+    rows::{Changes, Remembered, RowError, posting_wire, prices, remembered},
     sealing::stored_envelopes,
     terms::{TermsKey, restored, stored},
 };
@@ -123,6 +126,8 @@ struct Inner {
     sealed: BTreeMap<(SlotNumber, Address), SealedBidsWire>,
     closed: BTreeMap<SlotNumber, ClosedSlot>,
     epochs: ClosedEpochs,
+    /// Bids of open slots that were taken back: what is on disk of them.
+    taken_back: BTreeSet<(SlotNumber, Vec<u8>)>,
     /// Bids of Espresso's kind, as they came.
     espresso: BTreeMap<(SlotNumber, Address), BidTxWire>,
     /// Lists that builders revealed.
@@ -156,7 +161,7 @@ impl MarketRole {
     /// When the store cannot be read, or what it says of money and rights does not fit together.
     pub(crate) fn new(settings: MarketSettings, store: Store) -> Result<Self, RowError> {
         let signed = stored(&store)?;
-        let (mut record, remembered_espresso) = remembered(&store, restored(&signed))?;
+        let Remembered { mut record, espresso, taken_back } = remembered(&store, restored(&signed))?;
         let StoredEscrow { settlement, exiting, state: escrow } = stored_escrow(&store)?;
         (record.settlement, record.exiting) = (settlement, exiting);
         let mut sealed = BTreeMap::new();
@@ -184,7 +189,7 @@ impl MarketRole {
         let postings = rows::last_postings(&store, market.ledger().record().postings, MAX_SHOWN_POSTINGS)?;
         let (closed, epochs, revealed) = Default::default();
 
-        let inner = Inner { market, signed, sealed, closed, epochs, espresso: remembered_espresso, revealed, escrow, postings };
+        let inner = Inner { market, signed, sealed, closed, epochs, taken_back, espresso, revealed, escrow, postings };
         Ok(Self { settings, store, inner: Mutex::new(inner), escrow: Mutex::default(), events: broadcast::channel(MAX_EVENTS).0 })
     }
 
@@ -222,7 +227,8 @@ impl MarketRole {
                 }
             };
             let before = inner.market.closed_before();
-            let forgotten = inner.forget_sealed(before);
+            let mut forgotten = inner.forget_sealed(before);
+            forgotten.extend(inner.forget_taken_back(before));
             let nothing = bids.is_empty() && postings.is_empty() && forgotten.is_empty() && drawn.is_empty();
             if nothing && lapsed.is_empty() {
                 return;
@@ -306,7 +312,8 @@ impl MarketRole {
         let wire = AllocationWire::new(&outcome.allocation, signature.clone());
         let (on_sale, held) = (sales(&inner.market, &closed.sale), held(&inner.market, &closed.sale));
         inner.closed.insert(slot, ClosedSlot { on_sale, held, signature, salts: closed.envelopes.salts() });
-        let forgotten = inner.forget_sealed(slot.saturating_add(1));
+        let mut forgotten = inner.forget_sealed(slot.saturating_add(1));
+        forgotten.extend(inner.forget_taken_back(slot.saturating_add(1)));
         inner.forget_espresso(slot, outcome);
         while inner.closed.len() > MAX_CLOSED {
             inner.closed.pop_first();
@@ -364,6 +371,13 @@ impl MarketRole {
 }
 
 impl Inner {
+    /// Forgets bids that were taken back of slots before this one: steps for the store.
+    fn forget_taken_back(&mut self, before: SlotNumber) -> Vec<Op> {
+        let kept = self.taken_back.split_off(&(before, Vec::new()));
+        let gone = std::mem::replace(&mut self.taken_back, kept);
+        gone.into_iter().map(|(_, key)| Op::delete(Table::Bids, key)).collect()
+    }
+
     fn note_postings(&mut self, postings: &[lockstep_market::Posting]) {
         self.postings.extend(postings.iter().map(posting_wire));
         let surplus = self.postings.len().saturating_sub(MAX_SHOWN_POSTINGS);

@@ -129,12 +129,18 @@ impl MarketRole {
             let mut inner = self.inner.lock();
             let taken = inner.market.bid_ahead(&wire.bid(), &wire.signature, now_ms()).map_err(|error| market_error(&error))?;
             let mut changes = Changes::new(&inner.market);
-            taken.removed.iter().for_each(|removed| changes.no_bid(removed));
+            let mut place = None;
+            match (&taken.removed, &taken.taken_back) {
+                (Some(removed), Some(by)) => place = Some(changes.taken_back(removed, by, true)),
+                (Some(removed), None) => changes.no_bid(removed),
+                (None, _) => {}
+            }
             if let Some(added) = &taken.added {
                 changes.epoch_bid(added, &EpochRow { epoch_bid: wire });
             }
             taken.posting.iter().for_each(|posting| changes.posting(posting));
             let ops = changes.into_ops();
+            inner.taken_back.extend(place);
             inner.note_postings(taken.posting.as_slice());
             (taken.digest, self.store.queue(ops))
         };

@@ -1,13 +1,13 @@
 //! What a market keeps on disk, row by row, and what it remembers of it after a restart.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use alloy_primitives::{Address, U256};
 use lockstep_market::{
     AcceptedBid, Acquisition, Balance, Breach, Delegation, Earnings, EarningsHistory, Ending, Granted, HoldId, Ledger,
     LedgerRecord, MarketRecord, Marketplace, Posting, PostingKind, Registry, Resale, Right, RightRecord, RightsBook, Withdrawal,
 };
-use lockstep_primitives::{Bid, ChainId, SlotNumber, recover};
+use lockstep_primitives::{Bid, BidCancellation, ChainId, SlotNumber, recover};
 use lockstep_rpc::wire::{BidTxWire, BidWire, Decimal, EntryWire, PostingWire, SignedDecimal};
 use lockstep_store::{KeyValue, Op, Store, StoreError, Table};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -50,7 +50,21 @@ enum BidRow {
     Timeboost(TimeboostRow),
     Epoch(EpochRow),
     Espresso(EspressoRow),
+    TakenBack(TakenBackRow),
     Own(BidWire),
+}
+
+/// A bid that was taken back, in its place.
+#[derive(Serialize, Deserialize)]
+struct TakenBackRow {
+    /// Whose it was.
+    taken_back_by: Address,
+    slot: SlotNumber,
+    rollups: Vec<ChainId>,
+    exclusive: Option<String>,
+    nonce: u64,
+    /// Whether it was a bid for the epoch that begins with the slot.
+    epoch: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -223,6 +237,15 @@ impl<'a> Changes<'a> {
         self.ops.push(Op::delete(Table::Bids, bid_key(bid)));
     }
 
+    /// A bid that its bidder took back. Returns where that is stored.
+    pub(super) fn taken_back(&mut self, bid: &AcceptedBid, by: &BidCancellation, epoch: bool) -> (SlotNumber, Vec<u8>) {
+        let BidCancellation { slot, ref rollups, ref exclusive, nonce } = *by;
+        let (rollups, exclusive) = (rollups.iter().copied().collect(), exclusive.clone());
+        let row = TakenBackRow { taken_back_by: bid.bidder, slot, rollups, exclusive, nonce, epoch };
+        self.put(Table::Bids, bid_key(bid), &row);
+        (slot, bid_key(bid))
+    }
+
     /// A step of the caller's own.
     pub(super) fn op(&mut self, op: Op) {
         self.ops.push(op);
@@ -255,23 +278,37 @@ impl<'a> Changes<'a> {
     }
 }
 
-/// Bids of Espresso's kind as they came, by slot and account.
-pub(super) type EspressoBids = BTreeMap<(SlotNumber, Address), BidTxWire>;
+/// What is on disk.
+pub(super) struct Remembered {
+    pub(super) record: MarketRecord,
+    /// Bids of Espresso's kind as they came, by slot and account.
+    pub(super) espresso: BTreeMap<(SlotNumber, Address), BidTxWire>,
+    /// Where bids are that were taken back.
+    pub(super) taken_back: BTreeSet<(SlotNumber, Vec<u8>)>,
+}
 
 /// What a market remembers, but for the terms of its sellers, sealed bids and the escrow.
 ///
 /// # Errors
 /// When a row cannot be read, or the rows do not fit together: then nothing is guessed about anybody's money.
-pub(super) fn remembered(store: &Store, registry: Registry) -> Result<(MarketRecord, EspressoBids), RowError> {
+pub(super) fn remembered(store: &Store, registry: Registry) -> Result<Remembered, RowError> {
     let counters: Counters = match store.get(Table::Meta, COUNTERS)? {
         Some(value) => row(Table::Meta, &value)?,
         None => Counters::default(),
     };
     let ledger = ledger(store, &counters)?;
     let (mut bids, mut epoch_bids, mut as_came) = (Vec::new(), Vec::new(), BTreeMap::new());
-    for (_, value) in store.scan(Table::Bids)? {
+    let (mut taken_back, mut epoch_taken_back, mut places) = (Vec::new(), Vec::new(), BTreeSet::new());
+    for (key, value) in store.scan(Table::Bids)? {
         bids.push(match row(Table::Bids, &value)? {
             BidRow::Timeboost(timeboost) => timeboost.accepted().map_err(|error| wrong(Table::Bids, error))?,
+            BidRow::TakenBack(TakenBackRow { taken_back_by, slot, rollups, exclusive, nonce, epoch }) => {
+                let asked = BidCancellation { slot, rollups: rollups.into_iter().collect(), exclusive, nonce };
+                let of_kind = if epoch { &mut epoch_taken_back } else { &mut taken_back };
+                of_kind.push((taken_back_by, asked));
+                places.insert((slot, key));
+                continue;
+            }
             BidRow::Espresso(espresso) => {
                 let (accepted, wire) = espresso.accepted().map_err(|error| wrong(Table::Bids, error))?;
                 as_came.insert((accepted.bid.slot, accepted.bidder), wire);
@@ -299,12 +336,14 @@ pub(super) fn remembered(store: &Store, registry: Registry) -> Result<(MarketRec
         rights,
         bids,
         epoch_bids,
+        taken_back,
+        epoch_taken_back,
         tickets,
         closed_before,
         epochs_closed_before,
         ..MarketRecord::default()
     };
-    Ok((record, as_came))
+    Ok(Remembered { record, espresso: as_came, taken_back: places })
 }
 
 fn ledger(store: &Store, counters: &Counters) -> Result<Ledger, RowError> {

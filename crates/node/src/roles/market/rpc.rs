@@ -228,14 +228,18 @@ impl MarketApiServer for MarketRpc {
 impl MarketRpc {
     fn note_taken(&self, inner: &mut Inner, taken: &Taken, wire: Option<&BidWire>) -> Result<Queued, StoreError> {
         let mut changes = Changes::new(&inner.market);
-        if let Some(removed) = &taken.removed {
-            changes.no_bid(removed);
+        let mut place = None;
+        match (&taken.removed, &taken.taken_back) {
+            (Some(removed), Some(by)) => place = Some(changes.taken_back(removed, by, false)),
+            (Some(removed), None) => changes.no_bid(removed),
+            (None, _) => {}
         }
         if let (Some(added), Some(wire)) = (&taken.added, wire) {
             changes.bid(added, wire);
         }
         taken.posting.iter().for_each(|posting| changes.posting(posting));
         let ops = changes.into_ops();
+        inner.taken_back.extend(place);
         inner.note_postings(taken.posting.as_slice());
         self.store.queue(ops)
     }
