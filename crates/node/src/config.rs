@@ -360,7 +360,7 @@ impl Config {
         if self.slots.length_ms < 1_000 {
             return Err(wrong("slots.length_ms", "a slot is at least 1000 ms long, because blocks count whole seconds"));
         }
-        self.market.check()?;
+        self.market.check(self.slots.length_ms)?;
         if let Some(builder) = &self.builder {
             builder.bidding().map_err(|(field, problem)| wrong(format!("builder.{field}"), problem))?;
             builder.forecast.plan().map_err(|(field, problem)| wrong(format!("builder.{field}"), problem))?;

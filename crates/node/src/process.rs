@@ -465,6 +465,7 @@ impl Process {
                     report_slots,
                 } = plan.as_ref().clone();
                 check_sealing(sealing, &timings)?;
+                check_proposals(proposals, &timings)?;
                 let settings = MarketSettings {
                     key,
                     timings,
@@ -854,6 +855,21 @@ fn sequencers(
 impl Mempool for Intake {
     fn public(&self, chain: ChainId) -> Vec<PublicTx> {
         Self::public(self, chain)
+    }
+}
+
+/// The best of the proposals has to be revealed before lists are voted on, which takes the last part of the time until the decision.
+fn check_proposals(proposals: Option<ProposalTerms>, timings: &Timings) -> Result<(), StartError> {
+    let most = timings.longest_reveal_ms();
+    match proposals {
+        Some(terms) if terms.bid_ms.saturating_add(terms.reveal_ms) > most => {
+            let (bid_ms, reveal_ms) = (terms.bid_ms, terms.reveal_ms);
+            let text = format!(
+                "proposals are taken during {bid_ms} ms and revealed during {reveal_ms} ms, and with these slots both have {most} ms"
+            );
+            Err(StartError::Market(text))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -42,6 +42,11 @@ impl Timings {
         self.build_before_ms.saturating_sub(self.clock.close_before_ms) / 2
     }
 
+    /// For how long after the end of bidding proposals may be taken and revealed: the rest is for votes.
+    pub const fn longest_reveal_ms(&self) -> u64 {
+        (self.clock.close_before_ms - self.decide_before_ms) * (100 - VOTE_PERCENT) / 100
+    }
+
     /// When the decision for a slot is due.
     pub const fn decide_ms(&self, slot: u64) -> u64 {
         self.clock.start_ms(slot).saturating_sub(self.decide_before_ms)
@@ -55,6 +60,9 @@ pub struct ClientError {
     url: String,
     cause: String,
 }
+
+/// How much of the time between the end of bidding and the decision is left for votes, where lists come from another builder.
+const VOTE_PERCENT: u64 = 40;
 
 /// How long a role waits for another role's answer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);

@@ -4,8 +4,9 @@ use std::{path::PathBuf, sync::Arc};
 
 use alloy_primitives::{Address, ChainId};
 use lockstep_market::{
-    AheadSale, Combinatorial, CoreSelecting, DepositRules, FirstPrice, L1Terms, Lottery, Mechanism, PostedPrice, ProposalTerms,
-    SLOTS_AHEAD, SealRules, SecondPrice, Selling, Sharing, TicketBook, TicketRecord, TicketRules, TimeboostDomain,
+    AheadSale, Calendar, Combinatorial, CoreSelecting, DepositRules, FirstPrice, L1Terms, Lottery, Mechanism, PostedPrice,
+    ProposalTerms, SLOTS_AHEAD, SealRules, SecondPrice, Selling, Sharing, SlotClock, TicketBook, TicketRecord, TicketRules,
+    TimeboostDomain,
 };
 use lockstep_primitives::RollupSet;
 use lockstep_provider::ValidatorKey;
@@ -316,6 +317,13 @@ const fn default_l1_slot_s() -> u64 {
     12
 }
 
+impl AheadConfig {
+    const fn sale(&self) -> AheadSale {
+        let Self { epoch_slots, slots_ahead, open_ms } = *self;
+        AheadSale { epoch_slots, slots_ahead, open_ms }
+    }
+}
+
 impl L1Config {
     fn plan(&self) -> L1Plan {
         let Self { chain_id, genesis_s, slot_s, ref beacon, ref proposers } = *self;
@@ -362,7 +370,7 @@ const fn default_bond_bps() -> u64 {
 
 impl MarketConfig {
     /// Checks what needs no network.
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+    pub(super) fn check(&self, slot_ms: u64) -> Result<(), ConfigError> {
         match (&self.key_file, &self.url, self.address) {
             (Some(_), None, None) | (None, Some(_), Some(_)) | (Some(_), Some(_), Some(_)) => {}
             _ => return Err(wrong("market", "give key_file to play the market, or url and address of one elsewhere")),
@@ -418,6 +426,10 @@ impl MarketConfig {
             if ahead.epoch_slots > MAX_SOLD_SLOTS {
                 return Err(wrong("market.ahead.epoch_slots", format!("is more than {MAX_SOLD_SLOTS}")));
             }
+            // Bidding for a slot ends before it starts, whatever the block times.
+            let clock = SlotClock { genesis_ms: 0, slot_ms, close_before_ms: 1 };
+            Calendar::new(clock, slot_ms, Some(ahead.sale()))
+                .map_err(|error| wrong("market.ahead", format!("{error}: {}", error.hint())))?;
         }
         if let Some(escrow) = &self.escrow {
             match &self.deposits {
@@ -464,11 +476,7 @@ impl MarketConfig {
                 None => Selling::Tickets(self.ticket_rules()?),
             },
             report_slots: self.report_slots,
-            ahead: self.ahead.map(|AheadConfig { epoch_slots, slots_ahead, open_ms }| AheadSale {
-                epoch_slots,
-                slots_ahead,
-                open_ms,
-            }),
+            ahead: self.ahead.as_ref().map(AheadConfig::sale),
             deposits,
             proposals: self.proposals.map(|ProposalsConfig { bid_ms, reveal_ms, forfeit_bps }| ProposalTerms {
                 bid_ms,

@@ -8,14 +8,11 @@ use lockstep_market::MAX_CALLS_OF_HOLDER;
 use lockstep_primitives::{ChainId, ProposalCall, RollupSet, SlotNumber};
 use lockstep_rpc::{
     api::MarketApiClient,
-    wire::{MarketSlot, PrepareWire, ProposalCallWire, ProposalClaimWire, ProposalParams},
+    wire::{PrepareWire, ProposalCallWire, ProposalClaimWire, ProposalParams},
 };
 
 use super::{BuilderRole, Built, POLL_MS};
 use crate::clock::{now_ms, sleep_until};
-
-/// How much of the time between the end of the bidding and the decision is left for what was revealed to be voted on, in percent.
-const VOTE_PERCENT: u64 = 40;
 
 /// The lists of another builder that are proposed.
 #[derive(Clone, Debug, Default)]
@@ -53,7 +50,7 @@ impl BuilderRole {
             rollups: rollups.iter().map(|chain| U64::from(*chain)).collect(),
             signature: Some(self.sign_call(&call)),
         };
-        let until_ms = reveal_until_ms(&built.market);
+        let until_ms = built.market.close_ms.saturating_add(self.settings.timings.longest_reveal_ms());
         loop {
             let view = match self.market.get_proposal(params.clone()).await {
                 Ok(view) => view,
@@ -113,10 +110,4 @@ fn calls(built: &Built, held: &RollupSet) -> Vec<ProposalCall> {
     worth.sort_by(|one, other| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
     worth.truncate(MAX_CALLS_OF_HOLDER);
     worth.into_iter().map(|(rollups, own_value)| ProposalCall { slot: market.slot, rollups, own_value }).collect()
-}
-
-/// Until when lists that others reveal can still be voted on.
-fn reveal_until_ms(market: &MarketSlot) -> u64 {
-    let window_ms = market.decide_ms.saturating_sub(market.close_ms);
-    market.decide_ms.saturating_sub(window_ms * VOTE_PERCENT / 100)
 }
