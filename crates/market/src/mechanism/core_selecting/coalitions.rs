@@ -64,9 +64,7 @@ impl<'a> Coalitions<'a> {
         let mut by_bidder = winner::packages_by_bidder(sale, bids, floors, component);
         let offers = winners.iter().map(|winner| by_bidder.remove(&winner.bidder).unwrap_or_default()).collect();
         let mut losers = vec![U256::ZERO; 1 << component.len()];
-        for groups in by_bidder.values() {
-            add(&mut losers, groups, |value, surplus| value.saturating_add(surplus), work)?;
-        }
+        add(&mut losers, &pooled(by_bidder.into_values().flatten()), |value, surplus| value.saturating_add(surplus), work)?;
         Some(Self { winners, losers, offers })
     }
 
@@ -107,6 +105,25 @@ impl<'a> Coalitions<'a> {
         let at_least = best.value.saturating_sub(paid(best.helpers));
         Some(Some(Blocking { payers: everybody & !best.helpers, at_least }))
     }
+}
+
+/// What losers offer together. Of what they offer without tying it to something else only the best for each set of rollups counts:
+/// two of them overlap, whoever made them.
+fn pooled(groups: impl Iterator<Item = Vec<Package>>) -> Vec<Vec<Package>> {
+    let mut best: BTreeMap<usize, Package> = BTreeMap::new();
+    let mut tied = Vec::new();
+    for group in groups {
+        match group.as_slice() {
+            [package] => {
+                let known = best.entry(package.rollups).or_insert(*package);
+                if package.surplus > known.surplus {
+                    *known = *package;
+                }
+            }
+            _ => tied.push(group),
+        }
+    }
+    best.into_values().map(|package| vec![package]).chain(tied).collect()
 }
 
 /// A table's entry, by what it is worth.
