@@ -14,6 +14,7 @@ mod eip712 {
             uint64 chainId;
             string ending;
             bytes32[] blocks;
+            bytes32[] prepared;
             uint256[] earned;
             uint256[] posted;
         }
@@ -56,6 +57,9 @@ pub struct DeliveryReport {
     pub ending: SlotEnding,
     /// The hashes of the blocks that were published.
     pub blocks: Vec<B256>,
+    /// What its proposer prepared for it last, whether it was published or refused
+    /// ([`ProposalReveal::pair`](crate::ProposalReveal::pair)); `None` when nothing came.
+    pub prepared: Option<B256>,
     /// What the rollup's own list earned, when that is what was published.
     pub earned: Option<U256>,
     /// What the rollup's own list would have earned, when another one was published and the rollup says so.
@@ -70,6 +74,7 @@ impl DeliveryReport {
             chainId: self.chain,
             ending: self.ending.name().to_owned(),
             blocks: self.blocks.clone(),
+            prepared: self.prepared.into_iter().collect(),
             earned: self.earned.into_iter().collect(),
             posted: self.posted.into_iter().collect(),
         })
@@ -87,6 +92,7 @@ mod tests {
             chain: 2,
             ending: SlotEnding::Proposed,
             blocks: vec![B256::ZERO],
+            prepared: None,
             earned: None,
             posted: None,
         };
@@ -99,6 +105,7 @@ mod tests {
             DeliveryReport { ending: SlotEnding::Refused, ..base.clone() },
             DeliveryReport { ending: SlotEnding::Lapsed, ..base.clone() },
             DeliveryReport { blocks: Vec::new(), ..base.clone() },
+            DeliveryReport { prepared: Some(B256::ZERO), ..base.clone() },
             DeliveryReport { earned: one, ..base.clone() },
             DeliveryReport { posted: one, ..base.clone() },
             DeliveryReport { earned: Some(U256::ZERO), ..base },

@@ -12,10 +12,10 @@ use serde_json::Value;
 use crate::wire::{
     AllocationWire, BidCancellationWire, BidReceipt, BidWire, BlindedProposalWire, BundleStatus, CallView, DecisionWire,
     DeliveryReportWire, DepositWire, EpochBidWire, EpochView, EscrowView, Explanation, LedgerView, MarketSlot, MessageList,
-    OpeningWire, ProposalCallWire, ProposalClaimWire, ProposalParams, ProposalRevealWire, ProposalView, RegistrationWire,
-    RevenueParams, RevenueView, RightOfferWire, RightTransferWire, RightView, RollupTerms, SealedBidsWire, SentBundle,
-    SignedPrepare, SimulationResult, SlotOffer, SlotStatus, TicketOrderWire, TicketReceipt, TicketsView, TimeboostBidWire,
-    VoteWire, WithdrawalReceipt, WithdrawalWire,
+    OpeningWire, ProposalCallWire, ProposalParams, ProposalRevealWire, ProposalView, RegistrationWire, RevenueParams,
+    RevenueView, RightOfferWire, RightTransferWire, RightView, RollupTerms, SealedBidsWire, SentBundle, SignedPrepare,
+    SimulationResult, SlotOffer, SlotStatus, TicketOrderWire, TicketReceipt, TicketsView, TimeboostBidWire, VoteWire,
+    WithdrawalReceipt, WithdrawalWire,
 };
 
 use alloy_primitives::{Address, B256, Bytes, U64};
@@ -137,10 +137,6 @@ pub trait MarketApi {
     #[method(name = "getProposal")]
     async fn get_proposal(&self, params: ProposalParams) -> RpcResult<ProposalView>;
 
-    /// Notes that the holder proposed what was revealed to it: it is paid for what is delivered.
-    #[method(name = "claimProposal")]
-    async fn claim_proposal(&self, claim: ProposalClaimWire) -> RpcResult<bool>;
-
     /// Credits a deposit, by the word of who keeps the market's money.
     #[method(name = "deposit")]
     async fn deposit(&self, deposit: DepositWire) -> RpcResult<bool>;
@@ -240,7 +236,7 @@ pub(crate) fn most_parameters(method: &str) -> Option<usize> {
         "market_submitEpochBid" | "market_getEpoch" | "market_getRights" => 1,
         "market_offerRights" | "market_transferRights" => 1,
         "market_callProposals" | "market_getCalls" | "market_submitProposal" => 1,
-        "market_revealProposal" | "market_getProposal" | "market_claimProposal" => 1,
+        "market_revealProposal" | "market_getProposal" => 1,
         "market_getRevenue" => 2,
         "market_reportDelivery" | "decision_record" | "sequencer_prepare" => 1,
         "lockstep_subscribe" | "decision_get" => 2,

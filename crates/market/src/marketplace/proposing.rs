@@ -1,8 +1,8 @@
 //! Proposals: who may propose takes the best that builders offer unseen, and pays nothing for what is not delivered.
 //!
 //! ```text
-//!  call ──> blinded bids, covered ──| slot closed |──> reveals in turn ──> proposed, claimed ──> delivered: paid
-//!                                   no right: dropped      silent: forfeit     not claimed: not paid
+//!  call ──> blinded bids, covered ──| slot closed |──> reveals in turn ──> prepared by the holder ──> published: paid
+//!                                   no right: dropped      silent: forfeit     other lists: not paid
 //! ```
 
 use std::collections::BTreeMap;
@@ -51,8 +51,6 @@ pub(super) struct Call {
     decided: bool,
     /// How many of those that failed have paid for it.
     forfeited: usize,
-    /// Whether the holder proposed what was revealed.
-    claimed: bool,
     /// Rollups whose share was paid, or will not be.
     settled: RollupSet,
 }
@@ -108,7 +106,7 @@ impl Marketplace {
         let (rollups, close_ms) = (rollups.clone(), self.rules.clock.close_ms(slot).saturating_add(bid_ms));
         let rules = ProposalRules { slot, rollups, holder, own_value, close_ms, reveal_ms, forfeit_bps };
         let auction = ProposalAuction::open(rules);
-        self.calls.insert(key.clone(), Call { auction, decided: false, forfeited: 0, claimed: false, settled: RollupSet::new() });
+        self.calls.insert(key.clone(), Call { auction, decided: false, forfeited: 0, settled: RollupSet::new() });
         Ok(key)
     }
 
@@ -175,29 +173,6 @@ impl Marketplace {
         Ok((selection, postings))
     }
 
-    /// Notes that the holder proposed what was revealed to it: `lists` are the digests of what the decision record names, as in
-    /// [`ProposalReveal::lists`]. From now on it is paid for what is delivered. The same again changes nothing.
-    ///
-    /// # Errors
-    /// When they are not what was revealed.
-    pub fn claim_proposal(
-        &mut self,
-        key: &CallKey,
-        lists: &BTreeMap<ChainId, B256>,
-        now_ms: u64,
-    ) -> Result<Vec<Posting>, MarketError> {
-        let (slot, holder) = (key.slot, key.holder);
-        let (selection, mut postings) = self.proposal(key, now_ms)?;
-        match (selection, self.calls.get_mut(key)) {
-            (Selection::Builder { reveal, .. }, Some(call)) if reveal.lists == *lists => call.claimed = true,
-            _ => return Err(ProposalError::OtherLists { slot, holder }.into()),
-        }
-        for chain in key.rollups.iter().copied() {
-            postings.extend(self.settle_proposal(slot, chain)?);
-        }
-        Ok(postings)
-    }
-
     /// The calls of a slot, and above what each wants to be bid.
     pub fn calls(&self, slot: SlotNumber) -> impl Iterator<Item = (&CallKey, U256)> {
         self.calls.iter().filter(move |(key, _)| key.slot == slot).map(|(key, call)| (key, call.auction.rules().own_value))
@@ -236,22 +211,32 @@ impl Marketplace {
         calls.fold(U256::ZERO, |sum, (_, call)| sum.saturating_add(call.cover(builder, rules.bond_bps)))
     }
 
-    /// Pays for a proposal's share of a rollup whose slot has ended, once it was claimed.
-    pub(super) fn settle_proposal(&mut self, slot: SlotNumber, chain: ChainId) -> Result<Vec<Posting>, MarketError> {
-        let Some(right) = self.rights.get(slot, chain).copied() else { return Ok(Vec::new()) };
-        let (Some(ending), Some(rules)) = (right.ending, self.rules.deposits) else { return Ok(Vec::new()) };
-        let claimed = |(key, call): &(&CallKey, &mut Call)| {
-            key.slot == slot && call.claimed && key.rollups.contains(&chain) && !call.settled.contains(&chain)
+    /// Pays for a proposal's share of a rollup whose slot has ended, when the rollup says that its lists are what was prepared.
+    pub(super) fn settle_proposal(
+        &mut self,
+        slot: SlotNumber,
+        chain: ChainId,
+        ending: Ending,
+        prepared: Option<B256>,
+    ) -> Result<Vec<Posting>, MarketError> {
+        let of_rollup = |(key, call): &(&CallKey, &mut Call)| {
+            key.slot == slot && key.rollups.contains(&chain) && !call.settled.contains(&chain)
         };
-        let Some((key, call)) = self.calls.iter_mut().find(claimed) else { return Ok(Vec::new()) };
-        let Selection::Builder { builder, value, .. } = call.auction.selection(u64::MAX) else { return Ok(Vec::new()) };
+        let found = self.calls.iter_mut().filter(of_rollup).find_map(|(key, call)| match call.auction.selection(u64::MAX) {
+            Selection::Builder { builder, value, reveal } => Some((key, call, builder, value, reveal)),
+            _ => None,
+        });
+        let (Some((key, call, builder, value, reveal)), Some(rules)) = (found, self.rules.deposits) else {
+            return Ok(Vec::new());
+        };
         call.settled.insert(chain);
         let share = shares(value, &key.rollups).remove(&chain).unwrap_or_default();
+        let its_own = prepared.is_some() && prepared == reveal.lists.get(&chain).copied();
         let (due, kind) = match ending {
-            Ending::Delivered => (share, PostingKind::Price),
+            Ending::Delivered if its_own => (share, PostingKind::Price),
             // Its lists were refused: the holder lost the slot by them.
-            Ending::TakenOver(Breach::Refused) => (with_bond(share, &rules), PostingKind::Damages),
-            Ending::TakenOver(_) | Ending::Lapsed => (U256::ZERO, PostingKind::Price),
+            Ending::TakenOver(Breach::Refused) if its_own => (with_bond(share, &rules), PostingKind::Damages),
+            _ => (U256::ZERO, PostingKind::Price),
         };
         let (holder, id) = (key.holder, HoldId { slot, bidder: builder });
         let mut postings = Vec::new();

@@ -62,7 +62,8 @@ impl Marketplace {
             Ending::TakenOver(_) => self.loss(&right, report),
             Ending::Lapsed => U256::ZERO,
         };
-        let postings = self.settle_right((slot, chain), &right, ending, payout, paid)?;
+        let mut postings = self.settle_right(slot, &right, ending, payout, paid)?;
+        postings.extend(self.settle_proposal(slot, chain, ending, report.prepared)?);
         self.note_earnings(report, &right, paid);
         let right = self.rights.get(slot, chain).copied().unwrap_or(right);
         Ok(Some(Reported { record: RightRecord { slot, chain, right }, postings, paid }))
@@ -88,7 +89,8 @@ impl Marketplace {
         self.unsettled.remove(&(slot, chain));
         self.rights.finish(slot, chain, Ending::Lapsed)?;
         let Some(right) = self.rights.get(slot, chain).copied() else { return Ok(None) };
-        let postings = self.settle_right((slot, chain), &right, Ending::Lapsed, right.holder(), U256::ZERO)?;
+        let mut postings = self.settle_right(slot, &right, Ending::Lapsed, right.holder(), U256::ZERO)?;
+        postings.extend(self.settle_proposal(slot, chain, Ending::Lapsed, None)?);
         Ok(Some(Reported { record: RightRecord { slot, chain, right }, postings, paid: U256::ZERO }))
     }
 
@@ -105,7 +107,7 @@ impl Marketplace {
     /// was delivered, and what the holder lost, as far as its own price and bond go, for what was not.
     fn settle_right(
         &mut self,
-        (slot, chain): (SlotNumber, ChainId),
+        slot: SlotNumber,
         right: &Right,
         ending: Ending,
         payout: Address,
@@ -124,7 +126,6 @@ impl Marketplace {
             };
             postings.extend(self.pay_and_release(slot, builder, holder, due, kind)?);
         }
-        postings.extend(self.settle_proposal(slot, chain)?);
         Ok(postings)
     }
 

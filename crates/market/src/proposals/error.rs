@@ -55,14 +55,6 @@ pub enum ProposalError {
         /// Who asked.
         holder: Address,
     },
-    /// The holder proposed something else.
-    #[error("the lists that {holder} proposed for slot {slot} are not those that a builder revealed to it")]
-    OtherLists {
-        /// The slot.
-        slot: SlotNumber,
-        /// Who proposed.
-        holder: Address,
-    },
     /// Another slot, other rollups or another holder.
     #[error("the proposal is not for the right of {holder} on rollups {rollups:?} in slot {slot}")]
     OtherRight {
@@ -150,7 +142,6 @@ impl ProposalError {
             Self::AskedBefore { .. } => "asked_before",
             Self::TooManyCalls { .. } => "too_many_calls",
             Self::NotDecided { .. } => "right_not_decided",
-            Self::OtherLists { .. } => "other_lists",
             Self::OtherRight { .. } => "other_right",
             Self::Closed { .. } => "bidding_closed",
             Self::NotAboveOwn { .. } => "not_above_own",
@@ -170,7 +161,6 @@ impl ProposalError {
             Self::AskedBefore { .. } => "what the holder's own proposal is worth is said once",
             Self::TooManyCalls { .. } => "ask for fewer rights, or in a later slot",
             Self::NotDecided { .. } => "reveal once the slot is allocated, to who got the right",
-            Self::OtherLists { .. } => "propose the lists that were revealed, all of them and as they are",
             Self::OtherRight { .. } => "offer a proposal for all rollups of the right, to who holds it",
             Self::Closed { .. } => "offer earlier, or for a later slot",
             Self::NotAboveOwn { .. } => "offer more than the holder's own proposal is worth",

@@ -110,7 +110,15 @@ pub(crate) fn bid(
 }
 
 pub(crate) fn report(chain: ChainId, ending: SlotEnding, earned: Option<u64>) -> DeliveryReport {
-    DeliveryReport { slot: SLOT, chain, ending, blocks: vec![B256::ZERO], earned: earned.map(units), posted: None }
+    DeliveryReport {
+        slot: SLOT,
+        chain,
+        ending,
+        blocks: vec![B256::ZERO],
+        prepared: None,
+        earned: earned.map(units),
+        posted: None,
+    }
 }
 
 pub(crate) fn tell(market: &mut Marketplace, report: &DeliveryReport, committed: bool) -> Result<Option<Reported>, String> {

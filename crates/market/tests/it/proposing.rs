@@ -1,11 +1,11 @@
 //! Proposals in a market: asked for, covered, revealed to who got the right, and paid for when they were delivered.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use alloy::signers::local::PrivateKeySigner;
 use alloy_primitives::{B256, U256};
 use lockstep_market::{CallKey, Combinatorial, HoldId, Marketplace, ProposalTerms, Rules, Selection};
-use lockstep_primitives::{BlindedProposal, ChainId, ProposalCall, ProposalReveal, RollupSet, SlotEnding};
+use lockstep_primitives::{BlindedProposal, ChainId, DeliveryReport, ProposalCall, ProposalReveal, RollupSet, SlotEnding};
 use proptest::prelude::*;
 
 use crate::{
@@ -53,6 +53,11 @@ fn reveal(market: &mut Marketplace, builder: u8, of: &CallKey, salt: u8, now_ms:
     told.map(|_| ()).map_err(|(error, _)| error.code())
 }
 
+/// A report on a rollup to which these lists were handed: those of a proposal are named by the rollup.
+fn prepared(chain: ChainId, ending: SlotEnding, list: u8) -> DeliveryReport {
+    DeliveryReport { prepared: Some(B256::repeat_byte(list)), ..report(chain, ending, None) }
+}
+
 fn held(market: &Marketplace, account: u8) -> u64 {
     market.ledger().held_for(HoldId { slot: SLOT, bidder: key(account).address() }).to()
 }
@@ -87,17 +92,13 @@ fn the_holder_proposes_the_best_lists_unseen_and_is_paid_for_what_was_delivered(
     reveal(&mut market, 3, &asked, 3, CLOSED_MS + 80).unwrap();
     assert_eq!(held(&market, 4), 0, "who is not needed is free again");
 
-    let other = BTreeMap::from([(10, B256::ZERO), (20, B256::ZERO)]);
-    assert_eq!(market.claim_proposal(&asked, &other, CLOSED_MS + 90).unwrap_err().code(), "other_lists");
     let before = free(&market, key(1).address());
-    // One rollup is reported on before the holder says what it proposed, one after.
-    tell(&mut market, &report(10, SlotEnding::Proposed, None), true).unwrap();
-    assert_eq!(free(&market, key(1).address()), before + 3, "its bond is back, and nothing was claimed");
-    market.claim_proposal(&asked, &lists(&[10, 20], 3).lists, CLOSED_MS + 600).unwrap();
-    assert_eq!(free(&market, key(1).address()), before + 3 + 40);
-    tell(&mut market, &report(20, SlotEnding::Proposed, None), true).unwrap();
-    assert_eq!(free(&market, key(1).address()), before + 3 + 40 + 6 + 40);
-    assert_eq!(free(&market, key(3).address()), 1_000 - 80 - held(&market, 3));
+    // What one rollup published is what was revealed; the other was handed other lists.
+    tell(&mut market, &prepared(10, SlotEnding::Proposed, 10), true).unwrap();
+    assert_eq!(free(&market, key(1).address()), before + 3 + 40, "its bond is back, and its builder has paid");
+    tell(&mut market, &prepared(20, SlotEnding::Proposed, 77), true).unwrap();
+    assert_eq!(free(&market, key(1).address()), before + 3 + 40 + 6, "nobody pays for what was not proposed");
+    assert_eq!(free(&market, key(3).address()), 1_000 - 40 - held(&market, 3));
     assert_eq!(held(&market, 3), 50, "what it owes for 30");
     market.lapse_proposals(60_000).unwrap();
     assert_eq!(market.calls(SLOT).count(), 0);
@@ -124,26 +125,24 @@ fn a_rollup_that_sells_nothing_ahead_takes_proposals_of_its_own() {
     market.close(SLOT, B256::ZERO).unwrap();
     market.begin_proposals(SLOT, CLOSED_MS);
     reveal(&mut market, 4, &asked, 4, CLOSED_MS + 10).unwrap();
-    market.claim_proposal(&asked, &lists(&[30], 4).lists, CLOSED_MS + 20).unwrap();
-    tell(&mut market, &report(30, SlotEnding::Proposed, None), true).unwrap();
+    tell(&mut market, &prepared(30, SlotEnding::Proposed, 30), true).unwrap();
     assert_eq!((free(&market, own.address()), free(&market, key(4).address())), (25, 975));
 }
 
 #[test]
-fn what_is_not_claimed_in_time_is_released() {
+fn refused_lists_cost_their_builder_the_bond_and_what_nobody_reports_on_nothing() {
     let mut market = market();
     let asked = call(&mut market, &key(1), &[10, 20], 0).unwrap();
     propose(&mut market, 2, &asked, 100, 1).unwrap();
     market.close(SLOT, B256::ZERO).unwrap();
     market.begin_proposals(SLOT, CLOSED_MS);
     reveal(&mut market, 2, &asked, 2, CLOSED_MS + 10).unwrap();
-    CHAINS.into_iter().for_each(|chain| {
-        tell(&mut market, &report(chain, SlotEnding::Proposed, None), false).unwrap();
-    });
-    assert_eq!(held(&market, 2), 124);
+    let refused = DeliveryReport { earned: Some(U256::ZERO), ..prepared(10, SlotEnding::Refused, 10) };
+    tell(&mut market, &refused, false).unwrap();
+    assert_eq!((free(&market, key(2).address()), held(&market, 2)), (1_000 - 124, 62), "its share of 50, and a quarter of it");
     assert!(market.lapse_proposals(10_999).unwrap().is_empty());
     market.lapse_proposals(11_000).unwrap();
-    assert_eq!((held(&market, 2), free(&market, key(2).address())), (0, 1_000));
+    assert_eq!((held(&market, 2), free(&market, key(2).address())), (0, 1_000 - 62));
 }
 
 #[test]
@@ -194,7 +193,7 @@ proptest! {
     fn money_is_where_it_should_be_whatever_builders_do(
         offers in prop::collection::vec((2u8..5, 1u64..400), 0..8),
         acts in prop::collection::vec(0u8..3, 4),
-        claims in any::<bool>(),
+        as_revealed in any::<bool>(),
         endings in prop::collection::vec(0usize..4, 3),
     ) {
         let mut market = market();
@@ -215,12 +214,11 @@ proptest! {
                 _ => now = until_ms,
             }
         }
-        if claims {
-            let _nothing_taken = market.claim_proposal(&asked, &lists(&[10, 20], 0).lists, now);
-        }
         for (chain, ending) in CHAINS.into_iter().zip(endings) {
             let ending = [SlotEnding::Proposed, SlotEnding::Silent, SlotEnding::Refused, SlotEnding::Lapsed][ending];
-            tell(&mut market, &report(chain, ending, (ending != SlotEnding::Proposed).then_some(0)), false).expect("the first word");
+            let told = report(chain, ending, (ending != SlotEnding::Proposed).then_some(0));
+            let prepared = as_revealed.then(|| B256::repeat_byte(chain as u8));
+            tell(&mut market, &DeliveryReport { prepared, ..told }, false).expect("the first word");
         }
         market.lapse_proposals(60_000).expect("what is left lapses");
         for account in 1..5 {

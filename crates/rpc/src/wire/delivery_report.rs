@@ -18,6 +18,9 @@ pub struct DeliveryReportWire {
     pub ending: EndingWire,
     /// The hashes of the blocks that were published.
     pub blocks: Vec<B256>,
+    /// What its proposer prepared for it last: keccak-256 of the digests of both lists. Absent when nothing came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prepared: Option<B256>,
     /// What the rollup's own list earned, when that is what was published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub earned: Option<Decimal>,
@@ -72,6 +75,7 @@ impl DeliveryReportWire {
             chain_id: U64::from(report.chain),
             ending: report.ending.into(),
             blocks: report.blocks.clone(),
+            prepared: report.prepared,
             earned: report.earned.map(Decimal),
             posted: report.posted.map(Decimal),
             signature,
@@ -85,6 +89,7 @@ impl DeliveryReportWire {
             chain: self.chain_id.to(),
             ending: self.ending.into(),
             blocks: self.blocks.clone(),
+            prepared: self.prepared,
             earned: self.earned.map(|amount| amount.0),
             posted: self.posted.map(|amount| amount.0),
         }

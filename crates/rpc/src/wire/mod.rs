@@ -40,8 +40,7 @@ pub use money::{
     SlotRevenue, WithdrawalReceipt, WithdrawalView, WithdrawalWire,
 };
 pub use proposals::{
-    BlindedProposalWire, CallView, ProposalCallWire, ProposalClaimWire, ProposalParams, ProposalRevealWire, ProposalView,
-    ProposedListsWire,
+    BlindedProposalWire, CallView, ProposalCallWire, ProposalParams, ProposalRevealWire, ProposalView, ProposedListsWire,
 };
 pub use registration::{
     ImpliedReserveWire, InvalidTerms, RegistrationWire, ReserveRuleWire, ReserveStepWire, ReserveWire, RollupTerms,

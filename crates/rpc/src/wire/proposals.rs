@@ -7,7 +7,7 @@ use lockstep_delivery::PreparedList;
 use lockstep_primitives::{BlindedProposal, ProposalCall, ProposalReveal, RollupSet};
 use serde::{Deserialize, Serialize};
 
-use super::{Decimal, PrepareWire, PreparedListWire, chains};
+use super::{Decimal, PreparedListWire, chains};
 
 /// The parameter of `market_callProposals`: what is asked for, and the EIP-712 signature of who asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,16 +162,6 @@ pub struct ProposalView {
     /// The lists, by chain id; told to the holder only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lists: Option<BTreeMap<U64, ProposedListsWire>>,
-}
-
-/// The parameter of `market_claimProposal`: what the holder proposed, as the decision record names it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ProposalClaimWire {
-    /// Who asked.
-    pub holder: Address,
-    /// One a rollup of the right.
-    pub prepares: Vec<PrepareWire>,
 }
 
 fn set(rollups: &[U64]) -> RollupSet {

@@ -127,9 +127,6 @@ impl BuilderRole {
         };
         let decision = self.coordinate(&mut work, Coordinator::new(plan)).await?;
         self.note_decision(&work, &decision);
-        if work.bought.is_some() {
-            self.claim(slot, &decision, &work.prepares).await;
-        }
         Ok(Delivered {
             draft: Draft::clone(&work.draft),
             without: work.without.iter().map(|(chain, draft)| (*chain, Draft::clone(draft))).collect(),

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use alloy_primitives::{Address, Bytes, I256, U64, U256};
-use lockstep_delivery::{Decision, Prepare, PreparedList};
+use lockstep_delivery::PreparedList;
 use lockstep_market::MAX_CALLS_OF_HOLDER;
-use lockstep_primitives::{ChainId, ProposalCall, RollupSet, SlotNumber};
+use lockstep_primitives::{ChainId, ProposalCall, RollupSet};
 use lockstep_rpc::{
     api::MarketApiClient,
-    wire::{PrepareWire, ProposalCallWire, ProposalClaimWire, ProposalParams},
+    wire::{ProposalCallWire, ProposalParams},
 };
 
 use super::{BuilderRole, Built, POLL_MS};
@@ -74,17 +74,6 @@ impl BuilderRole {
                 }
                 _ => sleep_until(now_ms() + POLL_MS).await,
             }
-        }
-    }
-
-    /// Tells the market that bought lists were proposed: their builder pays for what is delivered.
-    pub(super) async fn claim(&self, slot: SlotNumber, decision: &Decision, prepares: &BTreeMap<ChainId, Prepare>) {
-        if decision.prepares.len() != prepares.len() {
-            return tracing::warn!(slot, "the record does not name all bought lists: they are not paid for");
-        }
-        let claim = ProposalClaimWire { holder: self.address(), prepares: prepares.values().map(PrepareWire::from).collect() };
-        if let Err(error) = self.market.claim_proposal(claim).await {
-            tracing::warn!(slot, %error, "bought lists are not paid for");
         }
     }
 

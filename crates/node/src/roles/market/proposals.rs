@@ -2,17 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use alloy_primitives::{B256, U64};
+use alloy_primitives::U64;
 use jsonrpsee::core::RpcResult;
-use lockstep_delivery::{DecisionKey, Prepare};
 use lockstep_market::{CallKey, Posting, Selection};
-use lockstep_primitives::{ChainId, ProposalCall, ProposalReveal, SlotNumber, recover};
-use lockstep_rpc::{
-    invalid_params,
-    wire::{
-        BidReceipt, BlindedProposalWire, CallView, Decimal, ProposalCallWire, ProposalClaimWire, ProposalParams,
-        ProposalRevealWire, ProposalView, ProposedListsWire,
-    },
+use lockstep_primitives::{ProposalCall, SlotNumber, recover};
+use lockstep_rpc::wire::{
+    BidReceipt, BlindedProposalWire, CallView, Decimal, ProposalCallWire, ProposalParams, ProposalRevealWire, ProposalView,
+    ProposedListsWire,
 };
 use lockstep_store::{Queued, StoreError};
 
@@ -91,30 +87,6 @@ impl MarketRole {
         Ok(view)
     }
 
-    pub(super) async fn take_claim(&self, wire: ProposalClaimWire) -> RpcResult<bool> {
-        self.has_room()?;
-        let prepares: Vec<Prepare> = wire.prepares.into_iter().map(Prepare::from).collect();
-        let Some(first) = prepares.first() else {
-            return Err(invalid_params("empty_package", "the claim names no prepare", "name one for each rollup of the right"));
-        };
-        let (slot, attempt) = (first.slot, first.attempt);
-        let recorded = self.decision(DecisionKey { slot, attempt })?.map(|wire| wire.decision());
-        let named = |prepare: &Prepare| recorded.as_ref().and_then(|decision| decision.prepares.get(&prepare.chain)).copied();
-        if let Some(other) = prepares.iter().find(|prepare| named(prepare) != Some(prepare.digest())) {
-            let text =
-                format!("the record of slot {slot}, attempt {attempt} does not name this prepare of rollup {}", other.chain);
-            return Err(invalid_params("not_recorded", text, "claim what was proposed, once its decision is recorded"));
-        }
-        let lists: BTreeMap<ChainId, B256> = prepares.iter().map(|prepare| (prepare.chain, digest_of(prepare))).collect();
-        let key = CallKey { slot, holder: wire.holder, rollups: lists.keys().copied().collect() };
-        let queued = {
-            let mut inner = self.inner.lock();
-            let postings = inner.market.claim_proposal(&key, &lists, now_ms()).map_err(|error| market_error(&error))?;
-            self.note_moved(&mut inner, &postings)
-        };
-        self.written(queued).await.map(|()| true)
-    }
-
     /// Begins turns when a slot is closed.
     pub(super) fn begin_proposals(inner: &mut Inner, slot: SlotNumber) {
         inner.market.begin_proposals(slot, now_ms());
@@ -158,8 +130,4 @@ fn view(selection: Selection, lists: Option<BTreeMap<U64, ProposedListsWire>>) -
             ProposalView { builder: Some(builder), value: Some(Decimal(value)), lists, ..state("taken") }
         }
     }
-}
-
-fn digest_of(prepare: &Prepare) -> B256 {
-    ProposalReveal::pair(prepare.with_cross.list.digest(), prepare.without_cross.list.digest())
 }

@@ -12,9 +12,9 @@ use lockstep_rpc::{
     wire::{
         AllocationWire, BidCancellationWire, BidReceipt, BidView, BidWire, BlindedProposalWire, CallView, Decimal,
         DeliveryReportWire, DepositWire, EpochBidWire, EpochView, EscrowView, LedgerView, MarketSlot, OpeningWire,
-        ProposalCallWire, ProposalClaimWire, ProposalParams, ProposalRevealWire, ProposalView, RegistrationWire, RevenueParams,
-        RevenueView, RightOfferWire, RightTransferWire, RightView, RollupTerms, SealedBidsWire, SealingView, SeedView,
-        TicketOrderWire, TicketReceipt, TicketsView, WithdrawalReceipt, WithdrawalWire,
+        ProposalCallWire, ProposalParams, ProposalRevealWire, ProposalView, RegistrationWire, RevenueParams, RevenueView,
+        RightOfferWire, RightTransferWire, RightView, RollupTerms, SealedBidsWire, SealingView, SeedView, TicketOrderWire,
+        TicketReceipt, TicketsView, WithdrawalReceipt, WithdrawalWire,
     },
 };
 use lockstep_store::{Queued, StoreError};
@@ -114,10 +114,6 @@ impl MarketApiServer for MarketRpc {
 
     async fn get_proposal(&self, params: ProposalParams) -> RpcResult<ProposalView> {
         self.proposal(params).await
-    }
-
-    async fn claim_proposal(&self, claim: ProposalClaimWire) -> RpcResult<bool> {
-        self.take_claim(claim).await
     }
 
     async fn deposit(&self, deposit: DepositWire) -> RpcResult<bool> {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use alloy_primitives::{B256, U256};
 use jsonrpsee::{core::ClientError, http_client::HttpClient};
 use lockstep_delivery::{SequencerPhase, Which};
-use lockstep_primitives::{DeliveryReport, ImpliedBasis, ReserveRule, SlotEnding, SlotNumber};
+use lockstep_primitives::{DeliveryReport, ImpliedBasis, ProposalReveal, ReserveRule, SlotEnding, SlotNumber};
 use lockstep_rpc::{api::MarketApiClient, wire::DeliveryReportWire};
 
 use super::{Running, SequencerRole};
@@ -69,6 +69,10 @@ impl SequencerRole {
             chain: self.chain(),
             ending,
             blocks: published.blocks.clone(),
+            prepared: running
+                .machine
+                .prepare()
+                .map(|prepare| ProposalReveal::pair(prepare.with_cross.list.digest(), prepare.without_cross.list.digest())),
             earned: published.earned,
             posted: published.posted.filter(|_| published.earned.is_none()),
         };
@@ -81,7 +85,8 @@ impl SequencerRole {
         let sold = self.allocation(slot).await.is_ok_and(|allocation| allocation.proposer_of(self.chain()).is_some());
         if sold {
             let (ending, blocks) = (SlotEnding::Lapsed, Vec::new());
-            self.send_report(&DeliveryReport { slot, chain: self.chain(), ending, blocks, earned: None, posted: None });
+            let (chain, prepared, earned, posted) = (self.chain(), None, None, None);
+            self.send_report(&DeliveryReport { slot, chain, ending, blocks, prepared, earned, posted });
         }
     }
 
