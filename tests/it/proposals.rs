@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// With slots of two seconds there are 192 ms for bids and reveals.
-const TERMS: ProposalTerms = ProposalTerms { bid_ms: 100, reveal_ms: 80, forfeit_bps: 5_000 };
+const TERMS: ProposalTerms = ProposalTerms { bid_ms: 100, reveal_ms: 80, turns: 1, forfeit_bps: 5_000 };
 
 /// A `dev` whose builder asks for proposals, and whose epochs are long enough for some to come too late.
 async fn asking() -> World {

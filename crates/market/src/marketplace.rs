@@ -160,6 +160,8 @@ pub struct Marketplace {
     envelopes: EnvelopesBySlot,
     tickets: Option<TicketBook>,
     settlement: Option<Settlement>,
+    /// Whether what is held for closed slots has been looked through since the market was restored.
+    looked_through: bool,
     /// Who proposes on L1.
     l1: Option<L1Schedule>,
     /// Who asked for proposals.
@@ -231,6 +233,7 @@ impl Marketplace {
             replaced: Default::default(),
             submissions: Default::default(),
             calls: BTreeMap::new(),
+            looked_through: false,
             l1,
         };
         for bid in bids {

@@ -42,6 +42,8 @@ pub struct ProposalRules {
     pub close_ms: u64,
     /// How long each builder has to reveal.
     pub reveal_ms: u64,
+    /// No turn ends later than this, in Unix milliseconds: then the holder proposes its own.
+    pub end_ms: u64,
     /// What who is selected and does not reveal forfeits, of its bid in basis points.
     pub forfeit_bps: u64,
 }
@@ -193,11 +195,25 @@ impl ProposalAuction {
         loop {
             let until_ms = self.until_ms();
             let Some(builder) = self.waiting.as_ref().and_then(|waiting| waiting.last()).copied() else { return Selection::Own };
+            if until_ms > self.rules.end_ms {
+                self.give_up();
+                return Selection::Own;
+            }
             if now_ms < until_ms {
                 return Selection::Awaited { builder, until_ms };
             }
             self.fail(Failure::Silent);
         }
+    }
+
+    /// Leaves it to the holder: nobody has a turn any more.
+    pub fn give_up(&mut self) {
+        self.waiting = Some(Vec::new());
+    }
+
+    /// Whether somebody's lists are or may still be proposed.
+    pub fn is_pending(&self) -> bool {
+        self.taken.is_some() || self.waiting.as_ref().is_none_or(|waiting| !waiting.is_empty())
     }
 
     /// What a builder has offered and may still owe.

@@ -862,10 +862,11 @@ impl Mempool for Intake {
 fn check_proposals(proposals: Option<ProposalTerms>, timings: &Timings) -> Result<(), StartError> {
     let most = timings.longest_reveal_ms();
     match proposals {
-        Some(terms) if terms.bid_ms.saturating_add(terms.reveal_ms) > most => {
-            let (bid_ms, reveal_ms) = (terms.bid_ms, terms.reveal_ms);
+        Some(terms) if terms.bid_ms.saturating_add(terms.reveal_ms.saturating_mul(terms.turns)) > most => {
+            let ProposalTerms { bid_ms, reveal_ms, turns, .. } = terms;
             let text = format!(
-                "proposals are taken during {bid_ms} ms and revealed during {reveal_ms} ms, and with these slots both have {most} ms"
+                "proposals are taken during {bid_ms} ms and revealed in {turns} turns of {reveal_ms} ms, and with these slots all of it \
+                 has {most} ms"
             );
             Err(StartError::Market(text))
         }

@@ -7,7 +7,8 @@ use lockstep_primitives::{ChainId, SlotNumber};
 
 use super::{MAX_CLOSED, Marketplace, Reported, Selling};
 use crate::{
-    AcceptedBid, Acquisition, Clearing, Envelopes, Figure, Granted, MarketError, Outcome, Posting, RightRecord, Sale, Win, floors,
+    AcceptedBid, Acquisition, Clearing, Envelopes, Figure, Granted, HoldId, MarketError, Outcome, Posting, RightRecord, Sale,
+    Win, floors,
 };
 
 /// What was bid for a slot, when its bidding has ended.
@@ -139,6 +140,14 @@ impl Marketplace {
             }
         }
         self.closed_before = self.closed_before.max(first);
+        if !std::mem::replace(&mut self.looked_through, true) {
+            // What was put up for proposals before a restart backs nothing any more.
+            let closed = |id: &&HoldId| id.slot < self.closed_before;
+            let held: Vec<HoldId> = self.ledger.record().holds.keys().filter(closed).copied().collect();
+            for HoldId { slot, bidder } in held {
+                abandoned.postings.extend(self.release(slot, bidder)?);
+            }
+        }
         self.abandon_epochs(now_ms, &mut abandoned)?;
         Ok(abandoned)
     }

@@ -28,6 +28,8 @@ pub struct ProposalTerms {
     pub bid_ms: u64,
     /// How long each builder has to reveal, in milliseconds.
     pub reveal_ms: u64,
+    /// How many builders have a turn at the most.
+    pub turns: u64,
     /// What who is selected and does not reveal forfeits, of its bid in basis points.
     pub forfeit_bps: u64,
 }
@@ -49,6 +51,8 @@ pub(super) struct Call {
     auction: ProposalAuction,
     /// Whether its slot is closed and the holder has the right.
     decided: bool,
+    /// What the holder has put up for proposing what is revealed to it.
+    staked: Option<U256>,
     /// How many of those that failed have paid for it.
     forfeited: usize,
     /// Rollups whose share was paid, or will not be.
@@ -67,6 +71,13 @@ pub struct Proposed {
 }
 
 impl Call {
+    /// What the holder may owe the builder whose lists it was shown.
+    fn stake(&self) -> U256 {
+        let staked = self.staked.filter(|_| self.auction.is_pending()).unwrap_or_default();
+        let due = shares(staked, &self.auction.rules().rollups).into_iter().filter(|(chain, _)| !self.settled.contains(chain));
+        due.fold(U256::ZERO, |sum, (_, share)| sum.saturating_add(share))
+    }
+
     /// What a builder may still owe: of what was taken, what is not settled.
     fn cover(&self, builder: Address, bond_bps: u64) -> U256 {
         let Some(value) = self.auction.standing(builder) else { return U256::ZERO };
@@ -102,11 +113,12 @@ impl Marketplace {
             let (limit, of_holder) = (MAX_CALLS, MAX_CALLS_OF_HOLDER);
             return Err(ProposalError::TooManyCalls { slot, holder, limit, of_holder }.into());
         }
-        let ProposalTerms { bid_ms, reveal_ms, forfeit_bps } = terms;
+        let ProposalTerms { bid_ms, reveal_ms, turns, forfeit_bps } = terms;
         let (rollups, close_ms) = (rollups.clone(), self.rules.clock.close_ms(slot).saturating_add(bid_ms));
-        let rules = ProposalRules { slot, rollups, holder, own_value, close_ms, reveal_ms, forfeit_bps };
+        let end_ms = close_ms.saturating_add(reveal_ms.saturating_mul(turns));
+        let rules = ProposalRules { slot, rollups, holder, own_value, close_ms, reveal_ms, end_ms, forfeit_bps };
         let auction = ProposalAuction::open(rules);
-        self.calls.insert(key.clone(), Call { auction, decided: false, forfeited: 0, settled: RollupSet::new() });
+        self.calls.insert(key.clone(), Call { auction, decided: false, staked: None, forfeited: 0, settled: RollupSet::new() });
         Ok(key)
     }
 
@@ -150,12 +162,14 @@ impl Marketplace {
         reveal: ProposalReveal,
         now_ms: u64,
     ) -> Result<Vec<Posting>, (MarketError, Vec<Posting>)> {
+        let staked = self.stake(key, now_ms).map_err(|error| (error, Vec::new()))?;
         let Some(call) = self.decided(key).map_err(|error| (error, Vec::new()))? else {
             let CallKey { slot, holder, ref rollups } = *key;
             return Err((ProposalError::NotDecided { slot, rollups: rollups.clone(), holder }.into(), Vec::new()));
         };
         let revealed = call.auction.reveal(builder, reveal, now_ms);
-        let postings = self.settle_selection(key, now_ms).map_err(|error| (error, Vec::new()))?;
+        let mut postings: Vec<Posting> = staked.into_iter().collect();
+        postings.extend(self.settle_selection(key, now_ms).map_err(|error| (error, Vec::new()))?);
         match revealed {
             Ok(()) => Ok(postings),
             Err(error) => Err((error.into(), postings)),
@@ -167,9 +181,10 @@ impl Marketplace {
     /// # Errors
     /// When nobody asked.
     pub fn proposal(&mut self, key: &CallKey, now_ms: u64) -> Result<(Selection, Vec<Posting>), MarketError> {
+        let mut postings: Vec<Posting> = self.stake(key, now_ms)?.into_iter().collect();
         let Some(call) = self.decided(key)? else { return Ok((Selection::Open, Vec::new())) };
         let selection = call.auction.selection(now_ms);
-        let postings = self.settle_selection(key, now_ms)?;
+        postings.extend(self.settle_selection(key, now_ms)?);
         Ok((selection, postings))
     }
 
@@ -204,11 +219,14 @@ impl Marketplace {
         });
     }
 
-    /// What a builder may owe for proposals in a slot, with the bond.
-    pub(super) fn owed_for_proposals(&self, slot: SlotNumber, builder: Address) -> U256 {
+    /// What somebody may owe for proposals in a slot: as their builder, with the bond, and as who was shown them.
+    pub(super) fn owed_for_proposals(&self, slot: SlotNumber, account: Address) -> U256 {
         let Some(rules) = &self.rules.deposits else { return U256::ZERO };
         let calls = self.calls.iter().filter(|(key, _)| key.slot == slot);
-        calls.fold(U256::ZERO, |sum, (_, call)| sum.saturating_add(call.cover(builder, rules.bond_bps)))
+        calls.fold(U256::ZERO, |sum, (key, call)| {
+            let stake = if key.holder == account { call.stake() } else { U256::ZERO };
+            sum.saturating_add(call.cover(account, rules.bond_bps)).saturating_add(stake)
+        })
     }
 
     /// Pays for a proposal's share of a rollup whose slot has ended, when the rollup says that its lists are what was prepared.
@@ -232,18 +250,22 @@ impl Marketplace {
         call.settled.insert(chain);
         let share = shares(value, &key.rollups).remove(&chain).unwrap_or_default();
         let its_own = prepared.is_some() && prepared == reveal.lists.get(&chain).copied();
-        let (due, kind) = match ending {
-            Ending::Delivered if its_own => (share, PostingKind::Price),
-            // Its lists were refused: the holder lost the slot by them.
-            Ending::TakenOver(Breach::Refused) if its_own => (with_bond(share, &rules), PostingKind::Damages),
-            _ => (U256::ZERO, PostingKind::Price),
+        let holder = key.holder;
+        let (payer, payee, due, kind) = match ending {
+            Ending::Delivered if its_own => (builder, holder, share, PostingKind::Price),
+            // It was shown lists, and proposed others.
+            Ending::Delivered => (holder, builder, share, PostingKind::Damages),
+            // The lists were refused: the holder lost the slot by them.
+            Ending::TakenOver(Breach::Refused) if its_own => (builder, holder, with_bond(share, &rules), PostingKind::Damages),
+            Ending::TakenOver(_) | Ending::Lapsed => (builder, holder, U256::ZERO, PostingKind::Price),
         };
-        let (holder, id) = (key.holder, HoldId { slot, bidder: builder });
+        let id = HoldId { slot, bidder: payer };
         let mut postings = Vec::new();
         if !due.is_zero() {
-            postings.push(self.ledger.pay(id, holder, due.min(self.ledger.held_for(id)), kind)?);
+            postings.push(self.ledger.pay(id, payee, due.min(self.ledger.held_for(id)), kind)?);
         }
         postings.extend(self.release(slot, builder)?);
+        postings.extend(self.release(slot, holder)?);
         Ok(postings)
     }
 
@@ -253,6 +275,29 @@ impl Marketplace {
         let missing = ProposalError::NotAsked { slot, rollups: rollups.clone(), holder };
         let call = self.calls.get_mut(key).ok_or(missing)?;
         Ok(call.decided.then_some(call))
+    }
+
+    /// Has the holder put up what the best proposal offers, before anybody shows it lists: so much it owes their builder if it
+    /// proposes others. Who cannot is shown nothing.
+    fn stake(&mut self, key: &CallKey, now_ms: u64) -> Result<Option<Posting>, MarketError> {
+        let collects = self.rules.deposits.is_some();
+        let Some(call) = self.decided(key)?.filter(|call| collects && call.staked.is_none()) else { return Ok(None) };
+        let Selection::Awaited { builder, .. } = call.auction.selection(now_ms) else { return Ok(None) };
+        let value = call.auction.standing(builder).unwrap_or_default();
+        let id = HoldId { slot: key.slot, bidder: key.holder };
+        let wanted = self.ledger.held_for(id).saturating_add(value);
+        let held = self.ledger.hold(id, wanted);
+        let Some(call) = self.calls.get_mut(key) else { return Ok(None) };
+        match held {
+            Ok(posting) => {
+                call.staked = Some(value);
+                Ok(Some(posting))
+            }
+            Err(_) => {
+                call.auction.give_up();
+                Ok(None)
+            }
+        }
     }
 
     /// Has those who failed pay the holder, and releases what nobody may owe any more.
@@ -273,7 +318,7 @@ impl Marketplace {
             }
             postings.extend(self.release(key.slot, failed.builder)?);
         }
-        for builder in released {
+        for builder in released.into_iter().chain(decided.then_some(key.holder)) {
             postings.extend(self.release(key.slot, builder)?);
         }
         Ok(postings)
@@ -283,7 +328,7 @@ impl Marketplace {
         let mut postings = Vec::new();
         for key in gone {
             let Some(call) = self.calls.remove(key) else { continue };
-            for builder in call.auction.builders() {
+            for builder in call.auction.builders().chain([key.holder]) {
                 postings.extend(self.release(key.slot, builder)?);
             }
         }

@@ -25,6 +25,7 @@ fn rules() -> ProposalRules {
         own_value: units(100),
         close_ms: CLOSE_MS,
         reveal_ms: REVEAL_MS,
+        end_ms: u64::MAX,
         forfeit_bps: FORFEIT_BPS,
     }
 }

@@ -4,16 +4,18 @@ use std::sync::Arc;
 
 use alloy::signers::local::PrivateKeySigner;
 use alloy_primitives::{B256, U256};
-use lockstep_market::{CallKey, Combinatorial, HoldId, Marketplace, ProposalTerms, Rules, Selection};
+use lockstep_market::{CallKey, Combinatorial, HoldId, MarketRecord, Marketplace, ProposalTerms, Rules, Selection};
 use lockstep_primitives::{BlindedProposal, ChainId, DeliveryReport, ProposalCall, ProposalReveal, RollupSet, SlotEnding};
 use proptest::prelude::*;
 
 use crate::{
     fixtures::{key, sign},
-    marketplace::{BIDDING_MS, CHAINS, CLOSED_MS, SLOT, bid, deposit, free, report, rules, selling, sequencer, tell, units},
+    marketplace::{
+        BIDDING_MS, CHAINS, CLOSED_MS, SLOT, bid, deposit, free, payout, report, rules, selling, sequencer, tell, units,
+    },
 };
 
-const TERMS: ProposalTerms = ProposalTerms { bid_ms: 0, reveal_ms: 50, forfeit_bps: 2_000 };
+const TERMS: ProposalTerms = ProposalTerms { bid_ms: 0, reveal_ms: 50, turns: 3, forfeit_bps: 2_000 };
 
 /// A market in which Ann holds 10 and 20, and 1000 for each of three builders.
 fn market() -> Marketplace {
@@ -95,10 +97,18 @@ fn the_holder_proposes_the_best_lists_unseen_and_is_paid_for_what_was_delivered(
     let before = free(&market, key(1).address());
     // What one rollup published is what was revealed; the other was handed other lists.
     tell(&mut market, &prepared(10, SlotEnding::Proposed, 10), true).unwrap();
-    assert_eq!(free(&market, key(1).address()), before + 3 + 40, "its bond is back, and its builder has paid");
+    assert_eq!(
+        free(&market, key(1).address()),
+        before + 3 + 40 + 50,
+        "its bond and its stake are back, and its builder has paid"
+    );
     tell(&mut market, &prepared(20, SlotEnding::Proposed, 77), true).unwrap();
-    assert_eq!(free(&market, key(1).address()), before + 3 + 40 + 6, "nobody pays for what was not proposed");
-    assert_eq!(free(&market, key(3).address()), 1_000 - 40 - held(&market, 3));
+    assert_eq!(
+        free(&market, key(1).address()),
+        before + 3 + 40 + 50 + 6 + 50 - 40,
+        "who was shown lists and proposes others pays"
+    );
+    assert_eq!(free(&market, key(3).address()), 1_000 - 40 + 40 - held(&market, 3));
     assert_eq!(held(&market, 3), 50, "what it owes for 30");
     market.lapse_proposals(60_000).unwrap();
     assert_eq!(market.calls(SLOT).count(), 0);
@@ -120,13 +130,14 @@ fn a_rollup_that_sells_nothing_ahead_takes_proposals_of_its_own() {
     let mut market = market();
     // Nobody buys 30: its default proposer builds, or takes a proposal.
     let own = sequencer(30);
+    deposit(&mut market, own.address(), 100);
     let asked = call(&mut market, &own, &[30], 5).unwrap();
     propose(&mut market, 4, &asked, 25, 1).unwrap();
     market.close(SLOT, B256::ZERO).unwrap();
     market.begin_proposals(SLOT, CLOSED_MS);
     reveal(&mut market, 4, &asked, 4, CLOSED_MS + 10).unwrap();
     tell(&mut market, &prepared(30, SlotEnding::Proposed, 30), true).unwrap();
-    assert_eq!((free(&market, own.address()), free(&market, key(4).address())), (25, 975));
+    assert_eq!((free(&market, own.address()), free(&market, key(4).address())), (125, 975));
 }
 
 #[test]
@@ -166,6 +177,51 @@ fn proposals_may_come_when_it_is_known_who_got_the_slot() {
     assert_eq!(offer(&mut market, CLOSED_MS + 100, 2), Err("bidding_closed"));
     let (selection, _) = market.proposal(&asked, CLOSED_MS + 100).unwrap();
     assert_eq!(selection, Selection::Awaited { builder: key(2).address(), until_ms: CLOSED_MS + 150 });
+}
+
+#[test]
+fn who_cannot_put_up_what_lists_are_worth_is_shown_none() {
+    let mut market = market();
+    let own = sequencer(30);
+    let asked = call(&mut market, &own, &[30], 5).unwrap();
+    propose(&mut market, 4, &asked, 25, 1).unwrap();
+    market.close(SLOT, B256::ZERO).unwrap();
+    market.begin_proposals(SLOT, CLOSED_MS);
+    assert_eq!(reveal(&mut market, 4, &asked, 4, CLOSED_MS + 10), Err("not_your_turn"));
+    assert_eq!(market.proposal(&asked, CLOSED_MS + 10).unwrap().0, Selection::Own);
+    assert_eq!((held(&market, 4), free(&market, key(4).address())), (0, 1_000), "and its builder owes nothing");
+}
+
+#[test]
+fn nobody_has_a_turn_when_it_is_too_late_for_votes() {
+    let mut market = market();
+    let asked = call(&mut market, &key(1), &[10, 20], 0).unwrap();
+    propose(&mut market, 2, &asked, 100, 1).unwrap();
+    market.close(SLOT, B256::ZERO).unwrap();
+    // The slot was settled so late that no turn would end in time.
+    market.begin_proposals(SLOT, CLOSED_MS + 101);
+    assert_eq!(market.proposal(&asked, CLOSED_MS + 101).unwrap().0, Selection::Own);
+    assert_eq!((held(&market, 2), free(&market, key(2).address())), (0, 1_000), "which is not the builder's fault");
+}
+
+#[test]
+fn a_restart_drops_proposals_and_releases_what_was_put_up() {
+    let mut market = market();
+    let asked = call(&mut market, &key(1), &[10, 20], 0).unwrap();
+    propose(&mut market, 2, &asked, 100, 1).unwrap();
+    market.close(SLOT, B256::ZERO).unwrap();
+    market.begin_proposals(SLOT, CLOSED_MS);
+    reveal(&mut market, 2, &asked, 2, CLOSED_MS + 10).unwrap();
+    let (registry, ledger, rights) = (market.registry().clone(), market.ledger().clone(), market.rights().clone());
+    let record = MarketRecord { registry, ledger, rights, closed_before: SLOT + 1, ..MarketRecord::default() };
+    let rules = Rules { proposals: Some(TERMS), ..rules(Arc::new(Combinatorial::default())) };
+    let mut again = Marketplace::new(rules, record).unwrap();
+    assert_eq!((held(&again, 2), held(&again, 1)), (124, 149));
+    let abandoned = again.abandon(CLOSED_MS + 20).unwrap();
+    assert_eq!((abandoned.postings.len(), abandoned.lapsed.len()), (2, 0));
+    assert_eq!((held(&again, 2), held(&again, 1)), (0, 49), "what is owed for the right stays");
+    tell(&mut again, &prepared(10, SlotEnding::Proposed, 10), true).unwrap();
+    assert_eq!(free(&again, key(2).address()), 1_000, "nobody is charged");
 }
 
 #[test]
@@ -224,6 +280,8 @@ proptest! {
         for account in 1..5 {
             prop_assert_eq!(held(&market, account), 0);
         }
-        prop_assert_eq!(market.ledger().inside(), units(4_000));
+        let sum: U256 = (1..5).map(|account| market.ledger().balance(key(account).address()).free).sum();
+        let paid: u64 = CHAINS.iter().map(|chain| free(&market, payout(*chain))).sum();
+        prop_assert_eq!((sum + units(paid), market.ledger().inside()), (units(4_000), units(4_000)));
     }
 }

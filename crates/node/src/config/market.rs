@@ -281,6 +281,9 @@ pub struct ProposalsConfig {
     pub bid_ms: u64,
     /// How long each builder has to reveal its lists, in milliseconds.
     pub reveal_ms: u64,
+    /// How many builders have a turn at the most, before the holder proposes its own lists.
+    #[serde(default = "default_turns")]
+    pub turns: u64,
     /// What who is selected and does not reveal forfeits, of its bid in basis points.
     #[serde(default = "default_forfeit_bps")]
     pub forfeit_bps: u64,
@@ -315,6 +318,10 @@ pub struct L1ProposerConfig {
 
 const fn default_l1_slot_s() -> u64 {
     12
+}
+
+const fn default_turns() -> u64 {
+    2
 }
 
 impl AheadConfig {
@@ -411,8 +418,8 @@ impl MarketConfig {
             if self.deposits.is_none() {
                 return Err(wrong("market.proposals", "builders pay from deposits: give market.deposits too"));
             }
-            if proposals.reveal_ms == 0 {
-                return Err(wrong("market.proposals.reveal_ms", "builders need time to reveal"));
+            if proposals.reveal_ms == 0 || proposals.turns == 0 {
+                return Err(wrong("market.proposals", "builders need time to reveal, and at least one a turn"));
             }
             if proposals.forfeit_bps > WHOLE_BPS {
                 return Err(wrong("market.proposals.forfeit_bps", format!("is more than {WHOLE_BPS}")));
@@ -478,9 +485,10 @@ impl MarketConfig {
             report_slots: self.report_slots,
             ahead: self.ahead.as_ref().map(AheadConfig::sale),
             deposits,
-            proposals: self.proposals.map(|ProposalsConfig { bid_ms, reveal_ms, forfeit_bps }| ProposalTerms {
+            proposals: self.proposals.map(|ProposalsConfig { bid_ms, reveal_ms, turns, forfeit_bps }| ProposalTerms {
                 bid_ms,
                 reveal_ms,
+                turns,
                 forfeit_bps,
             }),
             espresso: self.espresso,

@@ -50,7 +50,8 @@ impl BuilderRole {
             rollups: rollups.iter().map(|chain| U64::from(*chain)).collect(),
             signature: Some(self.sign_call(&call)),
         };
-        let until_ms = built.market.close_ms.saturating_add(self.settings.timings.longest_reveal_ms());
+        // What is revealed in the last moment is still to be heard of: who proposes something else owes for that.
+        let until_ms = built.market.close_ms.saturating_add(self.settings.timings.longest_reveal_ms() + 2 * POLL_MS);
         loop {
             let view = match self.market.get_proposal(params.clone()).await {
                 Ok(view) => view,
