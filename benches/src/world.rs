@@ -509,6 +509,7 @@ impl Setup {
             excess_blob_gas: Some(0),
             extra_data: Bytes::new(),
             data: Default::default(),
+            encrypted_gas: 0,
             deposits_only: false,
         };
         Ok(Self { chain, nonce: 0, block: PendingBlock::open(context, Arc::new(state.clone()))? })

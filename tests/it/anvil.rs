@@ -182,6 +182,7 @@ impl Rig {
                     inclusion: 0,
                     data: DataLimits::default(),
                     batcher_api: false,
+                    encrypted: None,
                 }),
                 finality_blocks: 64,
                 public_flow,
@@ -195,6 +196,7 @@ impl Rig {
             slot_ms: slot_s * 1_000,
             shortest_block_s: 1,
             rollups,
+            committee: None,
             builder: Some(BuilderSetup {
                 key: builder(),
                 bidding: BiddingPlan::share(9_000),

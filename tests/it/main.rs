@@ -19,6 +19,7 @@ mod anvil;
 mod based;
 mod contest;
 mod delivery;
+mod encrypted;
 mod escrow;
 mod espresso;
 mod faults;

@@ -82,6 +82,7 @@ fn planned(context: &BlockContext) -> Result<(ParentBlock, NextBlock), Failed> {
         parent_beacon_block_root: context.parent_beacon_block_root,
         extra_data: context.extra_data.clone(),
         data: context.data,
+        encrypted_gas: context.encrypted_gas,
     };
     // From Osaka on the excess stays either on target or, while blobs are cheap, without any blobs (EIP-7918).
     let target = context.rules.blobs().map_or(0, |blobs| blobs.target_blob_gas_per_block());

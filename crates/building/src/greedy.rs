@@ -330,11 +330,11 @@ impl Builder<'_> {
             let Some((chain, lane)) = rejection.place.chain.and_then(|chain| Some((chain, lanes.get(&chain)?))) else { continue };
             let (block, context) = (lane.block(), lane.block().context());
             let (needed, used, limit) = match rejection.reason {
-                Reason::NoRoom { gas, .. } => (gas, block.gas_used(), context.gas_limit),
+                Reason::NoRoom { gas, .. } => (gas, block.gas_used(), context.listed_gas()),
                 // Where blocks have no footprint it is the sequencer's own limit that leaves no room.
                 Reason::NoDataRoom { footprint, .. } => match context.data.block.filter(|_| !context.rules.has_footprint()) {
                     Some(limit) => (footprint, block.data(), limit),
-                    None => (footprint, block.footprint(), context.gas_limit),
+                    None => (footprint, block.footprint(), context.listed_gas()),
                 },
                 _ => continue,
             };

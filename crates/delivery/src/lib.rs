@@ -28,6 +28,9 @@
 //! 5. Evidence that anyone could use goes to a rollup only after every rollup it comes from voted yes, or is trusted by
 //!    the attester.
 //!
+//! 6. What came encrypted is opened only after the list before it and its own order are signed: what is in it can change
+//!    neither. It was never simulated, so the first promise ends where it begins.
+//!
 //! # What it does not defend against
 //!
 //! A proposer that signs a commit over digests for which it holds no yes. The sequencers concerned refuse the record and
@@ -36,6 +39,7 @@
 
 mod coordinator;
 mod decision;
+mod encrypted;
 mod guarantee;
 mod messages;
 mod refusal;
@@ -45,6 +49,10 @@ mod stages;
 
 pub use coordinator::{Coordinator, CoordinatorEffect, CoordinatorEvent, CoordinatorPlan};
 pub use decision::{WriteOutcome, attempt_number, judge_write, proposer_of_attempt};
+pub use encrypted::{
+    Ciphertext, CommitteeKey, InvalidEncryption, MAX_CIPHERTEXT_BYTES, MAX_ENCRYPTED, MAX_ENCRYPTED_BYTES, MAX_MEMBERS,
+    MemberKey, Opening, PADDING, Unopened, deal, encrypt,
+};
 pub use guarantee::{DeliveryStage, level};
 pub use messages::{Decision, DecisionKey, ExpectedBlock, Prepare, PreparedList, RequirementResult, Verdict, Vote, VoteRefusal};
 pub use refusal::PrepareRefusal;

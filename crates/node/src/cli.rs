@@ -1,6 +1,7 @@
 //! The command line.
 
 mod bundle;
+mod committee;
 mod dev;
 mod engine;
 mod market;
@@ -39,7 +40,12 @@ enum Command {
     Market(market::MarketArgs),
     /// Vote on lists and publish them, for every rollup whose key is configured.
     Sequencer(roles::RoleArgs),
-    /// Play builder, market and sequencers in one process.
+    /// Open encrypted transactions as a member of a committee; or make a committee's key.
+    #[command(subcommand)]
+    Committee(committee::CommitteeCommand),
+    /// Encrypt a signed transaction for a committee.
+    Encrypt(committee::EncryptArgs),
+    /// Play builder, market and sequencers in one process, and a member of a committee where one is configured.
     Run(roles::RoleArgs),
     /// Stand between op-node and its execution client, and put lists into the blocks that were sold.
     EngineProxy(engine::EngineArgs),
@@ -61,7 +67,9 @@ impl Cli {
             Command::Builder(args) => role(args, Roles { builder: true, ..Roles::default() }),
             Command::Market(args) => runtime().and_then(|runtime| runtime.block_on(args.run())),
             Command::Sequencer(args) => role(args, Roles { sequencer: true, ..Roles::default() }),
-            Command::Run(args) => role(args, Roles { builder: true, market: true, sequencer: true }),
+            Command::Run(args) => role(args, Roles { builder: true, market: true, sequencer: true, committee: true }),
+            Command::Committee(command) => command.run(),
+            Command::Encrypt(args) => args.run(),
             Command::EngineProxy(args) => runtime().and_then(|runtime| runtime.block_on(args.run())),
             Command::Bundle(args) => runtime().and_then(|runtime| runtime.block_on(args.run())),
             Command::Config(command) => command.run(),

@@ -1,5 +1,6 @@
 //! Configuration: flag over environment over file over default. Unknown fields are errors.
 
+mod committee;
 mod market;
 mod messages;
 mod remote;
@@ -28,6 +29,7 @@ use crate::{
 };
 
 pub use self::{
+    committee::{CommitteeConfig, EncryptedConfig, OrderedByConfig},
     market::{
         DepositsConfig, EscrowConfig, MarketConfig, MechanismName, SealingConfig, SharingName, TicketsConfig, TimeboostConfig,
     },
@@ -62,6 +64,9 @@ pub struct Config {
     /// The builder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub builder: Option<BuilderConfig>,
+    /// A member of a committee that opens encrypted transactions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub committee: Option<CommitteeConfig>,
     /// What makes bundles of the builder's own.
     #[serde(default, skip_serializing_if = "StrategiesConfig::is_empty")]
     pub strategies: StrategiesConfig,
@@ -337,6 +342,8 @@ pub struct Roles {
     pub market: bool,
     /// The sequencers.
     pub sequencer: bool,
+    /// A member of a committee that opens encrypted transactions, where one is configured.
+    pub committee: bool,
 }
 
 impl Config {
@@ -401,6 +408,9 @@ impl Config {
                 }
             }
         }
+        if let Some(committee) = &self.committee {
+            committee.check().map_err(|(field, problem)| wrong(field, problem))?;
+        }
         messages::check(&self.rollups).map_err(|(field, problem)| wrong(field, problem))?;
         if let Some(builder) = &self.builder {
             signed_amount(&builder.min_relay_value).map_err(|problem| wrong("builder.min_relay_value", problem))?;
@@ -448,6 +458,10 @@ impl Config {
         if roles.sequencer && rollups.iter().all(|rollup| rollup.sequencer.is_none()) {
             return Err(wrong("rollup.sequencer", "no rollup has one"));
         }
+        if roles.committee && self.committee.is_none() && !roles.sequencer {
+            return Err(wrong("committee", "is absent"));
+        }
+        let committee = self.committee.as_ref().filter(|_| roles.committee).map(CommitteeConfig::setup).transpose()?;
         Ok(Setup {
             listen: self.listen,
             public_url: self.public_url.clone(),
@@ -458,6 +472,7 @@ impl Config {
             shortest_block_s: self.rollups.iter().map(|rollup| rollup.block_time).min().unwrap_or(1),
             rollups,
             builder,
+            committee,
             market,
         })
     }

@@ -8,8 +8,9 @@ mod genesis;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
-use alloy_primitives::{ChainId, I256, U256};
+use alloy_primitives::{ChainId, I256, U256, keccak256};
 use lockstep_building::SearchLimits;
+use lockstep_delivery::{CommitteeKey, MemberKey, deal};
 use lockstep_market::{AheadSale, DepositRules, SealRules, Selling};
 use lockstep_messaging::{
     BridgeDeployment, CctpV1Deployment, CctpV2Deployment, InteropDeployment, MailboxDeployment, RollupDeployments,
@@ -23,8 +24,8 @@ use crate::{
     config::{FollowConfig, MechanismName, SharingName, TicketsConfig},
     keys::Key,
     process::{
-        BiddingPlan, BuilderSetup, ForecastPlan, MarketPlan, MarketSetup, Node, Process, ProposalPlan, RollupMessages,
-        RollupSetup, SaleTerms, SequencerSetup, Setup, StartError,
+        BiddingPlan, BuilderSetup, CommitteeSetup, EncryptedSetup, ForecastPlan, MarketPlan, MarketSetup, MemberAt, Node,
+        Process, ProposalPlan, RollupMessages, RollupSetup, SaleTerms, SequencerSetup, Setup, StartError,
     },
     record::SlotRecords,
     roles::Timings,
@@ -64,6 +65,13 @@ const TICKETS: u64 = 4;
 const EPOCH: [u64; 3] = [4, 6, 3];
 /// What who does not open its sealed bids forfeits, of their cover in basis points.
 const FORFEIT_BPS: u64 = 5_000;
+/// Members of the committee that opens encrypted transactions, and how many of them do together.
+const MEMBERS: usize = 3;
+const MEMBERS_NEEDED: usize = 2;
+/// For how long a block waits for them, in milliseconds.
+const PATIENCE_MS: u64 = 500;
+/// Gas of each slot that is kept for encrypted transactions.
+const ENCRYPTED_GAS: u64 = 3_000_000;
 /// Wei in a whole native asset.
 const WEI: u64 = 1_000_000_000_000_000_000;
 const GAS_LIMIT: u64 = 30_000_000;
@@ -98,6 +106,8 @@ pub struct DevOptions {
     pub sealed: bool,
     /// Whether epochs are sold ahead of time.
     pub ahead: bool,
+    /// Whether rollups take encrypted transactions.
+    pub encrypted: bool,
 }
 
 impl Default for DevOptions {
@@ -116,6 +126,7 @@ impl Default for DevOptions {
             deposit: Some(U256::from(1_000) * U256::from(WEI)),
             sealed: false,
             ahead: false,
+            encrypted: false,
         }
     }
 }
@@ -154,6 +165,20 @@ pub fn user(index: usize) -> Key {
 /// The builder's key.
 pub fn builder() -> Key {
     Key::of_name("builder")
+}
+
+/// The key of the sequencer at an index.
+pub fn sequencer(index: usize) -> Key {
+    Key::of_name(&format!("sequencer {index}"))
+}
+
+/// The committee that opens encrypted transactions, and its members' shares.
+///
+/// # Panics
+/// Never: three members can be.
+pub fn committee() -> (CommitteeKey, Vec<MemberKey>) {
+    let seed = keccak256(b"lockstep dev: committee");
+    deal(MEMBERS, MEMBERS_NEEDED, seed).unwrap_or_else(|error| unreachable!("{MEMBERS} members are a committee: {error}"))
 }
 
 /// The attester keys.
@@ -302,18 +327,24 @@ impl Dev {
                 price: Price::PAR,
                 deployments: deployments(&contracts, index, count),
                 sequencer: Some(SequencerSetup {
-                    key: Key::of_name(&format!("sequencer {index}")),
+                    key: sequencer(index),
                     terms: SaleTerms {
                         reserve: ReserveRule::Fixed(options.reserve),
                         fee_share_bps: 10_000,
                         same_slot_claims: true,
                         slots_ahead: if options.ahead { EPOCH[0] + EPOCH[1] } else { 0 },
                         ordering: options.ordering,
+                        encrypted_gas: if options.encrypted { ENCRYPTED_GAS } else { 0 },
                         ..SaleTerms::default()
                     },
                     inclusion: options.inclusion,
                     data: DataLimits::default(),
                     batcher_api: false,
+                    encrypted: options.encrypted.then(|| EncryptedSetup {
+                        committee: committee().0,
+                        members: vec![MemberAt::Here; MEMBERS],
+                        patience_ms: PATIENCE_MS,
+                    }),
                 }),
                 // An embedded chain goes one way.
                 finality_blocks: 0,
@@ -347,6 +378,14 @@ impl Dev {
                 pool: lockstep_pool::Limits::default(),
                 record: options.record.clone(),
                 strategies: Vec::new(),
+            }),
+            committee: options.encrypted.then(|| CommitteeSetup {
+                members: (0..).zip(committee().1).collect(),
+                sequencers: rollups
+                    .iter()
+                    .enumerate()
+                    .map(|(index, rollup)| (rollup.chain, sequencer(index).address()))
+                    .collect(),
             }),
             market: MarketSetup::Own(Box::new(market(&options, &rollups))),
         };

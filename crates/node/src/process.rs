@@ -10,6 +10,7 @@ use std::{
 use alloy_primitives::{Address, I256, U256};
 use jsonrpsee::RpcModule;
 use lockstep_building::{Policy, SearchLimits};
+use lockstep_delivery::{CommitteeKey, MemberKey};
 use lockstep_market::{
     AheadSale, BiddingStrategy, Budget, Combinatorial, DepositRules, Forecast, L1Terms, ProposalTerms, SealRules, Selling,
     Shaded, Share, TimeboostDomain,
@@ -22,7 +23,10 @@ use lockstep_provider::{
 };
 use lockstep_rpc::{
     Limits as RpcLimits, Recovery, Routes, Server, ServerError,
-    api::{AuctioneerApiServer, DecisionApiServer, LockstepApiServer, MarketApiServer, SequencerApiServer},
+    api::{
+        AuctioneerApiServer, CommitteeApiServer, DecisionApiServer, EncryptedApiServer, LockstepApiServer, MarketApiServer,
+        SequencerApiServer,
+    },
     bind, serve_with,
 };
 use lockstep_simulation::{DataLimits, ForkSchedule};
@@ -44,8 +48,9 @@ use crate::{
         ClientError, Timings,
         builder::{BuilderRole, BuilderSettings, Recorder},
         client,
+        committee::{CommitteeRole, CommitteeSettings},
         market::{MarketRole, MarketRpc, MarketSettings, Solver},
-        sequencer::{Mempool, PublicTx, SequencerRole, SequencerSettings, Sequencers},
+        sequencer::{EncryptedSettings, Mempool, PublicTx, SequencerRole, SequencerSettings, Sequencers},
     },
     strategies::{Strategies, StrategySetup},
     telemetry::{NodePages, init_metrics},
@@ -101,6 +106,8 @@ pub struct SaleTerms {
     pub same_slot_claims: bool,
     /// Whether its blocks follow Ethereum's newest state.
     pub follows_l1: bool,
+    /// Gas of each slot's last block that is kept for encrypted transactions.
+    pub encrypted_gas: u64,
 }
 
 impl Default for SaleTerms {
@@ -119,6 +126,7 @@ impl Default for SaleTerms {
             inclusion: MAX_INCLUSION as u64,
             same_slot_claims: false,
             follows_l1: false,
+            encrypted_gas: 0,
         }
     }
 }
@@ -137,6 +145,37 @@ pub struct SequencerSetup {
     pub data: DataLimits,
     /// Whether its batcher may say so, by `miner_setMaxDASize`. Batchers sign no requests, so the port has to be private.
     pub batcher_api: bool,
+    /// How encrypted transactions are opened, where it takes any.
+    pub encrypted: Option<EncryptedSetup>,
+}
+
+/// How a sequencer has encrypted transactions opened.
+#[derive(Clone, Debug)]
+pub struct EncryptedSetup {
+    /// The committee's key.
+    pub committee: CommitteeKey,
+    /// Its members, in the order of their numbers.
+    pub members: Vec<MemberAt>,
+    /// For how long a slot's last block waits for their shares, in milliseconds.
+    pub patience_ms: u64,
+}
+
+/// Where a member of a committee is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MemberAt {
+    /// In this process.
+    Here,
+    /// At the URL of its JSON-RPC.
+    Url(String),
+}
+
+/// Members of a committee that opens encrypted transactions.
+#[derive(Clone, Debug)]
+pub struct CommitteeSetup {
+    /// Their shares of the key, by their numbers.
+    pub members: BTreeMap<u32, MemberKey>,
+    /// Whose orders they open ciphertexts for.
+    pub sequencers: BTreeMap<ChainId, Address>,
 }
 
 /// A rollup that the process has to do with.
@@ -381,6 +420,8 @@ pub struct Setup {
     pub rollups: Vec<RollupSetup>,
     /// The builder, if it plays one.
     pub builder: Option<BuilderSetup>,
+    /// Members of a committee, if it plays any.
+    pub committee: Option<CommitteeSetup>,
     /// The market.
     pub market: MarketSetup,
 }
@@ -545,17 +586,14 @@ impl Process {
             }
             _ => None,
         };
-        let sequencers = sequencers(
-            &setup,
-            timings,
-            setup.public_url.as_ref().unwrap_or(&own_url),
-            &market_url,
-            market_address,
-            &store,
-            intake.as_ref(),
-        )?;
+        if let Some(CommitteeSetup { members, sequencers }) = setup.committee.clone() {
+            let settings = CommitteeSettings { members, sequencers, timings };
+            root.merge(CommitteeApiServer::into_rpc(CommitteeRole::new(settings, store.clone())))?;
+        }
+        let sequencers = sequencers(&setup, timings, &own_url, &market_url, market_address, &store, intake.as_ref())?;
         if !sequencers.0.is_empty() {
             root.merge(SequencerApiServer::into_rpc(sequencers.clone()))?;
+            root.merge(EncryptedApiServer::into_rpc(sequencers.clone()))?;
         }
         for (chain, role) in &sequencers.0 {
             on_rollup.entry(*chain).or_insert_with(|| RpcModule::new(())).merge(batcher_methods(Arc::clone(role))?)?;
@@ -810,6 +848,7 @@ fn registration(rollup: &RollupSetup, sequencer: &SequencerSetup, url: &str) -> 
         inclusion: terms.inclusion,
         same_slot_claims: terms.same_slot_claims,
         follows_l1: terms.follows_l1,
+        encrypted_gas: terms.encrypted_gas,
         from_slot: 0,
         nonce: 0,
     }
@@ -823,11 +862,16 @@ fn sequencers(
     market_address: Address,
     store: &Store,
     intake: Option<&Arc<Intake>>,
-) -> Result<Sequencers, ClientError> {
+) -> Result<Sequencers, StartError> {
+    let public_url = setup.public_url.as_deref().unwrap_or(own_url);
     let mut sequencers = Sequencers::default();
     for rollup in &setup.rollups {
         let Some(sequencer) = &rollup.sequencer else { continue };
-        let registration = registration(rollup, sequencer, own_url);
+        let registration = registration(rollup, sequencer, public_url);
+        let encrypted = match &sequencer.encrypted {
+            Some(encrypted) => Some(encrypted_settings(encrypted, own_url)?),
+            None => None,
+        };
         let settings = SequencerSettings {
             key: sequencer.key.clone(),
             registration,
@@ -837,6 +881,7 @@ fn sequencers(
             inclusion: sequencer.inclusion,
             data: sequencer.data,
             batcher_api: sequencer.batcher_api,
+            encrypted,
         };
         let mempool = intake.map(|intake| Arc::clone(intake) as Arc<dyn Mempool>);
         let ordering = sequencer.terms.ordering;
@@ -846,10 +891,20 @@ fn sequencers(
             tracing::warn!(chain = rollup.chain, ordering, "no builder shares this process: no transaction has an arrival");
         }
         let node = rollup.node.rollup_node();
-        let role = SequencerRole::new(settings, node, client(market_url)?, market_address, store.clone(), mempool);
+        let role = SequencerRole::open(settings, node, client(market_url)?, market_address, store.clone(), mempool)?;
         sequencers.0.insert(rollup.chain, Arc::new(role));
     }
     Ok(sequencers)
+}
+
+/// Clients of a committee's members; one in this process is reached at `own_url`.
+fn encrypted_settings(setup: &EncryptedSetup, own_url: &str) -> Result<EncryptedSettings, ClientError> {
+    let members = setup.members.iter().map(|member| match member {
+        MemberAt::Here => client(own_url),
+        MemberAt::Url(url) => client(url),
+    });
+    let (committee, patience_ms) = (setup.committee.clone(), setup.patience_ms);
+    Ok(EncryptedSettings { committee, members: members.collect::<Result<_, _>>()?, patience_ms })
 }
 
 impl Mempool for Intake {

@@ -1,6 +1,7 @@
 //! The roles that a process can play. Each is a loop that carries out the effects of a pure state machine.
 
 pub(crate) mod builder;
+pub(crate) mod committee;
 pub(crate) mod market;
 pub(crate) mod sequencer;
 

@@ -3,7 +3,7 @@
 use alloy_primitives::{B256, U256};
 use alloy_sol_types::sol;
 
-use crate::{ChainId, SlotNumber, digest};
+use crate::{ChainId, EncryptedTail, SlotNumber, digest};
 
 mod eip712 {
     use super::sol;
@@ -17,6 +17,13 @@ mod eip712 {
             bytes32[] prepared;
             uint256[] earned;
             uint256[] posted;
+            EncryptedTail[] encrypted;
+        }
+
+        struct EncryptedTail {
+            bytes32 order;
+            uint64 first;
+            uint64 count;
         }
     }
 }
@@ -64,6 +71,8 @@ pub struct DeliveryReport {
     pub earned: Option<U256>,
     /// What the rollup's own list would have earned, when another one was published and the rollup says so.
     pub posted: Option<U256>,
+    /// Which of the published transactions came encrypted; `None` when none did.
+    pub encrypted: Option<EncryptedTail>,
 }
 
 impl DeliveryReport {
@@ -77,6 +86,11 @@ impl DeliveryReport {
             prepared: self.prepared.into_iter().collect(),
             earned: self.earned.into_iter().collect(),
             posted: self.posted.into_iter().collect(),
+            encrypted: self
+                .encrypted
+                .iter()
+                .map(|tail| eip712::EncryptedTail { order: tail.order, first: tail.first, count: tail.count })
+                .collect(),
         })
     }
 }
@@ -95,8 +109,10 @@ mod tests {
             prepared: None,
             earned: None,
             posted: None,
+            encrypted: None,
         };
         let one = Some(U256::ONE);
+        let tail = EncryptedTail { order: B256::ZERO, first: 0, count: 0 };
         let variants = [
             base.clone(),
             DeliveryReport { slot: 2, ..base.clone() },
@@ -108,6 +124,10 @@ mod tests {
             DeliveryReport { prepared: Some(B256::ZERO), ..base.clone() },
             DeliveryReport { earned: one, ..base.clone() },
             DeliveryReport { posted: one, ..base.clone() },
+            DeliveryReport { encrypted: Some(tail), ..base.clone() },
+            DeliveryReport { encrypted: Some(EncryptedTail { order: B256::with_last_byte(1), ..tail }), ..base.clone() },
+            DeliveryReport { encrypted: Some(EncryptedTail { first: 1, ..tail }), ..base.clone() },
+            DeliveryReport { encrypted: Some(EncryptedTail { count: 1, ..tail }), ..base.clone() },
             DeliveryReport { earned: Some(U256::ZERO), ..base },
         ];
         let digests: std::collections::BTreeSet<B256> = variants.iter().map(DeliveryReport::digest).collect();

@@ -5,6 +5,7 @@
 
 mod bundle;
 mod delivery_report;
+mod encrypted;
 mod escrow;
 mod hash;
 mod lists;
@@ -24,6 +25,7 @@ mod tx_rules;
 
 pub use bundle::{Asset, BlockRange, Bundle, LandedRef, Leg, LegTx, Relay, Replacement, Requirement, RevertMode};
 pub use delivery_report::{DeliveryReport, SlotEnding};
+pub use encrypted::{EncryptedOrder, EncryptedReceipt, EncryptedTail};
 pub use escrow::{EscrowBatch, EscrowChange, EscrowPayout};
 pub use hash::{BUNDLE_TYPE, dialect_bundle_hash};
 pub use lists::{BlockList, ListBlock, RollupSet};

@@ -30,6 +30,7 @@ mod eip712 {
             uint64 inclusion;
             bool sameSlotClaims;
             bool followsL1;
+            uint64 encryptedGas;
             uint64 fromSlot;
             uint64 nonce;
         }
@@ -89,6 +90,9 @@ pub struct Registration {
     pub same_slot_claims: bool,
     /// Whether its blocks follow Ethereum's newest state (based sequencing).
     pub follows_l1: bool,
+    /// Gas of each slot's last block that is kept for transactions which come encrypted and are opened after the lists are
+    /// decided: no list may use it. 0 keeps none.
+    pub encrypted_gas: u64,
     /// The first slot for which these terms hold.
     pub from_slot: SlotNumber,
     /// Rises with each change of the terms.
@@ -117,6 +121,7 @@ impl Registration {
             inclusion: self.inclusion,
             sameSlotClaims: self.same_slot_claims,
             followsL1: self.follows_l1,
+            encryptedGas: self.encrypted_gas,
             fromSlot: self.from_slot,
             nonce: self.nonce,
         })
@@ -306,6 +311,7 @@ mod tests {
             inclusion: 0,
             same_slot_claims: false,
             follows_l1: false,
+            encrypted_gas: 0,
             from_slot: 0,
             nonce: 1,
         };
@@ -352,6 +358,7 @@ mod tests {
             Registration { inclusion: 1, ..base.clone() },
             Registration { same_slot_claims: true, ..base.clone() },
             Registration { follows_l1: true, ..base.clone() },
+            Registration { encrypted_gas: 1, ..base.clone() },
             Registration { from_slot: 1, ..base.clone() },
             Registration { nonce: 2, ..base.clone() },
         ];

@@ -121,6 +121,7 @@ impl EmbeddedRollup {
             excess_blob_gas: rules.blobs().map(|_| 0),
             extra_data: header::extra_data(rules),
             data: Default::default(),
+            encrypted_gas: 0,
             deposits_only: false,
         };
         let header = header::genesis(&context, state.root());

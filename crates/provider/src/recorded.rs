@@ -200,6 +200,7 @@ impl RecordedBlock {
             extra_data: header.extra_data.clone(),
             // What is in the block was let in.
             data: DataLimits::default(),
+            encrypted_gas: 0,
             deposits_only: false,
         })
     }

@@ -11,11 +11,12 @@ use serde_json::Value;
 
 use crate::wire::{
     AllocationWire, BidCancellationWire, BidReceipt, BidWire, BlindedProposalWire, BundleStatus, CallView, DecisionWire,
-    DeliveryReportWire, DepositWire, EpochBidWire, EpochView, EscrowView, Explanation, LedgerView, MarketSlot, MessageList,
-    OpeningWire, ProposalCallWire, ProposalParams, ProposalRevealWire, ProposalView, RegistrationWire, RevenueParams,
-    RevenueView, RightOfferWire, RightTransferWire, RightView, RollupTerms, SealedBidsWire, SentBundle, SignedPrepare,
-    SimulationResult, SlotOffer, SlotStatus, TicketOrderWire, TicketReceipt, TicketsView, TimeboostBidWire, VoteWire,
-    WithdrawalReceipt, WithdrawalWire,
+    DeliveryReportWire, DepositWire, EncryptedReceiptWire, EncryptedTailView, EncryptedTxStatus, EncryptionView, EpochBidWire,
+    EpochView, EscrowView, Explanation, LedgerView, MarketSlot, MessageList, OpenParams, OpeningWire, ProposalCallWire,
+    ProposalParams, ProposalRevealWire, ProposalView, RegistrationWire, RevenueParams, RevenueView, RightOfferWire,
+    RightTransferWire, RightView, RollupTerms, SealedBidsWire, SentBundle, SharesWire, SignedPrepare, SimulationResult,
+    SlotOffer, SlotStatus, TicketOrderWire, TicketReceipt, TicketsView, TimeboostBidWire, VoteWire, WithdrawalReceipt,
+    WithdrawalWire,
 };
 
 use alloy_primitives::{Address, B256, Bytes, U64};
@@ -222,6 +223,36 @@ pub trait SequencerApi {
     async fn decided(&self, chain_id: U64, slot: u64, attempt: u32) -> RpcResult<bool>;
 }
 
+/// `sequencer_*` of encrypted transactions, for their senders.
+#[rpc(server, client, namespace = "sequencer")]
+pub trait EncryptedApi {
+    /// How the rollup takes encrypted transactions; null when it takes none.
+    #[method(name = "getEncryption")]
+    async fn get_encryption(&self, chain_id: U64) -> RpcResult<Option<EncryptionView>>;
+
+    /// Takes an encrypted transaction. The request has to be signed, by anybody. Answers once it is durable; sending it again
+    /// gives the same answer.
+    #[method(name = "sendEncryptedTransaction", with_extensions)]
+    async fn send_encrypted_transaction(&self, transaction: Value) -> RpcResult<EncryptedReceiptWire>;
+
+    /// Where an encrypted transaction stands, by the hash of its ciphertext; null when it is not known.
+    #[method(name = "getEncryptedTransaction")]
+    async fn get_encrypted_transaction(&self, chain_id: U64, ciphertext: B256) -> RpcResult<Option<EncryptedTxStatus>>;
+
+    /// The encrypted part of a slot; null when it has none, or it is forgotten.
+    #[method(name = "getEncryptedTail")]
+    async fn get_encrypted_tail(&self, chain_id: U64, slot: u64) -> RpcResult<Option<EncryptedTailView>>;
+}
+
+/// `committee_*`: a member of a committee that opens encrypted transactions.
+#[rpc(server, client, namespace = "committee")]
+pub trait CommitteeApi {
+    /// The member's shares for ciphertexts whose order is signed by their rollup's sequencer. From when decisions on the slot are
+    /// due, and for one order a rollup and slot.
+    #[method(name = "open")]
+    async fn open(&self, order: OpenParams) -> RpcResult<SharesWire>;
+}
+
 /// How many parameters a method takes at the most: the library itself does not look at further ones. `None` for methods
 /// that check it themselves.
 pub(crate) fn most_parameters(method: &str) -> Option<usize> {
@@ -240,6 +271,8 @@ pub(crate) fn most_parameters(method: &str) -> Option<usize> {
         "market_getRevenue" => 2,
         "market_reportDelivery" | "decision_record" | "sequencer_prepare" => 1,
         "lockstep_subscribe" | "decision_get" => 2,
+        "sequencer_getEncryption" | "sequencer_sendEncryptedTransaction" | "committee_open" => 1,
+        "sequencer_getEncryptedTransaction" | "sequencer_getEncryptedTail" => 2,
         "sequencer_getSlot" | "sequencer_decided" | "sequencer_setInclusionList" => 3,
         _ => return None,
     })

@@ -326,9 +326,9 @@ impl PendingBlock {
         self.executed.last().map_or(0, |last| last.first_log + last.outcome.logs.len() as u64)
     }
 
-    /// Gas that is left for further transactions.
+    /// Gas that is left for further listed transactions.
     pub fn gas_left(&self) -> u64 {
-        self.context.gas_limit.saturating_sub(self.used.gas).saturating_sub(self.reserved.gas)
+        self.context.listed_gas().saturating_sub(self.used.gas).saturating_sub(self.reserved.gas)
     }
 
     /// DA footprint so far (Jovian).
@@ -446,7 +446,7 @@ impl PendingBlock {
     /// A deposit pays for nothing here, and L1 has its data already.
     fn execute_deposit(&mut self, tx: &BlockTx, work: Work) -> Result<Result<&Executed, Reason>, SimulationError> {
         let room = Room::of_tx(tx, &Terms::default(), 0);
-        if let Err(reason) = self.used.and(self.reserved).check(&self.context, room, Room::default()) {
+        if let Err(reason) = self.used.and(self.reserved).check_forced(&self.context, room) {
             return Ok(Err(reason));
         }
         let nonce = self.state.account(tx.sender())?.map_or(0, |account| account.nonce);

@@ -44,6 +44,8 @@ pub struct NextBlock {
     pub extra_data: Bytes,
     /// What data the sequencer takes for now.
     pub data: DataLimits,
+    /// Gas that is kept for transactions which come encrypted: no list uses it.
+    pub encrypted_gas: u64,
 }
 
 /// How much data a sequencer takes while its batches are behind (OP stack: `miner_setMaxDASize`), in estimated compressed bytes;
@@ -92,11 +94,18 @@ pub struct BlockContext {
     pub extra_data: Bytes,
     /// What data the sequencer takes for now.
     pub data: DataLimits,
+    /// Gas that is kept for transactions which come encrypted: no list uses it.
+    pub encrypted_gas: u64,
     /// Whether the block holds forced transactions only, because it activates a fork (see [`ForkSchedule::activates_at`]).
     pub deposits_only: bool,
 }
 
 impl BlockContext {
+    /// Gas for listed transactions: all but what is kept for encrypted ones. A DA footprint has the same limit.
+    pub const fn listed_gas(&self) -> u64 {
+        self.gas_limit.saturating_sub(self.encrypted_gas)
+    }
+
     /// The environment of the block that follows `parent`.
     ///
     /// # Errors
@@ -121,6 +130,7 @@ impl BlockContext {
             excess_blob_gas: stack.excess_blob_gas(parent),
             extra_data: next.extra_data.clone(),
             data: next.data,
+            encrypted_gas: next.encrypted_gas,
             deposits_only: forks.activates_at(parent.timestamp, next.timestamp),
         })
     }

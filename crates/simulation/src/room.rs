@@ -69,17 +69,29 @@ impl Room {
         }
     }
 
-    /// Whether a block where this much is taken has room for a transaction of `weight`, which may come to weigh `reserve` more.
+    /// Whether a block where this much is taken has room for a listed transaction of `weight`, which may come to weigh `reserve`
+    /// more.
     ///
     /// # Errors
     /// With what there is no room for.
     pub(crate) fn check(self, context: &BlockContext, weight: Self, reserve: Self) -> Result<(), Reason> {
-        let most = weight.and(reserve);
-        let left = context.gas_limit.saturating_sub(self.gas);
+        self.check_within(context, context.listed_gas(), weight.and(reserve), weight)
+    }
+
+    /// Whether a block where this much is taken has room for a forced transaction: all of the block is there for those.
+    ///
+    /// # Errors
+    /// As [`Room::check`].
+    pub(crate) fn check_forced(self, context: &BlockContext, weight: Self) -> Result<(), Reason> {
+        self.check_within(context, context.gas_limit, weight, weight)
+    }
+
+    fn check_within(self, context: &BlockContext, gas_limit: u64, most: Self, weight: Self) -> Result<(), Reason> {
+        let left = gas_limit.saturating_sub(self.gas);
         if most.gas > left {
             return Err(Reason::NoRoom { gas: weight.gas, left });
         }
-        let left = context.gas_limit.saturating_sub(self.footprint);
+        let left = gas_limit.saturating_sub(self.footprint);
         if most.footprint > left {
             return Err(Reason::NoDataRoom { footprint: weight.footprint, left });
         }

@@ -178,6 +178,7 @@ mod tests {
             excess_blob_gas: None,
             extra_data: Bytes::new(),
             data: DataLimits::default(),
+            encrypted_gas: 0,
             deposits_only: false,
         }
     }

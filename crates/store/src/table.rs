@@ -39,6 +39,12 @@ pub enum Table {
     Rights,
     /// What rollups earned, slot by slot.
     Earnings,
+    /// Ciphertexts that wait for a slot.
+    Encrypted,
+    /// The encrypted parts of slots, and what became of them.
+    EncryptedTails,
+    /// For which order a member of a committee has opened ciphertexts.
+    Opened,
     /// Messages between rollups, and how far their chains were read.
     Messages,
     /// What does not fit elsewhere, such as counters and format marks of the layers above.
@@ -47,7 +53,7 @@ pub enum Table {
 
 impl Table {
     /// How many tables there are.
-    pub const COUNT: usize = 18;
+    pub const COUNT: usize = 21;
 
     /// All of them.
     pub const ALL: [Self; Self::COUNT] = [
@@ -67,6 +73,9 @@ impl Table {
         Self::Withdrawals,
         Self::Rights,
         Self::Earnings,
+        Self::Encrypted,
+        Self::EncryptedTails,
+        Self::Opened,
         Self::Messages,
         Self::Meta,
     ];
@@ -90,6 +99,9 @@ impl Table {
             Self::Withdrawals => "withdrawals",
             Self::Rights => "rights",
             Self::Earnings => "earnings",
+            Self::Encrypted => "encrypted",
+            Self::EncryptedTails => "encrypted_tails",
+            Self::Opened => "opened",
             Self::Messages => "messages",
             Self::Meta => "meta",
         }

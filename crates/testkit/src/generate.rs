@@ -41,6 +41,8 @@ pub struct Setting {
     pub gas_limit: u64,
     /// Whether all sequencers are trusted to vote before evidence is held back.
     pub trusted: bool,
+    /// Gas of every last block that is kept for encrypted transactions.
+    pub encrypted_gas: u64,
 }
 
 /// A bundle.
@@ -282,11 +284,8 @@ fn case(rollups: usize, shape: BoxedStrategy<Shape>, bundles: SizeRange) -> impl
 fn setting(rollups: usize) -> impl Strategy<Value = Setting> {
     let count = prop_oneof![3 => Just(1_usize), 1 => Just(2_usize)];
     let gas_limit = prop_oneof![3 => Just(30_000_000_u64), 1 => Just(1_500_000_u64), 1 => Just(900_000_u64)];
-    (vec(count, rollups), gas_limit, any::<bool>()).prop_map(|(blocks, gas_limit, trusted)| Setting {
-        blocks,
-        gas_limit,
-        trusted,
-    })
+    (vec(count, rollups), gas_limit, any::<bool>(), prop_oneof![Just(0), Just(200_000)])
+        .prop_map(|(blocks, gas_limit, trusted, encrypted_gas)| Setting { blocks, gas_limit, trusted, encrypted_gas })
 }
 
 fn shape(rollups: usize, relays: bool) -> BoxedStrategy<Shape> {
@@ -396,12 +395,13 @@ fn requirement() -> impl Strategy<Value = RequirePlan> {
 impl Case {
     /// The world of the case.
     pub fn world(&self) -> World {
-        let Setting { blocks, gas_limit, trusted } = &self.setting;
+        let Setting { blocks, gas_limit, trusted, encrypted_gas } = &self.setting;
         let mut world = World::of(blocks.len()).with_gas_limit(*gas_limit);
         for (index, count) in blocks.iter().enumerate() {
             let chain = world.chain(index);
             world = world.with_blocks(chain, *count);
         }
+        world = world.with_encrypted_gas(*encrypted_gas);
         let all = world.rollups();
         if *trusted { world.trusting(all) } else { world }
     }

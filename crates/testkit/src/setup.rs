@@ -42,6 +42,7 @@ impl Deployer {
             excess_blob_gas: Some(0),
             extra_data: Bytes::new(),
             data: Default::default(),
+            encrypted_gas: 0,
             deposits_only: false,
         };
         let block = PendingBlock::open(context, Arc::new(state.clone())).expect("a setup block opens");

@@ -248,6 +248,16 @@ impl World {
         self
     }
 
+    /// The same world where every rollup keeps gas of the slot's last block for encrypted transactions.
+    pub fn with_encrypted_gas(mut self, encrypted_gas: u64) -> Self {
+        for rollup in self.view.rollups.values_mut() {
+            if let Some(last) = Arc::make_mut(&mut rollup.slot).blocks.last_mut() {
+                last.next.encrypted_gas = encrypted_gas;
+            }
+        }
+        self
+    }
+
     /// The same world where the attester trusts these sequencers to vote before evidence is held back.
     pub fn trusting(mut self, chains: impl IntoIterator<Item = ChainId>) -> Self {
         self.view.policy.trusted = chains.into_iter().collect();

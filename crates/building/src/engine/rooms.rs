@@ -21,7 +21,7 @@ impl Rooms {
         for (chain, lane) in lanes.iter().filter(|(chain, _)| rollups.contains(chain)) {
             let (block, context) = (lane.block(), lane.block().context());
             let footprint =
-                if context.rules.has_footprint() { context.gas_limit.saturating_sub(block.footprint()) } else { u64::MAX };
+                if context.rules.has_footprint() { context.listed_gas().saturating_sub(block.footprint()) } else { u64::MAX };
             let data = context.data.block.map_or(u64::MAX, |limit| limit.saturating_sub(block.data()));
             chains.push(*chain);
             capacities.extend([block.gas_left(), footprint, data]);

@@ -106,6 +106,21 @@ fn what_has_no_room_in_the_first_block_goes_into_the_second() {
 }
 
 #[test]
+fn gas_that_is_kept_for_encrypted_transactions_is_for_no_bundle() {
+    // Each block has room for one call; in the last one all of it is kept.
+    let world = two_blocks_on_op().with_gas_limit(150_000).with_encrypted_gas(150_000);
+    let store = |user: usize| {
+        let store = Wallet::user(user).send(OP, world.probe(calls::store(user as u64, 1)));
+        bundle().tx(OP, store).build()
+    };
+    let bundles = candidates([store(0), store(1)]);
+    let draft = build_all(&world, &bundles);
+    assert_eq!(counts(&draft, OP), [1, 0]);
+    assert_eq!(reason(&draft, bundles[1].hash).reason.code(), "no_room");
+    assert_eq!(counts(&build_all(&world.with_encrypted_gas(0), &bundles), OP), [1, 1]);
+}
+
+#[test]
 fn a_proposal_for_one_rollup_never_holds_a_bundle_that_needs_another() {
     let world = World::pair();
     let bundles = candidates([on_both(&world, 0), on_one(&world, ETH, 1), on_one(&world, OP, 2)]);

@@ -82,7 +82,8 @@ fn transfer(
 
 fn tell(market: &mut Marketplace, slot: SlotNumber, chain: ChainId, ending: SlotEnding) -> Result<U256, &'static str> {
     let earned = (ending != SlotEnding::Proposed).then_some(U256::ZERO);
-    let report = DeliveryReport { slot, chain, ending, blocks: vec![B256::ZERO], prepared: None, earned, posted: None };
+    let report =
+        DeliveryReport { slot, chain, ending, blocks: vec![B256::ZERO], prepared: None, earned, posted: None, encrypted: None };
     let signature = sign(&sequencer(chain), report.digest());
     let told = market.report(&report, &signature, false, CLOCK.end_ms(slot)).map_err(|error| error.code())?;
     Ok(told.map_or(U256::ZERO, |reported| reported.paid))

@@ -81,6 +81,7 @@ pub(crate) fn selling(rules: Rules, reserves: &[u64]) -> Marketplace {
             inclusion: 0,
             same_slot_claims: false,
             follows_l1: false,
+            encrypted_gas: 0,
             from_slot: 0,
             nonce: 1,
         };
@@ -118,6 +119,7 @@ pub(crate) fn report(chain: ChainId, ending: SlotEnding, earned: Option<u64>) ->
         prepared: None,
         earned: earned.map(units),
         posted: None,
+        encrypted: None,
     }
 }
 

@@ -28,6 +28,7 @@ fn registration(chain: ChainId, sequencer: &PrivateKeySigner, nonce: u64) -> Reg
         inclusion: 0,
         same_slot_claims: false,
         follows_l1: false,
+        encrypted_gas: 0,
         from_slot: 0,
         nonce,
     }

@@ -70,6 +70,9 @@ pub(super) struct DevArgs {
     /// Slots are sold ahead of time, four at once; what is not bought then is sold just before.
     #[arg(long)]
     ahead: bool,
+    /// Rollups take encrypted transactions, which a committee in this process opens after the lists are decided.
+    #[arg(long)]
+    encrypted: bool,
     /// Folder to record slots in, for `lockstep replay`; the newest 100 stay.
     #[arg(long)]
     record: Option<PathBuf>,
@@ -97,6 +100,7 @@ impl DevArgs {
             deposit: Some(self.deposit).filter(|deposit| !deposit.is_zero()),
             sealed: self.sealed,
             ahead: self.ahead,
+            encrypted: self.encrypted,
             record: self.record.clone().map(|folder| SlotRecords { folder, slots: DEFAULT_RECORD_SLOTS }),
             ..DevOptions::default()
         };

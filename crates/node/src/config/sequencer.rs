@@ -8,7 +8,7 @@ use lockstep_primitives::{ImpliedBasis, ImpliedMeasure, ImpliedReserve, MAX_INCL
 use lockstep_simulation::DataLimits;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, amount, key};
+use super::{ConfigError, EncryptedConfig, amount, key};
 use crate::process::{SaleTerms, SequencerSetup};
 
 /// A rollup's sequencer and its terms of sale.
@@ -75,6 +75,9 @@ pub struct SequencerConfig {
     /// Whether `miner_setMaxDASize` is taken at `/rollup/<chainId>`, from anyone who reaches the port: batchers sign nothing.
     #[serde(default)]
     pub batcher_api: bool,
+    /// Encrypted transactions, where it takes any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encrypted: Option<EncryptedConfig>,
 }
 
 /// A step of a schedule of reserves.
@@ -159,6 +162,7 @@ impl SequencerConfig {
                 return Err((field, "is the zero address".to_owned()));
             }
         }
+        let encrypted = self.encrypted.as_ref().map(|encrypted| encrypted.setup().map(|_| encrypted.gas)).transpose()?;
         Ok(SaleTerms {
             reserve,
             default_proposer: self.default_proposer,
@@ -172,6 +176,7 @@ impl SequencerConfig {
             inclusion: self.inclusion_limit as u64,
             same_slot_claims: self.same_slot_claims,
             follows_l1: self.follows_l1,
+            encrypted_gas: encrypted.unwrap_or_default(),
         })
     }
 
@@ -205,9 +210,11 @@ impl SequencerConfig {
 
     /// Reads its key.
     pub(super) fn setup(&self, chain: ChainId, place: &str) -> Result<SequencerSetup, ConfigError> {
+        let wrong = |(field, problem): Wrong| super::wrong(format!("{place}.sequencer.{field}"), problem);
         Ok(SequencerSetup {
             key: key(&self.key_file)?,
-            terms: self.terms(chain).map_err(|(field, problem)| super::wrong(format!("{place}.sequencer.{field}"), problem))?,
+            terms: self.terms(chain).map_err(wrong)?,
+            encrypted: self.encrypted.as_ref().map(EncryptedConfig::setup).transpose().map_err(wrong)?,
             inclusion: self.inclusion,
             data: DataLimits::from_wire(self.max_tx_da, self.max_block_da),
             batcher_api: self.batcher_api,

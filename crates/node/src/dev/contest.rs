@@ -202,6 +202,7 @@ fn rival_setup(dev: &Dev, index: usize, rollup: &RollupSetup) -> Result<Setup, S
         data: None,
         rollups: vec![RollupSetup { sequencer: None, ..rollup.clone() }],
         builder: Some(BuilderSetup { key: rival(index), record: None, ..template }),
+        committee: None,
         market,
         ..dev.setup.clone()
     })

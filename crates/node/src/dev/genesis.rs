@@ -97,6 +97,7 @@ fn context(here: &Site, rules: Rules, timestamp: u64) -> BlockContext {
         excess_blob_gas: rules.blobs().map(|_| 0),
         extra_data: Bytes::new(),
         data: Default::default(),
+        encrypted_gas: 0,
         deposits_only: false,
     }
 }

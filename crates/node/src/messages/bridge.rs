@@ -76,6 +76,7 @@ pub(super) fn context(chain: ChainId, forks: &ForkSchedule, block: Block) -> Res
         excess_blob_gas: rules.blobs().map(|_| 0),
         extra_data: Default::default(),
         data: DataLimits::default(),
+        encrypted_gas: 0,
         deposits_only: false,
     })
 }

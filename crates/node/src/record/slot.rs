@@ -177,6 +177,8 @@ struct PlanFile {
     extra_data: Bytes,
     max_tx_data: Option<u64>,
     max_block_data: Option<u64>,
+    #[serde(default)]
+    encrypted_gas: u64,
     forced: Vec<Bytes>,
 }
 
@@ -415,6 +417,7 @@ impl PlanFile {
             extra_data: next.extra_data.clone(),
             max_tx_data: next.data.tx,
             max_block_data: next.data.block,
+            encrypted_gas: next.encrypted_gas,
             forced: plan.forced.iter().map(|tx| tx.raw().clone()).collect(),
         }
     }
@@ -428,6 +431,7 @@ impl PlanFile {
             parent_beacon_block_root: self.parent_beacon_block_root,
             extra_data: self.extra_data.clone(),
             data: DataLimits { tx: self.max_tx_data, block: self.max_block_data },
+            encrypted_gas: self.encrypted_gas,
         };
         let forced = self
             .forced

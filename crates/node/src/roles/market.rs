@@ -246,7 +246,7 @@ impl MarketRole {
             postings.iter().for_each(|posting| changes.posting(posting));
             inner.postings.extend(postings.iter().map(posting_wire));
             let mut ops = changes.into_ops();
-            ops.extend(self.note_ended(inner, &lapsed));
+            ops.extend(self.note_ended(inner, &lapsed, None));
             self.store.queue(ops)
         };
         if let Err(error) = self.written(queued).await {

@@ -2,6 +2,8 @@
 
 mod check;
 mod data;
+mod encrypted;
+mod inbox;
 mod mempool;
 mod own;
 mod report;
@@ -25,15 +27,17 @@ use lockstep_rpc::{
     wire::{DecisionWire, PrepareWire, RegistrationWire, VoteWire},
 };
 use lockstep_simulation::{DataLimits, ForkSchedule, SlotRollup};
-use lockstep_store::{Op, Store, Table};
+use lockstep_store::{Op, Store, StoreError, Table};
 use tokio::sync::Mutex;
 
+pub(crate) use encrypted::EncryptedSettings;
 pub(crate) use mempool::{Mempool, PublicTx};
 pub(crate) use rpc::Sequencers;
 
 use self::{
     check::{Unfit, check},
     data::DataThrottle,
+    encrypted::Encrypted,
     report::Published,
     rules::ListRules,
 };
@@ -73,6 +77,8 @@ pub(crate) struct SequencerSettings {
     pub(crate) data: DataLimits,
     /// Whether its batcher may say so.
     pub(crate) batcher_api: bool,
+    /// How encrypted transactions are opened, where it takes any.
+    pub(crate) encrypted: Option<EncryptedSettings>,
 }
 
 /// A vote on disk, with what it was given on.
@@ -112,19 +118,29 @@ pub(crate) struct SequencerRole {
     inclusion_lists: parking_lot::Mutex<BTreeMap<SlotNumber, Vec<Arc<SignedTx>>>>,
     /// How much data it takes.
     data: parking_lot::Mutex<DataThrottle>,
+    /// Encrypted transactions, where it takes any.
+    encrypted: Option<Encrypted>,
 }
 
 impl SequencerRole {
-    pub(crate) fn new(
+    /// With what it has on disk.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub(crate) fn open(
         settings: SequencerSettings,
         node: Arc<dyn RollupNode>,
         market: HttpClient,
         market_address: Address,
         store: Store,
         mempool: Option<Arc<dyn Mempool>>,
-    ) -> Self {
+    ) -> Result<Self, StoreError> {
         let data = parking_lot::Mutex::new(DataThrottle::new(settings.data));
-        Self {
+        let chain = settings.registration.chain;
+        let current = settings.timings.clock.slot_at(now_ms()).unwrap_or_default();
+        let encrypted =
+            settings.encrypted.clone().map(|settings| Encrypted::open(settings, chain, &store, current)).transpose()?;
+        Ok(Self {
             settings,
             node,
             market,
@@ -135,7 +151,8 @@ impl SequencerRole {
             fixed: parking_lot::Mutex::default(),
             inclusion_lists: parking_lot::Mutex::default(),
             data,
-        }
+            encrypted,
+        })
     }
 
     pub(crate) const fn chain(&self) -> ChainId {
@@ -221,6 +238,7 @@ impl SequencerRole {
             };
             if Some(head.hash) == parent {
                 self.publish_slot(&running, slot).await;
+                self.settle_tail(&*running.lock().await).await;
                 self.report(&running, slot).await;
             } else {
                 self.slots.lock().remove(&slot);
@@ -235,7 +253,7 @@ impl SequencerRole {
                     let running = self.running(slot, first);
                     let publish_ms = self.publish_ms(first);
                     self.note_own_value(&running, slot, publish_ms).await;
-                    sleep_until(publish_ms).await;
+                    sleep_until(publish_ms.saturating_sub(self.opening_ms())).await;
                     Some(running)
                 }
                 None => {
@@ -247,6 +265,7 @@ impl SequencerRole {
             match running {
                 Some(running) => {
                     self.publish_slot(&running, slot).await;
+                    self.settle_tail(&*running.lock().await).await;
                     self.report(&running, slot).await;
                 }
                 None => self.report_no_block(slot).await,
@@ -297,6 +316,12 @@ impl SequencerRole {
             }
             sleep_until(now_ms() + TICK_MS).await;
         }
+    }
+
+    /// How long before a slot's last block is published its encrypted part is opened, so that the block need not wait: half of
+    /// the time that is left after decisions are due.
+    const fn opening_ms(&self) -> u64 {
+        if self.encrypted.is_some() { self.settings.timings.decide_before_ms / 2 } else { 0 }
     }
 
     /// When a block with that timestamp, in seconds, is published: then, or earlier where its node decides on it earlier. The
@@ -355,6 +380,9 @@ impl SequencerRole {
         let mut blocks = self.node.plan(&parent, &timestamps, proposer).await?;
         for plan in &mut blocks {
             plan.next.data = data;
+        }
+        if let Some(last) = blocks.last_mut() {
+            last.next.encrypted_gas = self.encrypted_gas();
         }
         let state = self.node.state_at(parent.hash).await?;
         Ok(Arc::new(SlotRollup { chain: self.chain(), forks: self.settings.forks.clone(), parent, state, blocks }))
@@ -531,6 +559,13 @@ impl SequencerRole {
     /// with cross-rollup bundles this is a breach, and is reported as one.
     async fn publish(&self, running: &mut Running, which: Which) -> bool {
         let Err(mut error) = self.try_publish(running, which, false).await else { return true };
+        if matches!(error, NodeError::List { .. } | NodeError::OtherBlock { .. }) && running.published.drop_tail() {
+            tracing::warn!(chain = self.chain(), %error, "the list is published without what was encrypted");
+            match self.try_publish(running, which, false).await {
+                Ok(()) => return true,
+                Err(other) => error = other,
+            }
+        }
         tracing::error!(chain = self.chain(), ?which, %error, "the list could not be published");
         if which != Which::Own {
             // What a node made otherwise it may make right yet, but not for ever: the slots after this one wait.
@@ -573,9 +608,20 @@ impl SequencerRole {
         // The own list is made anew from the head, so what is out already is not in it.
         let done = if which == Which::Own { 0 } else { running.out };
         for (index, plan) in rollup.blocks.iter().enumerate().skip(done) {
-            sleep_until(self.publish_ms(plan.next.timestamp)).await;
+            let publish_ms = self.publish_ms(plan.next.timestamp);
+            let is_last = index + 1 == rollup.blocks.len();
+            let (rollup, list) = if is_last && !bare {
+                sleep_until(publish_ms.saturating_sub(self.opening_ms())).await;
+                self.with_tail(running, &rollup, &list).await
+            } else {
+                (Arc::clone(&rollup), list.clone())
+            };
+            sleep_until(publish_ms).await;
             let block = self.node.publish(&rollup, &list, index).await?;
             running.out = index + 1;
+            if let Some(tail) = running.published.tail.as_mut().filter(|tail| is_last && tail.list == list) {
+                tail.block = Some(block.hash);
+            }
             running.published.blocks.push(block.hash);
             metrics::counter!("lockstep_blocks_total", "chain" => self.chain().to_string(), "list" => which_name(which))
                 .increment(1);

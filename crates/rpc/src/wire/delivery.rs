@@ -67,6 +67,8 @@ pub struct BlockPlanWire {
     pub forced: Vec<Bytes>,
     /// How much data the sequencer takes.
     pub data_limits: DataLimitsWire,
+    /// Gas that is kept for encrypted transactions: no list may use it.
+    pub encrypted_gas: u64,
 }
 
 /// How much data a sequencer takes for now, in estimated compressed bytes (OP stack, `miner_setMaxDASize`).

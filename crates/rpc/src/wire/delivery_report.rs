@@ -4,7 +4,7 @@ use alloy_primitives::{Address, B256, Bytes, U64};
 use lockstep_primitives::{DeliveryReport, SlotEnding};
 use serde::{Deserialize, Serialize};
 
-use super::Decimal;
+use super::{Decimal, EncryptedTailWire};
 
 /// The parameter of `market_reportDelivery`: how a rollup's slot ended, and its sequencer's EIP-712 signature.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,9 @@ pub struct DeliveryReportWire {
     /// What the rollup's own list would have earned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub posted: Option<Decimal>,
+    /// Which of the published transactions came encrypted. Absent when none did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encrypted: Option<EncryptedTailWire>,
     /// 65 bytes r || s || v.
     pub signature: Bytes,
 }
@@ -78,6 +81,7 @@ impl DeliveryReportWire {
             prepared: report.prepared,
             earned: report.earned.map(Decimal),
             posted: report.posted.map(Decimal),
+            encrypted: report.encrypted.map(EncryptedTailWire::from),
             signature,
         }
     }
@@ -92,6 +96,7 @@ impl DeliveryReportWire {
             prepared: self.prepared,
             earned: self.earned.map(|amount| amount.0),
             posted: self.posted.map(|amount| amount.0),
+            encrypted: self.encrypted.map(Into::into),
         }
     }
 }
@@ -112,4 +117,7 @@ pub struct DeliveryEvent {
     pub price: Decimal,
     /// What the rollup was paid: the price, or its loss.
     pub paid: Decimal,
+    /// Which transactions of the slot came encrypted, by its sequencer's report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encrypted: Option<EncryptedTailWire>,
 }

@@ -194,6 +194,8 @@ pub struct Sale {
     /// Whether its blocks follow Ethereum's newest state.
     #[serde(rename = "followsL1")]
     pub follows_l1: bool,
+    /// Gas of each slot's last block that is kept for encrypted transactions: no list may use it. 0 keeps none.
+    pub encrypted_gas: u64,
 }
 
 impl Sale {
@@ -214,6 +216,7 @@ impl Sale {
             inclusion: registration.inclusion,
             same_slot_claims: registration.same_slot_claims,
             follows_l1: registration.follows_l1,
+            encrypted_gas: registration.encrypted_gas,
         }
     }
 

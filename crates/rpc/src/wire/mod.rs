@@ -4,6 +4,7 @@ mod ahead;
 mod bundle;
 mod delivery;
 mod delivery_report;
+mod encrypted;
 mod espresso;
 mod eth_bundle;
 mod market;
@@ -24,6 +25,10 @@ pub use delivery::{
     PreparedListWire, RequirementResultWire, SignedPrepare, SlotOffer, VoteRefusalWire, VoteWire,
 };
 pub use delivery_report::{DeliveryEvent, DeliveryReportWire, EndingWire};
+pub use encrypted::{
+    EncryptedOutcome, EncryptedReceiptWire, EncryptedState, EncryptedTailView, EncryptedTailWire, EncryptedTxParams,
+    EncryptedTxStatus, EncryptionView, OpenParams, SharesWire,
+};
 pub use espresso::{
     BidTxBodyWire, BidTxWire, EcdsaParts, FeeAmount, RollupRegistrationBodyWire, RollupRegistrationWire, SolverAuctionResultsWire,
 };

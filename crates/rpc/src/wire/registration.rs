@@ -50,6 +50,8 @@ pub struct RegistrationWire {
     /// Whether its blocks follow Ethereum's newest state.
     #[serde(rename = "followsL1")]
     pub follows_l1: bool,
+    /// Gas of each slot's last block that is kept for encrypted transactions: no list may use it. 0 keeps none.
+    pub encrypted_gas: u64,
     /// The first slot for which this holds.
     pub from_slot: u64,
     /// Rises with each change.
@@ -198,6 +200,7 @@ impl RegistrationWire {
             inclusion: registration.inclusion,
             same_slot_claims: registration.same_slot_claims,
             follows_l1: registration.follows_l1,
+            encrypted_gas: registration.encrypted_gas,
             from_slot: registration.from_slot,
             nonce: registration.nonce,
             signature,
@@ -227,6 +230,7 @@ impl RegistrationWire {
             inclusion: self.inclusion,
             same_slot_claims: self.same_slot_claims,
             follows_l1: self.follows_l1,
+            encrypted_gas: self.encrypted_gas,
             from_slot: self.from_slot,
             nonce: self.nonce,
         })

@@ -11,4 +11,5 @@ mod room;
 mod stand_ins;
 mod support;
 mod system_calls;
+mod tail;
 mod transfers;

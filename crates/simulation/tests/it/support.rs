@@ -76,6 +76,7 @@ pub(crate) fn context(rules: Rules) -> BlockContext {
         excess_blob_gas: rules.blobs().map(|_| 0),
         extra_data: Bytes::new(),
         data: DataLimits::default(),
+        encrypted_gas: 0,
         deposits_only: false,
     }
 }

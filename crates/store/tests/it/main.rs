@@ -244,7 +244,8 @@ async fn the_record_format_stays() {
     let names: Vec<_> = Table::ALL.iter().map(|table| table.name()).collect();
     let trade = ["bundles", "events", "decisions", "votes", "registrations", "bids", "sealed", "tickets", "allocations"];
     let money = ["ledger", "accounts", "escrow", "holds", "withdrawals", "rights", "earnings"];
-    assert_eq!(names, [trade.as_slice(), &money, &["messages", "meta"]].concat());
+    let encrypted = ["encrypted", "encrypted_tails", "opened"];
+    assert_eq!(names, [trade.as_slice(), &money, &encrypted, &["messages", "meta"]].concat());
 }
 
 /// A record that is not what was written is an error with its name: not its bytes, not its absence, not a new record.

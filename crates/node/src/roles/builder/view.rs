@@ -210,6 +210,7 @@ fn plans(offer: SlotOffer) -> Result<Vec<BlockPlan>, String> {
                 parent_beacon_block_root: block.parent_beacon_block_root,
                 extra_data: block.extra_data,
                 data: DataLimits { tx: block.data_limits.tx, block: block.data_limits.block },
+                encrypted_gas: block.encrypted_gas,
             };
             Ok(BlockPlan { next, forced })
         })

@@ -5,7 +5,9 @@ use jsonrpsee::core::RpcResult;
 use lockstep_delivery::DecisionKey;
 use lockstep_market::{Ending, Reported};
 use lockstep_primitives::{ChainId, SlotNumber};
-use lockstep_rpc::wire::{Decimal, DeliveryEvent, DeliveryReportWire, RevenueParams, RevenueView, SignedDecimal, SlotRevenue};
+use lockstep_rpc::wire::{
+    Decimal, DeliveryEvent, DeliveryReportWire, EncryptedTailWire, RevenueParams, RevenueView, SignedDecimal, SlotRevenue,
+};
 use lockstep_store::Op;
 
 use super::{Changes, Inner, MAX_RETRIES, MarketEvent, MarketRole, market_error};
@@ -25,7 +27,7 @@ impl MarketRole {
             let taken =
                 inner.market.report(&report, &wire.signature, committed, now_ms()).map_err(|error| market_error(&error))?;
             let Some(reported) = taken else { return Ok(true) };
-            let ops = self.note_ended(&mut inner, &[reported]);
+            let ops = self.note_ended(&mut inner, &[reported], wire.encrypted);
             self.store.queue(ops)
         };
         self.written(queued).await?;
@@ -39,7 +41,7 @@ impl MarketRole {
             match inner.market.lapse(now_ms()) {
                 Ok(lapsed) if lapsed.is_empty() => return,
                 Ok(lapsed) => {
-                    let ops = self.note_ended(&mut inner, &lapsed);
+                    let ops = self.note_ended(&mut inner, &lapsed, None);
                     self.store.queue(ops)
                 }
                 Err(error) => {
@@ -53,8 +55,8 @@ impl MarketRole {
         }
     }
 
-    /// Notes how rights ended: steps for the store.
-    pub(super) fn note_ended(&self, inner: &mut Inner, ended: &[Reported]) -> Vec<Op> {
+    /// Notes how rights ended: steps for the store. `encrypted`: which transactions of the slot came encrypted, by its sequencer.
+    pub(super) fn note_ended(&self, inner: &mut Inner, ended: &[Reported], encrypted: Option<EncryptedTailWire>) -> Vec<Op> {
         let mut changes = Changes::new(&inner.market);
         for reported in ended {
             let record = &reported.record;
@@ -70,6 +72,7 @@ impl MarketRole {
                 ending: ending.to_owned(),
                 price: Decimal(record.right.granted.price),
                 paid: Decimal(reported.paid),
+                encrypted,
             };
             // Nobody listening is no fault.
             let _ = self.events.send(MarketEvent::Delivery(event));

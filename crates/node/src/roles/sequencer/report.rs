@@ -8,7 +8,7 @@ use lockstep_delivery::{SequencerPhase, Which};
 use lockstep_primitives::{DeliveryReport, ImpliedBasis, ProposalReveal, ReserveRule, SlotEnding, SlotNumber};
 use lockstep_rpc::{api::MarketApiClient, wire::DeliveryReportWire};
 
-use super::{Running, SequencerRole};
+use super::{Running, SequencerRole, encrypted::Tail};
 use crate::clock::{now_ms, sleep_until};
 
 /// For how long after its slot a report is sent again when the market does not take it.
@@ -27,6 +27,15 @@ pub(super) struct Published {
     pub(super) lapsed: bool,
     /// What the own list would have earned, where that is told.
     pub(super) posted: Option<U256>,
+    /// What came encrypted, and the list that it is behind.
+    pub(super) tail: Option<Tail>,
+}
+
+impl Published {
+    /// Gives up what came encrypted. Whether there was any.
+    pub(super) fn drop_tail(&mut self) -> bool {
+        self.tail.as_mut().is_some_and(|tail| !std::mem::replace(&mut tail.dropped, true))
+    }
 }
 
 impl Running {
@@ -75,6 +84,7 @@ impl SequencerRole {
                 .map(|prepare| ProposalReveal::pair(prepare.with_cross.list.digest(), prepare.without_cross.list.digest())),
             earned: published.earned,
             posted: published.posted.filter(|_| published.earned.is_none()),
+            encrypted: self.encrypted_tail(slot).and_then(|tail| tail.tail()),
         };
         drop(running);
         self.send_report(&report);
@@ -85,8 +95,8 @@ impl SequencerRole {
         let sold = self.allocation(slot).await.is_ok_and(|allocation| allocation.proposer_of(self.chain()).is_some());
         if sold {
             let (ending, blocks) = (SlotEnding::Lapsed, Vec::new());
-            let (chain, prepared, earned, posted) = (self.chain(), None, None, None);
-            self.send_report(&DeliveryReport { slot, chain, ending, blocks, prepared, earned, posted });
+            let (chain, prepared, earned, posted, encrypted) = (self.chain(), None, None, None, None);
+            self.send_report(&DeliveryReport { slot, chain, ending, blocks, prepared, earned, posted, encrypted });
         }
     }
 

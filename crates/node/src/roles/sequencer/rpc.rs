@@ -2,16 +2,20 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use alloy_primitives::{Address, Bytes, U64};
+use alloy_primitives::{Address, B256, Bytes, U64};
 use async_trait::async_trait;
 use jsonrpsee::{Extensions, core::RpcResult, types::ErrorObjectOwned};
 use lockstep_delivery::{DecisionKey, Prepare, SequencerEvent, proposer_of_attempt};
 use lockstep_primitives::{ChainId, recover};
 use lockstep_rpc::{
-    api::SequencerApiServer,
-    invalid_params, not_found, unauthorized, unavailable,
-    wire::{ArrivalWire, BlockPlanWire, DataLimitsWire, SignedPrepare, SlotOffer, VoteWire},
+    api::{EncryptedApiServer, SequencerApiServer},
+    invalid_params, not_found, parse, unauthorized, unavailable,
+    wire::{
+        ArrivalWire, BlockPlanWire, DataLimitsWire, EncryptedReceiptWire, EncryptedTailView, EncryptedTxParams,
+        EncryptedTxStatus, EncryptionView, SignedPrepare, SlotOffer, VoteWire,
+    },
 };
+use serde_json::Value;
 
 use super::SequencerRole;
 use crate::{api::signer, clock::now_ms};
@@ -64,6 +68,7 @@ impl SequencerApiServer for Sequencers {
                     extra_data: plan.next.extra_data.clone(),
                     forced: plan.forced.iter().map(|tx| tx.raw().clone()).collect(),
                     data_limits: DataLimitsWire { tx: plan.next.data.tx, block: plan.next.data.block },
+                    encrypted_gas: plan.next.encrypted_gas,
                 })
                 .collect(),
             publish_ms: first,
@@ -134,5 +139,29 @@ impl SequencerApiServer for Sequencers {
             held.decision = Some(decision);
         }
         Ok(true)
+    }
+}
+
+#[async_trait]
+impl EncryptedApiServer for Sequencers {
+    async fn get_encryption(&self, chain_id: U64) -> RpcResult<Option<EncryptionView>> {
+        Ok(self.of(chain_id)?.encryption())
+    }
+
+    async fn send_encrypted_transaction(&self, ext: &Extensions, transaction: Value) -> RpcResult<EncryptedReceiptWire> {
+        let Some(sender) = signer(ext) else {
+            let text = "an encrypted transaction is taken from a signed request only: nothing else tells who sends it";
+            return Err(unauthorized("unsigned", text, "sign the request with any key: X-Flashbots-Signature"));
+        };
+        let params: EncryptedTxParams = parse(transaction)?;
+        self.of(params.chain_id)?.take_encrypted(params, sender).await
+    }
+
+    async fn get_encrypted_transaction(&self, chain_id: U64, ciphertext: B256) -> RpcResult<Option<EncryptedTxStatus>> {
+        Ok(self.of(chain_id)?.encrypted_status(ciphertext))
+    }
+
+    async fn get_encrypted_tail(&self, chain_id: U64, slot: u64) -> RpcResult<Option<EncryptedTailView>> {
+        Ok(self.of(chain_id)?.encrypted_tail(slot))
     }
 }
