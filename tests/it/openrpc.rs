@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use jsonrpsee::{core::client::ClientT, http_client::HttpClientBuilder};
+use lockstep_node::dev::DevOptions;
 use serde_json::Value;
 
 use crate::{
@@ -21,7 +22,8 @@ fn names(document: &Value, on_rollup: bool) -> BTreeSet<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_document_names_every_method_that_is_served_and_no_other() {
-    let world = World::start(options()).await;
+    // With everything that is served only where it is wanted.
+    let world = World::start(DevOptions { encrypted: true, ..options() }).await;
     let client = HttpClientBuilder::default().build(world.url()).expect("the URL is one");
     let document: Value = client.request(DISCOVER, NONE).await.expect("the document is served");
     let served: BTreeSet<String> =

@@ -148,7 +148,8 @@ fn a_bid_is_what_its_bidder_signed() {
 /// The type of a registration, and the separator of Lockstep's domain, as the documentation has them.
 const REGISTRATION_TYPE: &str = "Registration(uint64 chainId,address sequencer,string sequencerUrl,address defaultProposer,\
 address payout,bool active,uint64 slotsAhead,uint64[] cluster,Reserve reserve,uint64 blockTime,uint64 blockAnchor,bool holds,\
-uint64 feeShareBps,string ordering,uint64 laneGas,uint64 inclusion,bool sameSlotClaims,bool followsL1,uint64 encryptedGas,uint64 fromSlot,uint64 nonce)\
+uint64 feeShareBps,string ordering,uint64 laneGas,uint64 inclusion,bool sameSlotClaims,bool followsL1,uint64 encryptedGas,\
+uint64 fromSlot,uint64 nonce)\
 Reserve(string rule,uint256 amount,Step[] steps,string basis,string measure,uint64 window,uint64 minSamples)\
 Step(uint64 fromSlot,uint256 reserve)";
 const RESERVE_TYPE: &str = "Reserve(string rule,uint256 amount,Step[] steps,string basis,string measure,uint64 window,\
@@ -176,7 +177,7 @@ fn a_registration_is_signed_over_the_order_that_it_sells() {
         inclusion: 4,
         same_slot_claims: true,
         follows_l1: false,
-        encrypted_gas: 0,
+        encrypted_gas: 8,
         from_slot: 6,
         nonce: 7,
     };
@@ -205,6 +206,7 @@ fn a_registration_is_signed_over_the_order_that_it_sells() {
         word(4),
         word(1),
         word(0),
+        word(8),
         word(6),
         word(7),
     ]);

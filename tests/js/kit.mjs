@@ -15,7 +15,7 @@ export const C = 31103;
 export const PATIENCE_MS = 60_000;
 const START_MS = 30_000;
 
-const binary = process.env.LOCKSTEP_BIN ?? new URL('../../target/debug/lockstep', import.meta.url).pathname;
+export const binary = process.env.LOCKSTEP_BIN ?? new URL('../../target/debug/lockstep', import.meta.url).pathname;
 
 /** Starts `lockstep dev` with the given arguments; 2 rollups on a free port unless they say otherwise. */
 export async function start(args = [], { env = {} } = {}) {

@@ -28,7 +28,7 @@ pub const MAX_CIPHERTEXT_BYTES: usize = 33_168;
 /// How many ciphertexts are opened for a rollup and slot at the most: a member checks each of them, which takes a millisecond.
 pub const MAX_ENCRYPTED: usize = 64;
 /// How long they may be together, in bytes.
-pub const MAX_ENCRYPTED_BYTES: usize = 1 << 20;
+pub const MAX_ENCRYPTED_BYTES: usize = 768 << 10;
 /// The most members that a committee has.
 pub const MAX_MEMBERS: usize = 64;
 

@@ -106,3 +106,92 @@ impl CommitteeConfig {
         Ok(CommitteeSetup { members: BTreeMap::from([(self.member, key)]), sequencers })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    const EXAMPLE: &str = include_str!("../../../../lockstep.example.toml");
+
+    /// The example with two of its sections that are commented out.
+    fn example() -> String {
+        let mut inside = false;
+        let lines = EXAMPLE.lines().map(|line| {
+            inside = match line {
+                "# [committee]" | "# [rollup.sequencer.encrypted]" => true,
+                line => inside && line.starts_with('#'),
+            };
+            let bare = line.strip_prefix("# ").filter(|bare| inside && (bare.starts_with('[') || bare.contains(" = ")));
+            bare.unwrap_or(line)
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    fn problem(text: &str) -> String {
+        let config: Config = toml::from_str(text).unwrap();
+        config.check().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_example_is_a_committee_and_what_is_wrong_is_named() {
+        let example = example();
+        let config: Config = toml::from_str(&example).unwrap();
+        config.check().unwrap();
+        let sequencer = config.rollups[0].sequencer.as_ref().unwrap();
+        let setup = sequencer.encrypted.as_ref().unwrap().setup().unwrap();
+        assert_eq!((setup.committee.needed(), setup.members.len(), setup.patience_ms), (2, 3, 250));
+        assert_eq!(sequencer.terms(config.rollups[0].chain_id).unwrap().encrypted_gas, 3_000_000);
+        let committee = config.committee.unwrap();
+        assert_eq!((committee.member, committee.check()), (0, Ok(setup.committee)));
+
+        let at = "rollup[0].sequencer.encrypted";
+        for (from, to, problem_is) in [
+            ("gas = 3000000", "gas = 20999", format!("{at}.gas: is less than a transaction needs, 21000")),
+            ("patience_ms = 250", "patience_ms = 0", format!("{at}.patience_ms: is not between 1 and 10000")),
+            (
+                r#", "http://10.0.0.2:8548", "http://10.0.0.3:8548"]"#,
+                "]",
+                format!("{at}.members: are 1: 2 open a ciphertext together, 64 are the most"),
+            ),
+        ] {
+            assert!(example.contains(from), "{from}");
+            assert_eq!(problem(&example.replacen(from, to, 1)), problem_is);
+        }
+        let twice = example.replacen(
+            "sequencers = [",
+            "sequencers = [{ chain_id = 901, sequencer = \"0x00000000000000000000000000000000000000c9\" }, ",
+            1,
+        );
+        assert_eq!(problem(&twice), "committee.sequencers: rollup 901 is there twice");
+        let broken = problem(&example.replace("committee = \"0xb1", "committee = \"0xff"));
+        assert!(
+            broken.starts_with("rollup[0].sequencer.encrypted.committee: not the key")
+                || broken.starts_with("committee.committee"),
+            "{broken}"
+        );
+    }
+
+    #[test]
+    fn a_member_is_told_when_its_key_is_another_ones() {
+        let (committee, members) = lockstep_delivery::deal(3, 2, Default::default()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let key_file = folder.path().join("member.key");
+        let config = |member| CommitteeConfig {
+            key_file: key_file.clone(),
+            member,
+            committee: committee.to_bytes(),
+            sequencers: vec![OrderedByConfig { chain_id: 1, sequencer: Address::ZERO }],
+        };
+        assert!(config(1).setup().is_err(), "there is no file");
+        for text in ["not hex", "0x01"] {
+            std::fs::write(&key_file, text).unwrap();
+            assert!(config(1).setup().is_err());
+        }
+        std::fs::write(&key_file, format!("{}\n", hex::encode_prefixed(members[1].reveal()))).unwrap();
+        let setup = config(1).setup().unwrap();
+        assert_eq!((setup.members.len(), setup.sequencers[&1]), (1, Address::ZERO));
+        let error = config(0).setup().unwrap_err().to_string();
+        assert!(error.ends_with("is not the key of member 0 of this committee"), "{error}");
+    }
+}
