@@ -3,16 +3,17 @@
 use alloy_primitives::{Address, B256, U64, U256};
 use alloy_sol_types::sol;
 use lockstep_node::dev::{DevOptions, builder, user};
-use lockstep_primitives::dialect_bundle_hash;
+use lockstep_primitives::{Outcome, dialect_bundle_hash, recover};
 use lockstep_rpc::{
     api::LockstepApiClient,
-    wire::{BundleParams, EthSentBundle, RangeParams},
+    codes,
+    wire::{BundleParams, BundleReceiptWire, EthSentBundle, RangeParams},
 };
 use serde_json::json;
 
 use crate::{
     chain::Holdings,
-    lockstep::{Placed, places},
+    lockstep::{Placed, places, refused},
     transactions::{Tx, input, relay_leg, txs_leg},
     wait::until,
     world::{NFT_PRICE, World, options},
@@ -37,6 +38,16 @@ async fn slot_of_all(world: &World, placed: &[Placed]) -> u64 {
     slots.dedup();
     assert_eq!(slots.len(), 1, "one slot for {placed:?}");
     slots[0]
+}
+
+/// The builder signs that all of a bundle landed, in these places.
+fn is_receipt_of(wire: &BundleReceiptWire, placed: &[Placed], slot: u64) {
+    let receipt = wire.receipt().expect("it names an outcome and a level");
+    assert_eq!(recover(receipt.digest(), &wire.signature), Ok(builder().address()));
+    assert_eq!((receipt.outcome, receipt.slot, receipt.reason.as_str()), (Outcome::Landed, Some(slot), ""));
+    let said: Vec<_> = receipt.transactions.iter().map(|tx| (tx.chain, tx.hash, tx.block_number, tx.index, tx.success)).collect();
+    let there: Vec<_> = placed.iter().map(|place| (place.chain, place.hash, place.block, place.index, true)).collect();
+    assert_eq!(said, there);
 }
 
 /// What accounts have on every rollup of a world.
@@ -64,7 +75,8 @@ async fn a_burn_its_mint_and_a_purchase_land_on_both_rollups_in_one_slot() {
     let [burn, mint, purchase] = placed.as_slice() else { panic!("three transactions: {placed:?}") };
     assert_eq!([burn.chain, mint.chain, purchase.chain], [origin.id, destination.id, destination.id]);
     assert_eq!((purchase.block, purchase.index), (mint.block, mint.index + 1), "the purchase follows the mint at once");
-    slot_of_all(&world, &placed).await;
+    let slot = slot_of_all(&world, &placed).await;
+    is_receipt_of(&world.lockstep.client.get_receipt(hash).await.expect("it has landed"), &placed, slot);
     assert_eq!(status.level, "G2", "every sequencer executed it; the record of the decision would not survive this process");
 
     let after = holdings(&world, &[buyer.address()]).await;
@@ -112,6 +124,7 @@ async fn a_purchase_that_reverts_leaves_every_account_as_it_was_and_is_named() {
 
     world.pass(2).await;
     assert_eq!(world.lockstep.status(hash).await.state, "pending", "another state could still cure it");
+    assert_eq!(refused(world.lockstep.client.get_receipt(hash).await), (codes::UNAVAILABLE, "not_ended".to_owned()));
     assert_eq!(holdings(&world, &accounts).await, before);
     for (chain, tx) in [(origin, &burn), (destination, &gift), (destination, &purchase)] {
         assert!(chain.receipt(tx.hash()).await.is_none(), "nothing of it is in any block");

@@ -7,7 +7,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { generatePrivateKey, privateKeyToAccount } from 'viem/accounts';
-import { keccak256, concat } from 'viem';
+import { keccak256, concat, recoverTypedDataAddress } from 'viem';
 import WebSocket from 'ws';
 import {
   A, B, C, GWEI, USDC, abi, ask, body, call, flashbots, footprint, hex, nonceOf, pending, post, publicClient, settled, sign, signBurn,
@@ -244,6 +244,29 @@ describe('bundles over rollups', () => {
       assert.equal(await call(dev.url, 'lockstep_cancelBundle', [{ bundleHash: second.bundleHash }], signed), true);
       await settled(dev, second.bundleHash, ['cancelled'], signed);
       assert.equal(await call(dev.url, 'lockstep_cancelBundle', [{ bundleHash: second.bundleHash }], signed), false);
+    });
+
+    it('signs how a bundle ended, for its sender', async () => {
+      const signed = { signer: owner };
+      const { bundleHash } = await send(await waiting({}, 12n), signed);
+      assert.equal((await ask(dev.url, 'lockstep_getReceipt', [bundleHash], signed)).error.data.reason, 'not_ended');
+      await call(dev.url, 'lockstep_cancelBundle', [{ bundleHash }], signed);
+      await settled(dev, bundleHash, ['cancelled'], signed);
+      const receipt = await call(dev.url, 'lockstep_getReceipt', [bundleHash], signed);
+      assert.deepEqual([receipt.outcome, receipt.transactions, receipt.slot], ['not_landed', [], undefined]);
+      assert.equal((await ask(dev.url, 'lockstep_getReceipt', [bundleHash], { signer: other })).error.data.reason, 'not_found');
+      const type = (text) => text.split(',').map((field) => { const [type, name] = field.split(' '); return { name, type }; });
+      const builder = await recoverTypedDataAddress({
+        domain: { name: 'Lockstep', version: '1' },
+        primaryType: 'BundleReceipt',
+        types: {
+          BundleReceipt: type('bytes32 bundle,string outcome,uint64[] slot,string level,LandedTransaction[] transactions,string reason,uint64 atMs'),
+          LandedTransaction: type('uint64 chainId,uint64 leg,bytes32 hash,bytes32 blockHash,uint64 blockNumber,uint64 index,bool success'),
+        },
+        message: { ...receipt, bundle: bundleHash, slot: [], atMs: BigInt(receipt.atMs) },
+        signature: receipt.signature,
+      });
+      assert.equal(builder, dev.builder);
     });
 
     it('replaces and cancels by the dialect too', async () => {

@@ -5,9 +5,9 @@
 //! the same signatures on all processors. One bundle after the other through both is `1 / (1/a + 1/b)` bundles a second. The load
 //! generator is the same for all of them and runs on the same processors.
 
-mod load;
-mod requests;
-mod server;
+pub(super) mod load;
+pub(super) mod requests;
+pub(super) mod server;
 
 use std::hint::black_box;
 

@@ -4,6 +4,7 @@ use crate::{Failed, Flag, Options, Report};
 
 mod baselines;
 mod build;
+mod durable;
 mod filled;
 mod groups;
 mod increment;
@@ -66,6 +67,12 @@ pub const SCENARIOS: &[Scenario] = &[
         question: "how many bundles a second are taken in, each on disk before it is acknowledged, beside server and signatures?",
         takes: intake::TAKES,
         run: intake::run,
+    },
+    Scenario {
+        name: "durable",
+        question: "what does it cost that bundles are on disk before they are acknowledged, and how fast are they back?",
+        takes: durable::TAKES,
+        run: durable::run,
     },
     Scenario {
         name: "market",

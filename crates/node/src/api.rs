@@ -16,8 +16,8 @@ use lockstep_rpc::{
     api::LockstepApiServer,
     from_rejection, invalid_params, not_found, parse, unavailable,
     wire::{
-        BalanceChangeWire, BundleParams, BundleStatus, CancelParams, Explanation, MessageList, MessageWire, SentBundle,
-        SignedDecimal, SimulatedLeg, SimulatedTx, SimulationResult, SlotRollupStatus, SlotStatus, SubscribeParams,
+        BalanceChangeWire, BundleParams, BundleReceiptWire, BundleStatus, CancelParams, Explanation, MessageList, MessageWire,
+        SentBundle, SignedDecimal, SimulatedLeg, SimulatedTx, SimulationResult, SlotRollupStatus, SlotStatus, SubscribeParams,
     },
 };
 use lockstep_simulation::{SlotRollup, TxStatus};
@@ -26,6 +26,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::{
     clock::now_ms,
+    receipts::receipt,
     roles::builder::{BuilderRole, blocking_with_state},
     tracker::obstacle,
 };
@@ -135,6 +136,17 @@ impl LockstepApiServer for LockstepRpc {
             .tracker()
             .status(bundle_hash, signer(ext))
             .ok_or_else(|| not_found(format!("no bundle {bundle_hash} that this request may see")))
+    }
+
+    async fn get_receipt(&self, ext: &Extensions, bundle_hash: B256) -> RpcResult<BundleReceiptWire> {
+        let tracker = self.builder.intake().tracker();
+        // Whoever may see the bundle may see how it ended.
+        let status = self.get_bundle(ext, bundle_hash).await?;
+        let ended = tracker.own(bundle_hash).and_then(|(state, level, status)| receipt(state, level, &status));
+        match ended {
+            Some(receipt) => Ok(self.builder.sign_receipt(&receipt)),
+            None => Err(unavailable("not_ended", format!("bundle {bundle_hash} is {}: it has not ended", status.state))),
+        }
     }
 
     async fn explain_bundle(&self, ext: &Extensions, bundle_hash: B256) -> RpcResult<Explanation> {

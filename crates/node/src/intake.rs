@@ -21,6 +21,7 @@ use lockstep_rpc::{
 use lockstep_simulation::{ForkSchedule, ParentBlock, StateError};
 use lockstep_store::{Op, Store, StoreError, Table};
 use parking_lot::{Mutex, RwLock};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
@@ -71,6 +72,21 @@ struct PendingRecord {
 struct FinishedRecord {
     signer: Option<Address>,
     status: BundleStatus,
+}
+
+/// A pending bundle as it lies on disk. What cannot be read is told, and left where it is.
+fn read_pending(key: &[u8], value: &[u8]) -> Option<(PendingRecord, Arc<Bundle>)> {
+    let read = serde_json::from_slice::<PendingRecord>(value).map_err(|error| error.to_string()).and_then(|record| {
+        let bundle = record.bundle.clone().into_bundle(record.signer).map_err(|error| error.to_string())?;
+        Ok((record, Arc::new(bundle)))
+    });
+    match read {
+        Ok(read) => Some(read),
+        Err(error) => {
+            tracing::error!(key = %alloy_primitives::hex::encode(key), %error, "a stored bundle cannot be read");
+            None
+        }
+    }
 }
 
 /// The way into the pool.
@@ -128,60 +144,50 @@ impl Intake {
     /// # Errors
     /// When the store cannot be read: nothing is skipped silently.
     pub fn restore(&self) -> Result<usize, StoreError> {
-        let mut records: Vec<PendingRecord> = Vec::new();
-        for (key, value) in self.store.scan(Table::Bundles)? {
-            match serde_json::from_slice(&value) {
-                Ok(record) => records.push(record),
-                Err(error) => {
-                    tracing::error!(key = %alloy_primitives::hex::encode(key), %error, "a stored bundle cannot be read")
-                }
-            }
-        }
+        let stored = self.store.scan(Table::Bundles)?;
+        // Recovering who signed takes nearly all of the time.
+        let mut records: Vec<(PendingRecord, Arc<Bundle>)> =
+            stored.into_par_iter().filter_map(|(key, value)| read_pending(&key, &value)).collect();
         for (_, value) in self.store.scan(Table::Events)? {
             match serde_json::from_slice::<FinishedRecord>(&value) {
                 Ok(record) => self.tracker.restore(record.signer, record.status),
                 Err(error) => tracing::error!(%error, "the fate of a bundle from before cannot be read"),
             }
         }
-        records.sort_by_key(|record| record.sequence);
+        records.sort_by_key(|(record, _)| record.sequence);
         let mut restored = 0;
-        for record in records {
+        for (record, bundle) in records {
             self.sequence.fetch_max(record.sequence + 1, Ordering::Relaxed);
             let kind = kind_of(&record.kind);
             let received_ms = record.received_ms.unwrap_or_else(|| record.received_s.saturating_mul(1000));
-            match record.bundle.into_bundle(record.signer) {
-                Ok(bundle) => {
-                    let bundle = Arc::new(bundle);
-                    // One that landed before is looked for on its chains. Without a status nobody knows where it was: then it
-                    // is pending like any other, and found there when it is built.
-                    let status = if record.landed { self.tracker.own(bundle.hash()) } else { None };
-                    if let Some((.., status)) = status {
-                        let landed = LandedBundle {
-                            bundle,
-                            kind,
-                            sequence: record.sequence,
-                            received_s: record.received_s,
-                            received_ms: record.received_ms,
-                            legs: status.legs,
-                        };
-                        let mut book = self.landed.lock();
-                        // Nothing is forgotten here: the store never holds more than are looked after.
-                        let _ = book.insert(status.bundle_hash, landed, status.state != BundleState::Landed.as_str());
-                        book.suspect(status.bundle_hash);
-                        continue;
-                    }
-                    let inserted = self.pool.write().insert(Arc::clone(&bundle), kind, record.sequence, record.received_s);
-                    if let Err(error) = &inserted {
-                        tracing::error!(hash = %bundle.hash(), %error, "a stored bundle does not go back into the pool");
-                    }
-                    if let Ok(inserted) = inserted {
-                        self.note_arrival(&bundle, kind, received_ms);
-                        // Nothing is forgotten here: the store never holds more than is tracked.
-                        let _ = self.tracker.begin(inserted.hash, &bundle, now_ms());
-                        restored += 1;
-                    }
+            // One that landed before is looked for on its chains. Without a status nobody knows where it was: then it is pending
+            // like any other, and found there when it is built.
+            let status = if record.landed { self.tracker.own(bundle.hash()) } else { None };
+            if let Some((.., status)) = status {
+                let landed = LandedBundle {
+                    bundle,
+                    kind,
+                    sequence: record.sequence,
+                    received_s: record.received_s,
+                    received_ms: record.received_ms,
+                    legs: status.legs,
+                };
+                let mut book = self.landed.lock();
+                // Nothing is forgotten here: the store never holds more than are looked after.
+                let _ = book.insert(status.bundle_hash, landed, status.state != BundleState::Landed.as_str());
+                book.suspect(status.bundle_hash);
+                continue;
+            }
+            match self.pool.write().insert(Arc::clone(&bundle), kind, record.sequence, record.received_s) {
+                Ok(inserted) => {
+                    self.note_arrival(&bundle, kind, received_ms);
+                    // Nothing is forgotten here: the store never holds more than is tracked.
+                    let _ = self.tracker.begin(inserted.hash, &bundle, now_ms());
+                    restored += 1;
                 }
-                Err(error) => tracing::error!(%error, "a stored bundle is no bundle any more"),
+                Err(error) => {
+                    tracing::error!(hash = %bundle.hash(), %error, "a stored bundle does not go back into the pool");
+                }
             }
         }
         Ok(restored)

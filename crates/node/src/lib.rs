@@ -26,6 +26,7 @@ pub mod keys;
 mod landed;
 pub mod messages;
 pub mod process;
+mod receipts;
 pub mod record;
 mod reorg;
 pub mod replay;

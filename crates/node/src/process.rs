@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     sync::Arc,
+    time::Instant,
 };
 
 use alloy_primitives::{Address, I256, U256};
@@ -547,9 +548,11 @@ impl Process {
         let recovery = Recovery::default();
         let builder = match (&setup.builder, &intake) {
             (Some(builder), Some(intake)) => {
+                let began = Instant::now();
                 let restored = intake.restore()?;
                 if restored > 0 {
-                    tracing::info!(restored, "pending bundles are back from disk");
+                    let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                    tracing::info!(restored, ms, "pending bundles are back from disk");
                 }
                 let evidence = evidence(&setup, builder)?;
                 let messages = Arc::new(messages(&setup, builder, intake, &evidence, &store)?);

@@ -10,13 +10,13 @@ use jsonrpsee::{
 use serde_json::Value;
 
 use crate::wire::{
-    AllocationWire, BidCancellationWire, BidReceipt, BidWire, BlindedProposalWire, BundleStatus, CallView, DecisionWire,
-    DeliveryReportWire, DepositWire, EncryptedReceiptWire, EncryptedTailView, EncryptedTxStatus, EncryptionView, EpochBidWire,
-    EpochView, EscrowView, Explanation, LedgerView, MarketSlot, MessageList, OpenParams, OpeningWire, ProposalCallWire,
-    ProposalParams, ProposalRevealWire, ProposalView, RegistrationWire, RevenueParams, RevenueView, RightOfferWire,
-    RightTransferWire, RightView, RollupTerms, SealedBidsWire, SentBundle, SharesWire, SignedPrepare, SimulationResult,
-    SlotOffer, SlotStatus, TicketOrderWire, TicketReceipt, TicketsView, TimeboostBidWire, VoteWire, WithdrawalReceipt,
-    WithdrawalWire,
+    AllocationWire, BidCancellationWire, BidReceipt, BidWire, BlindedProposalWire, BundleReceiptWire, BundleStatus, CallView,
+    DecisionWire, DeliveryReportWire, DepositWire, EncryptedReceiptWire, EncryptedTailView, EncryptedTxStatus, EncryptionView,
+    EpochBidWire, EpochView, EscrowView, Explanation, LedgerView, MarketSlot, MessageList, OpenParams, OpeningWire,
+    ProposalCallWire, ProposalParams, ProposalRevealWire, ProposalView, RegistrationWire, RevenueParams, RevenueView,
+    RightOfferWire, RightTransferWire, RightView, RollupTerms, SealedBidsWire, SentBundle, SharesWire, SignedPrepare,
+    SimulationResult, SlotOffer, SlotStatus, TicketOrderWire, TicketReceipt, TicketsView, TimeboostBidWire, VoteWire,
+    WithdrawalReceipt, WithdrawalWire,
 };
 
 use alloy_primitives::{Address, B256, Bytes, U64};
@@ -39,6 +39,10 @@ pub trait LockstepApi {
     /// Where a bundle stands.
     #[method(name = "getBundle", with_extensions)]
     async fn get_bundle(&self, bundle_hash: B256) -> RpcResult<BundleStatus>;
+
+    /// How a bundle ended, signed by the builder; once it has ended.
+    #[method(name = "getReceipt", with_extensions)]
+    async fn get_receipt(&self, bundle_hash: B256) -> RpcResult<BundleReceiptWire>;
 
     /// Why a bundle is where it is, in words.
     #[method(name = "explainBundle", with_extensions)]
@@ -259,7 +263,11 @@ pub(crate) fn most_parameters(method: &str) -> Option<usize> {
     Some(match method {
         "market_address" | "market_getTickets" | "market_getEscrow" => 0,
         "lockstep_sendBundle" | "lockstep_simulateBundle" | "lockstep_cancelBundle" | "lockstep_getBundle" => 1,
-        "lockstep_explainBundle" | "lockstep_getSlot" | "lockstep_getMessages" | "lockstep_unsubscribe" => 1,
+        "lockstep_getReceipt"
+        | "lockstep_explainBundle"
+        | "lockstep_getSlot"
+        | "lockstep_getMessages"
+        | "lockstep_unsubscribe" => 1,
         "market_registerRollup" | "market_updateRollup" | "market_getRollup" | "market_submitBid" | "market_cancelBid" => 1,
         "auctioneer_submitBid" | "market_submitSealedBids" | "market_openBids" | "market_submitTicketOrder" => 1,
         "market_getSlot" | "market_getAllocation" | "market_deposit" | "market_withdraw" | "market_getLedger" => 1,

@@ -17,18 +17,18 @@ use tokio::{
 use crate::{Failed, measure::Samples};
 
 /// Connections at a time.
-pub(super) const CONNECTIONS: usize = 64;
+pub(in crate::scenario) const CONNECTIONS: usize = 64;
 /// Bytes that an answer is expected to have at the most; a longer one is read all the same.
 const ANSWER_BYTES: usize = 1_024;
 
 /// Sends every request once, on each connection the next one when the last one is answered. Seconds until all are answered.
-pub(super) fn closed(address: SocketAddr, requests: &Arc<Vec<Vec<u8>>>) -> Result<f64, Failed> {
+pub(in crate::scenario) fn closed(address: SocketAddr, requests: &Arc<Vec<Vec<u8>>>) -> Result<f64, Failed> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(drive(address, requests, None))?.0)
 }
 
 /// Sends every request once, so many a second, whether those before are answered or not. Seconds from when each was due.
-pub(super) fn open(address: SocketAddr, requests: &Arc<Vec<Vec<u8>>>, rate: f64) -> Result<Samples, Failed> {
+pub(in crate::scenario) fn open(address: SocketAddr, requests: &Arc<Vec<Vec<u8>>>, rate: f64) -> Result<Samples, Failed> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let interval = Duration::try_from_secs_f64(1.0 / rate)?;
     Ok(Samples(runtime.block_on(drive(address, requests, Some(interval)))?.1))

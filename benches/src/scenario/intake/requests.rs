@@ -15,7 +15,7 @@ const FIRST_BLOCK: u64 = 5_000;
 const GWEI: u128 = 1_000_000_000;
 
 /// The addresses of the users.
-pub(super) fn users() -> Vec<Address> {
+pub(in crate::scenario) fn users() -> Vec<Address> {
     (0..USERS).map(|index| user(index).address()).collect()
 }
 
@@ -23,18 +23,18 @@ pub(super) fn users() -> Vec<Address> {
 type Signed = (Signature, B256);
 
 /// Bundles of three transfers each, all different and all of them admissible: the users' next nonces, to accounts of their own.
-pub(super) struct Requests {
+pub(in crate::scenario) struct Requests {
     /// HTTP requests, whole.
-    pub(super) bytes: Arc<Vec<Vec<u8>>>,
+    pub(in crate::scenario) bytes: Arc<Vec<Vec<u8>>>,
     /// The signatures in each of them.
-    pub(super) signatures: Vec<[Signed; TRANSACTIONS]>,
+    pub(in crate::scenario) signatures: Vec<[Signed; TRANSACTIONS]>,
 }
 
 impl Requests {
     /// That many, for one rollup.
     ///
     /// `nonces` are the users' next ones.
-    pub(super) fn draw(chain: ChainId, count: usize, nonces: &[u64], seed: u64) -> Self {
+    pub(in crate::scenario) fn draw(chain: ChainId, count: usize, nonces: &[u64], seed: u64) -> Self {
         let keys: Vec<_> = (0..USERS).map(user).zip(nonces).collect();
         let drawn: Vec<(Vec<u8>, [Signed; TRANSACTIONS])> = (0..count)
             .into_par_iter()

@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, fs, net::SocketAddr, sync::Arc, time::Duration};
 
 use alloy_primitives::Address;
-use jsonrpsee::{Methods, RpcModule, types::ErrorObjectOwned};
+use jsonrpsee::{Methods, RpcModule, http_client::HttpClientBuilder, types::ErrorObjectOwned};
 use lockstep_node::dev::{Dev, DevOptions, FIRST_CHAIN};
 use lockstep_primitives::ChainId;
 use lockstep_provider::RollupNode;
-use lockstep_rpc::{Limits, Pages, Routes, Server, bind, serve};
+use lockstep_rpc::{Limits, Pages, Routes, Server, api::LockstepApiClient, bind, serve};
 use lockstep_store::{Store, Table};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 use crate::Failed;
 
 /// The rollup that bundles are sent to.
-pub(super) const CHAIN: ChainId = FIRST_CHAIN;
+pub(in crate::scenario) const CHAIN: ChainId = FIRST_CHAIN;
 
 /// Length of a slot: so long that hardly ever a slot is built while the intake is measured.
 const SLOT_S: u64 = 600;
@@ -40,7 +40,7 @@ fn any_port() -> SocketAddr {
 }
 
 /// A node with every role, on threads of its own.
-pub(super) struct Node {
+pub(in crate::scenario) struct Node {
     runtime: Runtime,
     dev: Dev,
     /// Where it keeps what it acknowledged, when it does. It goes with the node.
@@ -49,9 +49,13 @@ pub(super) struct Node {
 
 impl Node {
     /// A new one with nothing in it and room for that many bundles.
-    pub(super) fn start(bundles: usize, durable: bool) -> Result<Self, Failed> {
+    pub(in crate::scenario) fn start(bundles: usize, durable: bool) -> Result<Self, Failed> {
+        Self::start_in(durable.then(tempfile::tempdir).transpose()?, bundles)
+    }
+
+    /// One with what is in its folder, and room for that many bundles.
+    pub(in crate::scenario) fn start_in(folder: Option<TempDir>, bundles: usize) -> Result<Self, Failed> {
         let runtime = runtime()?;
-        let folder = durable.then(tempfile::tempdir).transpose()?;
         let options = DevOptions {
             listen: any_port(),
             slot_ms: SLOT_S * 1_000,
@@ -72,12 +76,12 @@ impl Node {
         Ok(Self { runtime, dev, folder })
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(in crate::scenario) fn address(&self) -> SocketAddr {
         self.dev.process.address()
     }
 
     /// The next nonces of accounts on the rollup that bundles are sent to.
-    pub(super) fn nonces(&self, accounts: &[Address]) -> Result<Vec<u64>, Failed> {
+    pub(in crate::scenario) fn nonces(&self, accounts: &[Address]) -> Result<Vec<u64>, Failed> {
         let rollup = self.dev.rollups.iter().find(|rollup| rollup.chain == CHAIN).ok_or("the node has no such rollup")?;
         let state = self.runtime.block_on(async {
             let head = rollup.rollup.head().await?;
@@ -88,7 +92,7 @@ impl Node {
     }
 
     /// What a process that was killed now would leave holds so many bundles. A node that keeps nothing has promised nothing.
-    pub(super) fn check_kept(&self, bundles: usize) -> Result<(), Failed> {
+    pub(in crate::scenario) fn check_kept(&self, bundles: usize) -> Result<(), Failed> {
         let Some(folder) = &self.folder else { return Ok(()) };
         let copy = folder.path().join("copy.redb");
         fs::copy(folder.path().join(STORE), &copy)?;
@@ -99,19 +103,32 @@ impl Node {
         Err(format!("{bundles} bundles are acknowledged and {kept} are on disk").into())
     }
 
-    pub(super) fn stop(self) {
+    /// How many bundles are pending, by its own word.
+    pub(in crate::scenario) fn pending(&self) -> Result<u64, Failed> {
+        let client = HttpClientBuilder::default().build(self.dev.process.url())?;
+        let slot = self.runtime.block_on(client.get_slot(None))?;
+        Ok(slot.pending as u64)
+    }
+
+    pub(in crate::scenario) fn stop(self) {
+        self.stop_keeping();
+    }
+
+    /// Ends it, and yields what it leaves.
+    pub(in crate::scenario) fn stop_keeping(self) -> Option<TempDir> {
         end(self.runtime, self.dev.process.stop());
+        self.folder
     }
 }
 
 /// The node's JSON-RPC server with a handler that does nothing.
-pub(super) struct EmptyServer {
+pub(in crate::scenario) struct EmptyServer {
     runtime: Runtime,
     server: Server,
 }
 
 impl EmptyServer {
-    pub(super) fn start() -> Result<Self, Failed> {
+    pub(in crate::scenario) fn start() -> Result<Self, Failed> {
         let runtime = runtime()?;
         let mut module = RpcModule::new(());
         let hash = format!("{:#066x}", 1);
@@ -128,11 +145,11 @@ impl EmptyServer {
         Ok(Self { runtime, server })
     }
 
-    pub(super) const fn address(&self) -> SocketAddr {
+    pub(in crate::scenario) const fn address(&self) -> SocketAddr {
         self.server.address()
     }
 
-    pub(super) fn stop(self) {
+    pub(in crate::scenario) fn stop(self) {
         end(self.runtime, self.server.stop());
     }
 }

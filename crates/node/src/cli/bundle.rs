@@ -43,6 +43,11 @@ enum BundleCommand {
         /// The Lockstep hash.
         hash: String,
     },
+    /// How a bundle ended, signed by the builder.
+    Receipt {
+        /// The Lockstep hash.
+        hash: String,
+    },
     /// Why a bundle is where it is, in words.
     Explain {
         /// The Lockstep hash.
@@ -61,6 +66,7 @@ impl BundleArgs {
             BundleCommand::Send { file } => ("lockstep_sendBundle", read_json(file)?),
             BundleCommand::Simulate { file } => ("lockstep_simulateBundle", read_json(file)?),
             BundleCommand::Status { hash } => ("lockstep_getBundle", json!(hash)),
+            BundleCommand::Receipt { hash } => ("lockstep_getReceipt", json!(hash)),
             BundleCommand::Explain { hash } => ("lockstep_explainBundle", json!(hash)),
             BundleCommand::Cancel { hash } => ("lockstep_cancelBundle", json!({ "bundleHash": hash })),
         };

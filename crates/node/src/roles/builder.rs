@@ -30,12 +30,12 @@ use lockstep_building::{Candidate, Engine, SearchLimits, Simulated, SlotView, St
 use lockstep_delivery::Decision;
 use lockstep_market::{BidResult, BiddingStrategy, Forecast, Valued};
 use lockstep_primitives::{
-    Allocation, Bid, Bundle, BundleState, ChainId, Price, Reason, RollupSet, SlotNumber, Validity, recover,
+    Allocation, Bid, Bundle, BundleReceipt, BundleState, ChainId, Price, Reason, RollupSet, SlotNumber, Validity, recover,
 };
 use lockstep_provider::EvidenceSource;
 use lockstep_rpc::{
     api::MarketApiClient,
-    wire::{BidWire, LegStatus, MarketSlot, Sale, SlotReport, SlotTiming},
+    wire::{BidWire, BundleReceiptWire, LegStatus, MarketSlot, Sale, SlotReport, SlotTiming},
 };
 use lockstep_simulation::TracedView;
 use parking_lot::Mutex;
@@ -201,6 +201,11 @@ impl BuilderRole {
     /// The builder's address.
     pub(crate) fn address(&self) -> Address {
         self.settings.key.address()
+    }
+
+    /// Puts its name to how a bundle ended.
+    pub(crate) fn sign_receipt(&self, receipt: &BundleReceipt) -> BundleReceiptWire {
+        BundleReceiptWire::new(receipt, self.settings.key.sign_bytes(receipt.digest()))
     }
 
     /// Its slots.

@@ -11,6 +11,7 @@ mod market;
 mod message;
 mod money;
 mod proposals;
+mod receipt;
 mod registration;
 mod status;
 mod tickets;
@@ -47,6 +48,7 @@ pub use money::{
 pub use proposals::{
     BlindedProposalWire, CallView, ProposalCallWire, ProposalParams, ProposalRevealWire, ProposalView, ProposedListsWire,
 };
+pub use receipt::{BundleReceiptWire, LandedTransactionWire};
 pub use registration::{
     ImpliedReserveWire, InvalidTerms, RegistrationWire, ReserveRuleWire, ReserveStepWire, ReserveWire, RollupTerms,
 };

@@ -285,6 +285,9 @@ impl SequencerRole {
                 break;
             }
         }
+        if !opening.is_done() {
+            tracing::warn!(chain = self.chain(), slot = order.slot, "too few members of the committee opened in time");
+        }
         for member in opening.wrong() {
             metrics::counter!("lockstep_encrypted_total", "what" => "wrong_share").increment(1);
             tracing::warn!(chain = self.chain(), slot = order.slot, member, "a member of the committee gave wrong shares");
